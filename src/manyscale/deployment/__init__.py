@@ -1,0 +1,1 @@
+"""The model folder and the files of scores."""

@@ -1,0 +1,29 @@
+"""The exceptions a user can meet. Each message says what is wrong, where, and what to do."""
+
+__all__ = ["CardError", "DataError", "ManyscaleError", "MissingExtraError", "RunError"]
+
+
+class ManyscaleError(ValueError):
+    """Base of all errors that manyscale raises on purpose; the command line prints it and exits 1."""
+
+
+class CardError(ManyscaleError):
+    """A card cannot be read, or one of its keys or values is not allowed."""
+
+
+class DataError(ManyscaleError):
+    """Events, a file or a dataset are not what they should be."""
+
+
+class RunError(ManyscaleError):
+    """A run or model folder is missing, incomplete, or would be overwritten."""
+
+
+class MissingExtraError(ManyscaleError):
+    """An optional library is not installed; the message gives the pip command that installs it."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the library '{library}', which is not installed: "
+            f"pip install 'manyscale[{extra}]'"
+        )

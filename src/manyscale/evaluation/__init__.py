@@ -1,0 +1,1 @@
+"""The boosted trees beside the network, yields, comparisons."""

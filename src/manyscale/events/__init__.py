@@ -1,0 +1,1 @@
+"""Collision events, whatever their source, in one awkward record layout."""

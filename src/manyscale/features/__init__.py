@@ -1,0 +1,1 @@
+"""From measured columns to what the network sees."""

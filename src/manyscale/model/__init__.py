@@ -1,0 +1,1 @@
+"""The multi-scale network: packed inputs to scores, in plain torch."""

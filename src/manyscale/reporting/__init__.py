@@ -1,0 +1,1 @@
+"""Plots, the flow chart and the report."""
