@@ -10,7 +10,9 @@ __all__ = ["Settings", "setting"]
 class Settings(BaseModel):
     """Base of all settings: a section of the card, immutable, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 def setting(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:  # noqa: ANN401

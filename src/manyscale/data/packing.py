@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class PackedStream:
         """Return the number of events."""
         return len(self.counts)
 
-    @property
+    @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """(events + 1,): event i has the tokens offsets[i] to offsets[i + 1]."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])

@@ -1,0 +1,39 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY)  ## make .venv and install manyscale with all extras
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+		--editable '.[all,dev]'
+	@touch $@
+
+demo: $(READY)  ## make events, train, evaluate; writes runs/demo/report.html
+	rm -rf runs/demo
+	$(BIN)/manyscale demo --out runs/demo
+
+test: lint  ## lint, types and tests
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## measure rates against their rivals
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/generation.py
+
+clean:  ## remove the environment, caches and runs/demo
+	rm -rf $(VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf src/*.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""The card of each preset, as `manyscale card PRESET` prints it."""
+
+from pathlib import Path
+
+from manyscale.card.settings import Card, DataSettings
+from manyscale.card.writing import card_text
+from manyscale.data.npz import LONE_STREAM
+from manyscale.model.encoder import StreamSettings
+from manyscale.model.fusion import FusionSettings
+from manyscale.model.presets import Preset, resolve
+
+__all__ = ["preset_card", "preset_card_text"]
+
+_GENERATED_STREAMS = ("jet1", "jet2", "kinematics")
+_JET = StreamSettings(encoder="jets")
+_OBJECTS = StreamSettings(max_tokens=16)
+
+_TITLES = {
+    "kinematics-only": "the reconstructed kinematics alone",
+    "concatenation": "each stream encoded, their class tokens side by side, no cross-attention",
+    "model-1": "one stream, self-attention",
+    "model-2": "three streams, self-attention in each, the last asks the others",
+    "model-3": "two streams, self-attention in each, the last asks the first",
+    "custom": "any streams, any list of cross-attention blocks",
+}
+
+
+def preset_card(preset: Preset) -> Card:
+    """The card of a preset: model-1 straight from npz files, the others on a generated dataset."""
+    if preset == "model-1":
+        files = {kind: {LONE_STREAM: Path(f"{kind}.npz")} for kind in ("signal", "background")}
+        return Card(
+            preset=preset, data=DataSettings(**files), streams={LONE_STREAM: StreamSettings()}
+        )
+    taken = resolve(preset, _GENERATED_STREAMS)
+    fusion = taken.fusion
+    if preset == "custom":
+        both = ("jet1", "jet2")
+        fusion = (
+            FusionSettings(query="jet1", context=("jet2",)),
+            FusionSettings(query="kinematics", context=both),
+        )
+    return Card(
+        preset=preset,
+        data=DataSettings(dataset=Path("data/hh4b")),
+        streams={name: _JET if name.startswith("jet") else _OBJECTS for name in taken.streams},
+        fusion=fusion or None,
+    )
+
+
+def preset_card_text(preset: Preset) -> str:
+    """The card of a preset with its comments; only the lines that the model uses."""
+    card = preset_card(preset)
+    unused = frozenset() if card.fusion else frozenset({"fusion"})
+    return card_text(card, f"manyscale card, {preset}: {_TITLES[preset]}", leave_out=unused)

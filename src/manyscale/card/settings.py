@@ -1,0 +1,86 @@
+"""The sections of a card, composed of the settings that each part owns."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, model_validator
+
+from manyscale.data.npz import LONE_STREAM
+from manyscale.data.schema import Label
+from manyscale.data.split import SplitSettings
+from manyscale.events.settings import GenerateSettings
+from manyscale.model.encoder import StreamSettings
+from manyscale.model.fusion import FusionSettings
+from manyscale.model.pooling import HeadSettings
+from manyscale.model.presets import Preset
+from manyscale.settings import Settings, setting
+from manyscale.training.schedule import TrainingSettings
+
+__all__ = ["Card", "DataSettings", "EvaluationSettings"]
+
+
+def _by_stream(value: object) -> object:
+    """A lone file is the stream `constituents`."""
+    return {LONE_STREAM: value} if isinstance(value, str) else value
+
+
+Files = Annotated[dict[str, Path], BeforeValidator(_by_stream)]
+
+
+class DataSettings(Settings):
+    """Where the events are, and how they are split."""
+
+    dataset: Path | None = setting(None, "dataset folder, made by generate or convert")
+    signal: Files | None = setting(
+        None, "straight from npz: one file a stream, {jet1: a.npz, ...}, or one file alone"
+    )
+    background: Files | None = setting(None, "the same for the background")
+    columns: dict[str, tuple[str, ...]] = setting(
+        {}, "what the columns of an npz are, a list a stream; unnamed ones are f0, f1, ..."
+    )
+    streams: tuple[str, ...] | None = setting(
+        None, "names of the streams to take; null: all that the data hold", min_length=1
+    )
+    split: SplitSettings = setting(SplitSettings(), "shares of the three parts, by event")
+    max_events: int | None = setting(None, "events of each class at most; null: all", ge=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSettings":
+        files = self.signal is not None or self.background is not None
+        if self.dataset is not None and files:
+            raise ValueError("give either dataset or signal and background, not both")
+        if files and (self.signal is None or self.background is None):
+            missing = "signal" if self.signal is None else "background"
+            raise ValueError(f"{missing} is missing: from npz, both classes are needed")
+        return self
+
+
+class EvaluationSettings(Settings):
+    """What the scores are judged against."""
+
+    luminosity: float | None = setting(
+        3000.0, "integrated luminosity of the physical yields; null: none", unit="fb^-1", gt=0
+    )
+
+
+class Card(Settings):
+    """All of a run. Every key has a default."""
+
+    preset: Preset = setting("model-2", "which architecture")
+    seed: int = setting(1, "the one seed from which all randomness comes", ge=0, lt=2**31)
+    data: DataSettings = setting(DataSettings(), "where the events are")
+    classes: dict[Label, tuple[str, ...]] | None = setting(
+        None, "which process is of which class; null: as the dataset says"
+    )
+    streams: dict[str, StreamSettings] = setting(
+        {}, "settings of the streams named; the others have the defaults"
+    )
+    fusion: tuple[FusionSettings, ...] | None = setting(
+        None, "cross-attention blocks in order; null: those of the preset"
+    )
+    head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
+    training: TrainingSettings = setting(TrainingSettings(), "how the network is trained")
+    generate: GenerateSettings = setting(GenerateSettings(), "events made by Pythia 8")
+    evaluation: EvaluationSettings = setting(
+        EvaluationSettings(), "what the scores are judged against"
+    )

@@ -1,0 +1,107 @@
+"""The model folder: all that is needed to score events, and nothing of where it was trained."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from manyscale.data.schema import COLUMNS, Schema, StreamSchema
+from manyscale.errors import RunError
+from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
+
+__all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]
+
+FORMAT = 1
+#: Classes in the order of the network's outputs: label 0, label 1.
+CLASSES = ("background", "signal")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network and the streams whose columns it takes.
+
+    Attributes
+    ----------
+    network
+        Ready to score, on the CPU.
+    streams
+        Schema of each stream that the network takes.
+    folder
+        Where it was read from.
+    """
+
+    network: MultiScaleClassifier
+    streams: tuple[StreamSchema, ...]
+    folder: Path
+
+
+def _features(network: MultiScaleClassifier) -> dict[str, Any]:
+    described = {}
+    for name in network.settings.streams:
+        extractor = network.extractor(name)
+        described[name] = [
+            {
+                "name": feature,
+                "kind": "class" if feature in extractor.classes else "number",
+                "unit": COLUMNS[feature].unit if feature in COLUMNS else "",
+                "doc": COLUMNS[feature].doc if feature in COLUMNS else "plain number",
+            }
+            for feature in extractor.names
+        ]
+    return described
+
+
+def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:
+    """Write a model folder, whole: under another name first, then in place of an older one.
+
+    It holds `weights.safetensors` (weights and standardisation; no date, no path), `config.json`
+    (architecture and columns), `features.json` (the features, in order).
+    """
+    draft = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    weights = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    save_file(weights, draft / "weights.safetensors")
+    streams = [network.extractor(name).stream.model_dump() for name in network.settings.streams]
+    # The features are spelled out, so that a later default cannot change them.
+    settings = network.settings.model_dump()
+    for name in network.settings.streams:
+        settings["streams"][name]["features"] = network.extractor(name).names
+    config = {"format": FORMAT, "classes": CLASSES, "streams": streams, "model": settings}
+    (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    features = json.dumps(_features(network), indent=1)
+    (draft / "features.json").write_text(features + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Read a model folder.
+
+    Raises
+    ------
+    RunError
+        Where the folder is no model folder, is damaged, or was written by a newer manyscale.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder} is no model folder: it has no config.json")
+    newer = False
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        newer = config["format"] > FORMAT
+        streams = tuple(StreamSchema.model_validate(stream) for stream in config["streams"])
+        settings = ModelSettings.model_validate(config["model"])
+        network = MultiScaleClassifier(settings, Schema(streams=streams), len(CLASSES))
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = "it was written by a newer manyscale: install that one" if newer else str(error)
+        raise RunError(f"model folder {folder} cannot be read: {reason}") from error
+    network.eval()
+    return Bundle(network, streams, folder)

@@ -1,0 +1,189 @@
+"""Boosted trees, the rival that every network here has to beat."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+import lightgbm
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from manyscale.errors import DataError, RunError
+from manyscale.statistics.sample import Sample
+
+__all__ = ["MOST_EVENTS", "Table", "Trees"]
+
+#: Training events beyond these are left out, drawn at random.
+MOST_EVENTS = 100_000
+
+_MOST_TREES = 2000
+_PATIENCE = 60
+_SETTINGS = {
+    "objective": "binary",
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "min_data_in_leaf": 20,
+    "min_sum_hessian_in_leaf": 0.1,
+    "feature_fraction": 0.3,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 1.0,
+    "max_bin": 127,
+    # The same trees for any number of threads.
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+class Table(NamedTuple):
+    """Events as rows of summaries, with what they are.
+
+    Attributes
+    ----------
+    matrix
+        (events, summaries); NaN is missing.
+    labels
+        (events,): 1 signal, 0 background.
+    weights
+        (events,), or None for one each; only their ratios within a class matter.
+    """
+
+    matrix: NDArray[np.floating]
+    labels: ArrayLike
+    weights: ArrayLike | None = None
+
+
+class Trees:
+    """Gradient-boosted trees (LightGBM) on the summaries of events.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> labels = np.arange(400) % 2
+    >>> table = Table(labels[:, None] + generator.normal(size=(400, 1)), labels)
+    >>> trees = Trees.fit(table, table, names=["x"], seed=1)
+    >>> bool(trees.predict([[3.0]], ["x"])[0] > 0.5)
+    True
+    """
+
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        self._booster = booster
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the summaries, in the order of the matrix's columns."""
+        return tuple(unquote(name) for name in self._booster.feature_name())
+
+    @staticmethod
+    def fit(
+        train: Table, validation: Table, names: Sequence[str], *, seed: int, threads: int = 1
+    ) -> "Trees":
+        """Train until the loss on the validation events has stopped falling.
+
+        Classes are balanced. Negative weights stay negative: gradients and loss are then those of
+        the distribution that the weights stand for, and LightGBM makes no leaf in which the weights
+        sum to nothing or less. The result does not depend on `threads`.
+
+        Raises
+        ------
+        DataError
+            As `Sample.of`, for the training or the validation events, and where names and columns
+            differ in number.
+        """
+        _check_width(train.matrix, names)
+        _check_width(validation.matrix, names)
+        generator = np.random.default_rng(seed)
+        chosen = np.arange(len(train.matrix))
+        if len(chosen) > MOST_EVENTS:
+            chosen = np.sort(generator.choice(chosen, MOST_EVENTS, replace=False))
+        encoded = [quote(name, safe="") for name in names]
+        data = _dataset(train, chosen, encoded)
+        watched = _dataset(validation, np.arange(len(validation.matrix)), encoded, data)
+        booster = lightgbm.train(
+            {**_SETTINGS, "seed": seed, "num_threads": threads},
+            data,
+            num_boost_round=_MOST_TREES,
+            valid_sets=[watched],
+            callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+        )
+        # As after `load`: without the trees that came after the best, and without the data.
+        return Trees(lightgbm.Booster(model_str=booster.model_to_string()))
+
+    def predict(
+        self, matrix: ArrayLike, names: Sequence[str], *, threads: int = 1
+    ) -> NDArray[np.float64]:
+        """Signal probability of each event, (events,).
+
+        Raises
+        ------
+        DataError
+            Where the names are not those of the training, in the same order.
+        """
+        if tuple(names) != self.names:
+            raise DataError(_difference(tuple(names), self.names))
+        values = np.asarray(matrix)
+        _check_width(values, names)
+        if not len(values):
+            return np.zeros(0)
+        scores = self._booster.predict(values, num_threads=threads)
+        return np.asarray(scores, np.float64)
+
+    def save(self, path: Path) -> None:
+        """Write the trees as LightGBM's text."""
+        path.write_text(self._booster.model_to_string(), encoding="utf-8")
+
+    @staticmethod
+    def load(path: Path) -> "Trees":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        RunError
+            Where the file is missing or holds no trees.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            return Trees(lightgbm.Booster(model_str=text))
+        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
+            raise RunError(f"no boosted trees can be read from {path}: {error}") from error
+
+
+def _dataset(
+    table: Table,
+    chosen: NDArray[np.integer],
+    names: list[str],
+    reference: lightgbm.Dataset | None = None,
+) -> lightgbm.Dataset:
+    labels = np.asarray(table.labels)[chosen]
+    weights = None if table.weights is None else np.asarray(table.weights)[chosen]
+    # The scores play no part; Sample checks and balances labels and weights.
+    sample = Sample.of(labels, np.zeros(len(labels)), weights).balanced()
+    return lightgbm.Dataset(
+        np.asarray(table.matrix)[chosen],
+        sample.signal.astype(np.float32),
+        # A mean of one gives the settings their usual meaning.
+        weight=sample.weights * (len(labels) / 2),
+        feature_name=names,
+        reference=reference,
+        free_raw_data=True,
+        params={"verbosity": -1},
+    )
+
+
+def _check_width(matrix: NDArray[np.floating], names: Sequence[str]) -> None:
+    if matrix.ndim != 2 or matrix.shape[1] != len(names):
+        raise DataError(
+            f"summaries of shape {matrix.shape} do not fit {len(names)} names: one column a name"
+        )
+
+
+def _difference(given: tuple[str, ...], trained: tuple[str, ...]) -> str:
+    if len(given) != len(trained):
+        what = f"{len(given)} summaries, but the trees were trained on {len(trained)}"
+    else:
+        pairs = enumerate(zip(given, trained, strict=True))
+        place, (one, other) = next((p, pair) for p, pair in pairs if pair[0] != pair[1])
+        what = f"summary {place} is '{one}', but the trees were trained with '{other}' there"
+    return f"{what}: give the streams and features of the training"

@@ -1,0 +1,130 @@
+"""The torch module in front of the network: columns to standardised features."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from manyscale.data.schema import StreamSchema
+from manyscale.errors import CardError, DataError
+from manyscale.features.columns import StreamBatch, TokenColumns
+from manyscale.features.registry import default_features, is_categorical, recipe
+
+__all__ = ["FeatureExtractor"]
+
+# A standardised number beyond this is an outlier that would only disturb the first layer.
+_CLIP = 10.0
+# Class codes run from 0 to 15; any other shares the last row of the embedding table.
+_TABLE_ROWS = 17
+
+
+class FeatureExtractor(nn.Module):
+    """Features of one stream, computed from its columns; the same in training and prediction.
+
+    Parameters
+    ----------
+    stream
+        Names the columns of the tokens and of the axis.
+    names
+        The features, in the order in which the network sees them.
+
+    Attributes
+    ----------
+    numbers, classes
+        Names of the continuous and of the categorical features.
+    class_sizes
+        Rows of the embedding table of each categorical feature.
+    mean, deviation
+        (numbers,): the standardisation, fitted on the training split by `fit`.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, stream: StreamSchema, names: Sequence[str]) -> None:
+        super().__init__()
+        self.stream = stream
+        self.names = tuple(names)
+        self.numbers = tuple(name for name in names if not is_categorical(name))
+        self.classes = tuple(name for name in names if is_categorical(name))
+        self.class_sizes = dict.fromkeys(self.classes, _TABLE_ROWS)
+        self._number_recipes = [recipe(name, stream).compute for name in self.numbers]
+        self._class_recipes = [recipe(name, stream).compute for name in self.classes]
+        self.register_buffer("mean", torch.zeros(len(self.numbers)))
+        self.register_buffer("deviation", torch.ones(len(self.numbers)))
+
+    @staticmethod
+    def for_stream(stream: StreamSchema, names: Sequence[str] | None = None) -> "FeatureExtractor":
+        """Make the extractor of a stream; without names, with all features its columns allow.
+
+        Raises
+        ------
+        CardError
+            Where a feature is unknown, named twice, or lacks columns.
+        """
+        chosen = default_features(stream) if names is None else tuple(names)
+        doubled = {name for name in chosen if chosen.count(name) > 1}
+        if doubled or not chosen:
+            fault = f"names {', '.join(sorted(doubled))} twice" if doubled else "is empty"
+            raise CardError(f"streams.{stream.name}.features {fault}")
+        return FeatureExtractor(stream, chosen)
+
+    def raw(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
+        """Compute the features before standardisation.
+
+        Returns
+        -------
+        numbers : (tokens, numbers), float32
+        classes : (tokens, classes), int64
+        """
+        columns = TokenColumns(self.stream, batch)
+        tokens = len(batch.values)
+        numbers = [compute(columns) for compute in self._number_recipes]
+        classes = [compute(columns).long() for compute in self._class_recipes]
+        return (
+            torch.stack(numbers, 1) if numbers else batch.values.new_zeros(tokens, 0),
+            torch.stack(classes, 1) if classes else batch.counts.new_zeros(tokens, 0),
+        )
+
+    def forward(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
+        """Compute standardised numbers (tokens, numbers) and table rows (tokens, classes)."""
+        numbers, classes = self.raw(batch)
+        numbers = ((numbers - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
+        unknown = _TABLE_ROWS - 1
+        return numbers, torch.where((classes < 0) | (classes > unknown), unknown, classes)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[StreamBatch]) -> None:
+        """Fit the standardisation on training events; one extractor may serve several streams.
+
+        Raises
+        ------
+        DataError
+            Where a feature is not finite; the message names stream, feature and event.
+        """
+        count = 0
+        total = torch.zeros(len(self.numbers), dtype=torch.float64)
+        squares = torch.zeros(len(self.numbers), dtype=torch.float64)
+        for batch in batches:
+            numbers, _ = self.raw(batch)
+            self._check_finite(numbers, batch)
+            wide = numbers.double()
+            count += len(wide)
+            total += wide.sum(0)
+            squares += (wide**2).sum(0)
+        if count:
+            mean = total / count
+            variance = (squares / count - mean**2).clamp(min=0)
+            self.mean.copy_(mean)
+            # A constant feature stays zero instead of being blown up.
+            self.deviation.copy_(torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt())
+
+    def _check_finite(self, numbers: Tensor, batch: StreamBatch) -> None:
+        bad = (~torch.isfinite(numbers)).nonzero()
+        if len(bad):
+            token, place = bad[0].tolist()
+            event = int(torch.searchsorted(torch.cumsum(batch.counts, 0), token, right=True))
+            raise DataError(
+                f"feature '{self.numbers[place]}' of stream '{self.stream.name}' is "
+                f"{numbers[token, place].item()} in event {event} of the training events"
+            )

@@ -1,0 +1,179 @@
+"""The multi-scale classifier: any number of streams, any list of fusion blocks, one code path."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from manyscale.data.packing import PackedStream
+from manyscale.data.schema import Schema
+from manyscale.errors import CardError
+from manyscale.features.columns import StreamBatch
+from manyscale.features.extractor import FeatureExtractor
+from manyscale.model.encoder import Encoder, StreamSettings
+from manyscale.model.fusion import Fusion, FusionSettings
+from manyscale.model.pooling import Head, HeadSettings
+from manyscale.model.tokens import Layout
+from manyscale.settings import Settings, setting
+
+__all__ = ["ModelSettings", "MultiScaleClassifier", "pooled_streams"]
+
+
+class ModelSettings(Settings):
+    """The whole architecture, nothing left open: what a preset and a card resolve to."""
+
+    streams: dict[str, StreamSettings] = setting(..., "settings of each stream", min_length=1)
+    fusion: tuple[FusionSettings, ...] = setting([], "cross-attention blocks, in order")
+    head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
+
+
+def pooled_streams(settings: ModelSettings) -> tuple[str, ...]:
+    """Streams whose class tokens reach the head: those that ask, and those that no block touches."""
+    queries = {block.query for block in settings.fusion}
+    contexts = {name for block in settings.fusion for name in block.context}
+    return tuple(name for name in settings.streams if name in queries or name not in contexts)
+
+
+class MultiScaleClassifier(nn.Module):
+    """Token streams to class scores.
+
+    Features of each stream, its encoder, the fusion blocks in their order, the class tokens of the
+    streams in `pooled_streams` side by side, the head.
+
+    Parameters
+    ----------
+    settings
+        The architecture; see `ModelSettings`.
+    schema
+        Names the columns of each stream.
+    classes
+        Number of classes.
+
+    Raises
+    ------
+    CardError
+        Where streams, features, widths and heads do not fit together; the message names the key.
+
+    References
+    ----------
+    The architecture generalises arXiv:2401.00452 from two and three streams to any number.
+    """
+
+    def __init__(self, settings: ModelSettings, schema: Schema, classes: int = 2) -> None:
+        super().__init__()
+        _check(settings)
+        self.settings = settings
+        self.encoder_of = {
+            name: stream.encoder or name for name, stream in settings.streams.items()
+        }
+        self.extractors = nn.ModuleDict()
+        self.encoders = nn.ModuleDict()
+        for name, stream in settings.streams.items():
+            extractor = FeatureExtractor.for_stream(schema.stream(name), stream.features)
+            self.extractors[name] = extractor
+            shared = self.encoder_of[name]
+            if shared not in self.encoders:
+                self.encoders[shared] = Encoder(extractor, stream)
+        self._check_shared()
+        widths = {name: stream.width for name, stream in settings.streams.items()}
+        self.fusion = nn.ModuleList(
+            Fusion(block, widths[block.query], [widths[name] for name in block.context])
+            for block in settings.fusion
+        )
+        self.pooled = pooled_streams(settings)
+        self.head = Head([widths[name] for name in self.pooled], classes, settings.head)
+        self._needed = _tokens_needed(settings)
+
+    def _check_shared(self) -> None:
+        first: dict[str, str] = {}
+        for name, shared in self.encoder_of.items():
+            other = first.setdefault(shared, name)
+            if self.extractors[name].names != self.extractors[other].names:
+                raise CardError(
+                    f"streams '{other}' and '{name}' share the encoder '{shared}' but differ in "
+                    f"their features: give both the same features, or each its own encoder"
+                )
+
+    def extractor(self, stream: str) -> FeatureExtractor:
+        """The feature module of a stream."""
+        module = self.extractors[stream]
+        assert isinstance(module, FeatureExtractor)  # noqa: S101 - for the type checker
+        return module
+
+    def trim(self, streams: Mapping[str, PackedStream]) -> dict[str, PackedStream]:
+        """Take the streams that the network uses, each event cut to `max_tokens` of the highest pt."""
+        trimmed = {}
+        for name, stream in self.settings.streams.items():
+            columns = self.extractor(name).stream.columns
+            by = columns.index("pt") if "pt" in columns else None
+            trimmed[name] = streams[name].leading(stream.max_tokens, by)
+        return trimmed
+
+    def forward(self, batch: Mapping[str, StreamBatch]) -> Tensor:
+        """Map the streams of a batch to logits (events, classes)."""
+        rows: dict[str, Tensor] = {}
+        layouts: dict[str, Layout] = {}
+        for name in self.settings.streams:
+            values, counts, _, longest = batch[name]
+            layouts[name] = layout = Layout.of(counts, longest, len(values))
+            numbers, classes = self.extractors[name](batch[name])
+            encoder = self.encoders[self.encoder_of[name]]
+            rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
+        for number, (block, settings) in enumerate(
+            zip(self.fusion, self.settings.fusion, strict=True), start=1
+        ):
+            name = settings.query
+            contexts = [(rows[other], layouts[other]) for other in settings.context]
+            rows[name] = block(
+                rows[name], layouts[name], contexts, class_only=name not in self._needed[number]
+            )
+        pooled = [rows[name][: layouts[name].events] for name in self.pooled]
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+def _tokens_needed(settings: ModelSettings) -> list[set[str]]:
+    """Before each fusion block and behind the last: streams whose tokens a later block looks at."""
+    needed: list[set[str]] = [set()]
+    for block in reversed(settings.fusion):
+        needed.insert(0, needed[0] | {block.query, *block.context})
+    return needed
+
+
+def _check(settings: ModelSettings) -> None:
+    """Check what no single field can: heads against widths, names, shared encoders."""
+    faults = []
+    streams = settings.streams
+    first: dict[str, str] = {}
+    for name, stream in streams.items():
+        faults += _head_faults(f"streams.{name}", stream.heads, stream.width)
+        other = first.setdefault(stream.encoder or name, name)
+        if _shape(stream) != _shape(streams[other]):
+            faults.append(
+                f"streams.{other} and streams.{name} share the encoder "
+                f"'{stream.encoder or name}' but differ in other settings: give both the same, "
+                f"or each its own encoder"
+            )
+    for number, block in enumerate(settings.fusion):
+        key = f"fusion[{number}]"
+        for role, name in [("query", block.query), *(("context", name) for name in block.context)]:
+            if name not in streams:
+                faults.append(
+                    f"{key}.{role} is '{name}', which is no stream; there are {', '.join(streams)}"
+                )
+        if block.query in block.context or len(set(block.context)) < len(block.context):
+            faults.append(f"{key} names a stream twice")
+        if block.query in streams:
+            faults += _head_faults(key, block.heads, streams[block.query].width)
+    if faults:
+        raise CardError("\n".join(faults))
+
+
+def _shape(stream: StreamSettings) -> StreamSettings:
+    """What streams that share an encoder must agree in; their features are compared resolved."""
+    return stream.model_copy(update={"features": None, "encoder": None})
+
+
+def _head_faults(key: str, heads: int, width: int) -> list[str]:
+    if width % heads == 0:
+        return []
+    return [f"{key}.heads is {heads}; the width {width} is not a multiple of it"]

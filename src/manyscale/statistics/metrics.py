@@ -1,0 +1,347 @@
+"""Figures of merit of a classifier of two classes, with their errors; all of them weighted."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from manyscale.errors import DataError
+from manyscale.statistics.intervals import efficiency
+from manyscale.statistics.sample import Floats, Sample, effective_events
+
+__all__ = [
+    "SIGNAL_EFFICIENCIES",
+    "RocCurve",
+    "accuracy",
+    "auc",
+    "auc_difference",
+    "auc_error",
+    "background_rejection",
+    "confusion_matrix",
+    "evaluate",
+    "log_loss",
+    "roc_curve",
+    "separation",
+]
+
+#: Signal efficiencies at which the background rejection is quoted.
+SIGNAL_EFFICIENCIES = (0.30, 0.50, 0.70, 0.90, 0.95)
+
+# Sums of weights in other orders differ by rounding; an efficiency this close counts as reached.
+_ROUNDING = 1e-9
+
+
+class RocCurve(NamedTuple):
+    """Efficiencies of the cuts `score >= threshold`, from the tightest (inf, none passes) down.
+
+    Attributes
+    ----------
+    signal, background, threshold
+        (cuts,), one cut for each distinct score, and inf before them.
+    """
+
+    signal: Floats
+    background: Floats
+    threshold: Floats
+
+
+class _Ranked(NamedTuple):
+    """Weights at each distinct score, from the lowest up; `place`: of each event's score."""
+
+    scores: NDArray[np.floating]
+    place: NDArray[np.intp]
+    signal: Floats
+    background: Floats
+
+
+def _ranked(sample: Sample) -> _Ranked:
+    scores, place = np.unique(sample.scores, return_inverse=True)
+    most = len(scores)
+    return _Ranked(
+        scores,
+        place,
+        _sums(place, np.where(sample.signal, sample.weights, 0.0), most),
+        _sums(place, np.where(sample.signal, 0.0, sample.weights), most),
+    )
+
+
+def _sums(place: NDArray[np.integer], weights: Floats, places: int) -> Floats:
+    """(places,): sum of the weights at each place."""
+    return np.bincount(place, weights, places).astype(np.float64)
+
+
+def _below(weights: Floats) -> Floats:
+    """Weight below each distinct score, ties counting half."""
+    return np.cumsum(weights) - weights / 2
+
+
+def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:
+    """Efficiencies of signal and background of every cut on the score.
+
+    Examples
+    --------
+    >>> curve = roc_curve([0, 1, 0, 1], [0.1, 0.4, 0.4, 0.9])
+    >>> curve.signal.tolist(), curve.background.tolist()
+    ([0.0, 0.5, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0])
+    """
+    return _roc_curve(Sample.of(labels, scores, weights))
+
+
+def _roc_curve(sample: Sample) -> RocCurve:
+    ranked = _ranked(sample)
+    signal, background = (
+        np.concatenate([[0.0], np.cumsum(weights[::-1])])
+        for weights in (ranked.signal, ranked.background)
+    )
+    threshold = np.concatenate([[np.inf], ranked.scores[::-1]])
+    return RocCurve(signal / signal[-1], background / background[-1], threshold)
+
+
+def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Area under the ROC curve: sum_ij w_i w_j [x_i > y_j] / sum_ij w_i w_j, ties counting half.
+
+    x are scores of signal, y of background. Integer weights give exactly what events repeated as
+    often give. Negative weights are taken as they are; they may bring the area out of [0, 1].
+
+    Examples
+    --------
+    >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
+    0.875
+    """
+    return _auc(_ranked(Sample.of(labels, scores, weights)))
+
+
+def _auc(ranked: _Ranked) -> float:
+    pairs = float((ranked.signal * _below(ranked.background)).sum())
+    return pairs / (float(ranked.signal.sum()) * float(ranked.background.sum()))
+
+
+def auc_error(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Standard deviation of the AUC by DeLong's method; NaN where a class has one event only.
+
+    Each event has a placement v: the share of the other class that it is on the right side of. A
+    class gives sum p^2 (v - AUC)^2, p its weights normed to one, made unbiased as the variance of a
+    mean is; for equal weights that is DeLong's estimator: E. R. DeLong, D. M. DeLong,
+    D. L. Clarke-Pearson, Biometrics 44 (1988) 837, in the O(n log n) way of X. Sun, W. Xu, IEEE
+    Signal Process. Lett. 21 (2014) 1389.
+    """
+    sample = Sample.of(labels, scores, weights)
+    return _spread(sample, _placements(sample))
+
+
+def auc_difference(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[float, float]:
+    """AUC of a minus AUC of b on the same events, and the error of the difference.
+
+    DeLong's paired error: what both classifiers find hard alike cancels, so that it is smaller than
+    the errors of either added in quadrature.
+
+    Examples
+    --------
+    >>> auc_difference([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8], [0.1, 0.4, 0.4, 0.8])
+    (0.0, 0.0)
+    """
+    a, b = Sample.of(labels, scores_a, weights), Sample.of(labels, scores_b, weights)
+    difference = _auc(_ranked(a)) - _auc(_ranked(b))
+    return difference, _spread(a, _placements(a) - _placements(b))
+
+
+def _placements(sample: Sample) -> Floats:
+    """(events,): weighted share of the other class that the event is on the right side of."""
+    ranked = _ranked(sample)
+    of_background = ranked.background.sum()
+    of_signal = ranked.signal.sum()
+    above_background = _below(ranked.background)[ranked.place] / of_background
+    below_signal = 1 - _below(ranked.signal)[ranked.place] / of_signal
+    return np.where(sample.signal, above_background, below_signal)
+
+
+def _spread(sample: Sample, placements: Floats) -> float:
+    parts = (
+        _variance_of_mean(placements[members], sample.weights[members])
+        for members in (sample.signal, ~sample.signal)
+    )
+    return math.sqrt(sum(parts))
+
+
+def _variance_of_mean(values: Floats, weights: Floats) -> float:
+    """Unbiased variance of a mean with fixed weights; NaN for one event."""
+    if np.count_nonzero(weights) < 2:
+        return math.nan
+    share = weights / weights.sum()
+    mean = (share * values).sum()
+    squares = share**2
+    # E[sum p^2 (v - mean)^2] = sigma^2 sum_i p_i^2 ((1 - p_i)^2 + sum_{j != i} p_j^2).
+    total = squares.sum()
+    seen = (squares * ((1 - share) ** 2 + (total - squares))).sum()
+    return float((squares * (values - mean) ** 2).sum() * total / seen)
+
+
+def background_rejection(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    signal_efficiencies: tuple[float, ...] = SIGNAL_EFFICIENCIES,
+) -> dict[str, dict[str, float | None]]:
+    """One over the background efficiency of the tightest cut that keeps enough of the signal.
+
+    Events of equal score pass or fail together, so that the cut may keep more than asked.
+
+    Returns
+    -------
+    For each signal efficiency, "0.70" say: `value`, and `low` and `high`, the 68.3% Clopper-Pearson
+    interval of the background efficiency turned over; the cut is taken as given. Where no
+    background is left, or weights of both signs leave none, `value` and `high` are None and `low`
+    is the limit that this many events allow.
+
+    Examples
+    --------
+    >>> background_rejection([0, 0, 1], [0.1, 0.9, 0.5], signal_efficiencies=(0.5,))["0.50"]["value"]
+    2.0
+    """
+    return _background_rejection(Sample.of(labels, scores, weights), signal_efficiencies)
+
+
+def _background_rejection(
+    sample: Sample, signal_efficiencies: tuple[float, ...]
+) -> dict[str, dict[str, float | None]]:
+    curve = _roc_curve(sample)
+    scores, weights = sample.scores[~sample.signal], sample.weights[~sample.signal]
+    out: dict[str, dict[str, float | None]] = {}
+    for wanted in signal_efficiencies:
+        reached = curve.signal >= wanted * (1 - _ROUNDING)
+        kept = efficiency(weights, scores >= curve.threshold[int(np.argmax(reached))])
+        out[f"{wanted:.2f}"] = {
+            "value": 1 / kept.value if kept.value > 0 else None,
+            "low": 1 / kept.high,
+            "high": 1 / kept.low if kept.low > 0 else None,
+        }
+    return out
+
+
+def accuracy(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Share of the events on the right side of a signal probability of one half."""
+    matrix = confusion_matrix(labels, scores, weights)
+    return float(np.trace(matrix) / matrix.sum())
+
+
+def confusion_matrix(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> Floats:
+    """Sums of weights by true class (row) and by the class with the higher probability (column).
+
+    Examples
+    --------
+    >>> confusion_matrix([0, 0, 1, 1], [0.1, 0.7, 0.6, 0.8]).tolist()
+    [[1.0, 1.0], [0.0, 2.0]]
+    """
+    sample = Sample.of(labels, scores, weights)
+    cell = 2 * sample.signal + (sample.scores > 0.5)
+    return _sums(cell, sample.weights, 4).reshape(2, 2)
+
+
+def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Weighted mean of -ln p of the true class, p kept one rounding step away from 0 and 1.
+
+    Raises
+    ------
+    DataError
+        Where a score is no probability.
+    """
+    return _log_loss(Sample.of(labels, scores, weights))
+
+
+def _log_loss(sample: Sample) -> float:
+    outside = (sample.scores < 0) | (sample.scores > 1)
+    if outside.any():
+        event = int(np.argmax(outside))
+        raise DataError(
+            f"event {event} has the score {sample.scores[event]}, which is no probability: "
+            "scores lie between 0 and 1"
+        )
+    smallest = float(np.finfo(sample.scores.dtype).eps)
+    probability = np.clip(sample.scores.astype(np.float64), smallest, 1 - smallest)
+    losses = -np.where(sample.signal, np.log(probability), np.log1p(-probability))
+    return float((sample.weights * losses).sum() / sample.weights.sum())
+
+
+def separation(
+    labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None, bins: int = 40
+) -> float:
+    """How far the distributions of a variable differ: <S^2> = 1/2 sum (s - b)^2 / (s + b).
+
+    s and b are the shares of signal and background in a bin; 0 for equal distributions, 1 for
+    distributions apart (A. Hoecker et al., TMVA, arXiv:physics/0703039, sec. 3.1.4). Unlike there,
+    the bins hold equally many events, so that <S^2> does not change with the variable's scale, and
+    a value that many events share is a bin of its own, and so are missing values. Equal distributions of n
+    events each still give about `bins` / (2 n).
+
+    Parameters
+    ----------
+    labels, values, weights
+        (events,); values that are not finite are missing.
+
+    Examples
+    --------
+    >>> separation([1, 1, 0, 0], [3.0, 4.0, 1.0, 2.0]), separation([1, 0], [3.0, 3.0])
+    (1.0, 0.0)
+    """
+    value = np.asarray(values, np.float64)
+    missing = ~np.isfinite(value)
+    sample = Sample.of(labels, np.where(missing, 0.0, value), weights)
+    present = value[~missing]
+    edges = np.unique(np.quantile(present, np.arange(1, bins) / bins)) if len(present) else present
+    # Twice the place between edges, and the odd number between for a value on an edge.
+    place = np.searchsorted(edges, value) + np.searchsorted(edges, value, side="right")
+    place = np.where(missing, 2 * len(edges) + 1, place)
+    s, b = (
+        _sums(place[members], sample.weights[members], 2 * len(edges) + 2)
+        / sample.weights[members].sum()
+        for members in (sample.signal, ~sample.signal)
+    )
+    filled = s + b > 0
+    return float(((s - b)[filled] ** 2 / (s + b)[filled]).sum() / 2)
+
+
+def evaluate(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> dict[str, Any]:
+    """Judge a classifier on class-balanced weights: each class sums to one, whatever it was given.
+
+    Parameters
+    ----------
+    labels, weights
+        (events,): 1 signal, 0 background; without weights each event counts 1 in its class.
+    scores
+        (events,) signal probability, or (events, 2) as `predict_proba` gives them.
+
+    Returns
+    -------
+    The first group of metrics.json: `auc`, `auc_error` (None where a class has one event only),
+    `accuracy`, `loss`, `n_events`, `n_effective`, `background_rejection`.
+
+    Raises
+    ------
+    DataError
+        As `Sample.of`, and where a score is no probability.
+
+    Examples
+    --------
+    >>> evaluate([0, 0, 1, 1], [0.1, 0.6, 0.7, 0.8])["auc"]
+    1.0
+    """
+    given = Sample.of(labels, scores, weights)
+    sample = given.balanced()
+    error = _spread(given, _placements(given))
+    return {
+        # From the weights as given: integer ones sum exactly.
+        "auc": _auc(_ranked(given)),
+        "auc_error": None if math.isnan(error) else error,
+        "accuracy": accuracy(sample.signal, sample.scores, sample.weights),
+        "loss": _log_loss(sample),
+        "n_events": len(sample.signal),
+        "n_effective": effective_events(sample.weights),
+        "background_rejection": _background_rejection(sample, SIGNAL_EFFICIENCIES),
+    }

@@ -1,0 +1,127 @@
+"""Scored events as every figure of merit takes them: checked once, at the border."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from manyscale.errors import DataError
+
+__all__ = ["Floats", "Sample", "effective_events"]
+
+Floats = NDArray[np.float64]
+
+
+def effective_events(weights: ArrayLike) -> float:
+    """Effective number of events, (sum w)^2 / sum w^2: as many events of weight one tell as much.
+
+    Parameters
+    ----------
+    weights
+        (events,): negative ones are allowed, and cost much. Of no events the number is 0.
+
+    Examples
+    --------
+    >>> effective_events([1, 1, 1, 1]), effective_events([2, 1, 1])
+    (4.0, 2.6666666666666665)
+    """
+    values = np.asarray(weights, np.float64)
+    squares = float((values**2).sum())
+    return float(values.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+class Sample(NamedTuple):
+    """Scored events of two classes.
+
+    Attributes
+    ----------
+    signal
+        (events,): whether the event is signal.
+    scores
+        (events,): the higher, the more signal-like; in the precision in which they were given.
+    weights
+        (events,): the sum is above zero in each class, single weights may be negative.
+    """
+
+    signal: NDArray[np.bool_]
+    scores: NDArray[np.floating]
+    weights: Floats
+
+    @staticmethod
+    def of(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> "Sample":
+        """Check labels (1 signal, 0 background), scores and weights; without weights each is 1.
+
+        Parameters
+        ----------
+        labels, weights
+            (events,).
+        scores
+            (events,), or (events, 2) as `predict_proba` gives them.
+
+        Raises
+        ------
+        DataError
+            No events, arrays of different lengths, a label that is neither 0 nor 1, NaN among
+            scores or weights, one class only, or a class whose weights do not sum to above zero.
+        """
+        label = np.asarray(labels)
+        score = _signal_scores(scores)
+        weight = np.ones(len(score)) if weights is None else np.asarray(weights, np.float64)
+        if label.ndim != 1 or weight.ndim != 1:
+            raise DataError(
+                f"labels and weights have the shapes {label.shape} and {weight.shape}; "
+                "give one of each an event"
+            )
+        if not len(label) == len(score) == len(weight):
+            raise DataError(
+                f"{len(label)} labels, {len(score)} scores and {len(weight)} weights: "
+                "give one of each an event"
+            )
+        if not len(label):
+            raise DataError("there are no events to judge")
+        _refuse_first(~np.isin(label, (0, 1)), "label", label, "labels are 1 signal, 0 background")
+        _refuse_first(np.isnan(score), "score", score, "look for odd inputs of that event")
+        _refuse_first(~np.isfinite(weight), "weight", weight, "weights must be finite")
+        sample = Sample(label.astype(bool), score, weight)
+        sample._check_classes()
+        return sample
+
+    def balanced(self) -> "Sample":
+        """Return the same events with the weights of each class summing to one."""
+        of_signal = self.weights[self.signal].sum()
+        of_background = self.weights[~self.signal].sum()
+        scale = np.where(self.signal, of_signal, of_background)
+        return self._replace(weights=self.weights / scale)
+
+    def _check_classes(self) -> None:
+        for name, members in (("signal", self.signal), ("background", ~self.signal)):
+            if not members.any():
+                raise DataError(f"there are no {name} events: two classes are needed to judge")
+            total = self.weights[members].sum()
+            if total <= 0:
+                raise DataError(
+                    f"the weights of the {members.sum()} {name} events sum to {total:g}; "
+                    "a class needs a sum above 0: give more events, or other weights"
+                )
+
+
+def _signal_scores(scores: ArrayLike) -> NDArray[np.floating]:
+    values = np.asarray(scores)
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"scores of type {values.dtype} are not numbers")
+    if values.dtype.kind != "f":
+        values = values.astype(np.float64)
+    if values.ndim == 2 and values.shape[1] == 2:
+        return values[:, 1]
+    if values.ndim != 1:
+        raise DataError(
+            f"scores have the shape {values.shape}; give (events,), the signal probability, or "
+            "(events, 2), the probabilities of background and signal"
+        )
+    return values
+
+
+def _refuse_first(bad: NDArray[np.bool_], what: str, values: NDArray[np.generic], do: str) -> None:
+    if bad.any():
+        event = int(np.argmax(bad))
+        raise DataError(f"event {event} has the {what} {values[event]}: {do}")

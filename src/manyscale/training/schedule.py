@@ -1,0 +1,55 @@
+"""How long a run is, and the learning rate at each of its steps."""
+
+import math
+from typing import Literal
+
+from manyscale.settings import Settings, setting
+
+__all__ = ["TrainingSettings", "learning_rate", "total_steps"]
+
+
+class TrainingSettings(Settings):
+    """How the network is trained."""
+
+    epochs: int = setting(20, "passes over the training events at most", ge=1)
+    batch_size: int = setting(256, "events a step", ge=1)
+    learning_rate: float = setting(1e-3, "highest learning rate", gt=0, allow_inf_nan=False)
+    max_steps: int | None = setting(
+        None, "steps at most; null: the epochs alone end the run; whichever ends first", ge=1
+    )
+    warmup: float = setting(
+        0.1, "fraction of the run's steps in which the learning rate rises", ge=0, lt=1
+    )
+    weight_decay: float = setting(0.01, "decoupled weight decay of AdamW", ge=0)
+    clip: float = setting(1.0, "largest norm of the gradient; beyond it is scaled down", gt=0)
+    patience: int | None = setting(
+        None, "epochs without a lower validation loss after which the run ends; null: never", ge=1
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "where to train")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = setting(
+        "32-true", "arithmetic of the network"
+    )
+
+
+def total_steps(settings: TrainingSettings, events: int) -> int:
+    """Count the steps of a whole run over so many training events."""
+    steps = settings.epochs * math.ceil(events / settings.batch_size)
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
+def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
+    """Learning rate of step `step` of `steps`: a linear rise, then half a cosine down to zero.
+
+    A pure function of the step, so that a resumed run needs no state for it.
+
+    Examples
+    --------
+    >>> settings = TrainingSettings(learning_rate=1.0, warmup=0.5)
+    >>> [learning_rate(step, 4, settings) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    rise = settings.warmup * steps
+    if step < rise:
+        return settings.learning_rate * min(1.0, (step + 1) / rise)
+    way = (step - rise) / (steps - rise)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * way))

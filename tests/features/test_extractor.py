@@ -1,0 +1,152 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.toys import SCHEMA, toy_events
+from manyscale.data.packing import PackedStream
+from manyscale.data.schema import StreamSchema
+from manyscale.errors import CardError, DataError
+from manyscale.features.columns import StreamBatch
+from manyscale.features.constituents import wrap_phi
+from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.registry import default_features, describe
+
+JET = SCHEMA.stream("jet1")
+NAMED = StreamSchema(
+    name="constituents",
+    columns=(
+        "delta_eta", "delta_phi", "pt", "energy", "log_pt_rel", "log_energy_rel", "particle_class",
+    ),
+)  # fmt: skip
+
+
+def one_token(eta, phi, pt, energy, axis):
+    values = np.array([[pt, eta, phi, energy, 1, 0]], np.float32)
+    stream = PackedStream(values, np.array([1]), np.array([axis], np.float32))
+    return StreamBatch.of(stream)
+
+
+def test_features_in_a_jet_by_hand():
+    extractor = FeatureExtractor.for_stream(JET)
+    batch = one_token(0.5, 3.1, 20.0, 25.0, [300.0, 0.2, -3.0, 80.0])
+    numbers, classes = extractor.raw(batch)
+    found = dict(zip(extractor.numbers, numbers[0].tolist(), strict=True))
+    delta_phi = 3.1 + 3.0 - 2 * math.pi
+    assert found["delta_eta"] == pytest.approx(0.3, abs=1e-6)
+    assert found["delta_phi"] == pytest.approx(delta_phi, abs=1e-6)
+    assert found["delta_r"] == pytest.approx(math.hypot(0.3, delta_phi), abs=1e-6)
+    assert found["log_pt"] == pytest.approx(math.log(20))
+    assert found["log_energy"] == pytest.approx(math.log(25))
+    assert found["log_pt_rel"] == pytest.approx(math.log(20 / 300), abs=1e-6)
+    jet_energy = math.sqrt((300 * math.cosh(0.2)) ** 2 + 80**2)
+    assert found["log_energy_rel"] == pytest.approx(math.log(25 / jet_energy), abs=1e-6)
+    assert classes.tolist() == [[0]]
+
+
+def test_rotation_in_phi_changes_no_feature_of_a_jet():
+    extractor = FeatureExtractor.for_stream(JET)
+    stream = toy_events(3).streams["jet1"]
+    turned_values, turned_axis = stream.values.copy(), stream.axis.copy()
+    turned_values[:, 2] = (stream.values[:, 2] + 2.5 + np.pi) % (2 * np.pi) - np.pi
+    turned_axis[:, 2] = (stream.axis[:, 2] + 2.5 + np.pi) % (2 * np.pi) - np.pi
+    turned = PackedStream(turned_values, stream.counts, turned_axis)
+    torch.testing.assert_close(
+        extractor.raw(StreamBatch.of(turned))[0],
+        extractor.raw(StreamBatch.of(stream))[0],
+        atol=2e-5,
+        rtol=1e-5,
+    )
+
+
+def test_phi_of_objects_is_relative_to_the_leading_one():
+    stream = StreamSchema(name="kinematics", columns=("pt", "phi"))
+    values = np.array([[9, 3.0], [5, -3.0], [7, 1.0]], np.float32)
+    packed = PackedStream(values, np.array([2, 1]), np.zeros((2, 0), np.float32))
+    extractor = FeatureExtractor.for_stream(stream)
+    assert extractor.numbers == ("log_pt", "phi_rel")
+    relative = extractor.raw(StreamBatch.of(packed))[0][:, 1]
+    assert relative.tolist() == pytest.approx([0, 2 * math.pi - 6, 0], abs=1e-6)
+
+
+def test_wrap_keeps_pi_and_moves_minus_pi():
+    phi = torch.linspace(-20, 20, 4001, dtype=torch.float64)
+    wrapped = wrap_phi(phi)
+    assert (wrapped > -math.pi).all()
+    assert (wrapped <= math.pi).all()
+    torch.testing.assert_close(torch.cos(wrapped), torch.cos(phi))
+    torch.testing.assert_close(torch.sin(wrapped), torch.sin(phi))
+
+
+def test_a_column_of_the_feature_s_name_comes_first():
+    assert default_features(NAMED) == (
+        "delta_eta", "delta_phi", "delta_r", "log_pt", "log_energy", "log_pt_rel",
+        "log_energy_rel", "particle_class",
+    )  # fmt: skip
+    values = np.array([[0.3, 0.4, 10, 20, -1, -2, 3]], np.float32)
+    batch = StreamBatch.of(PackedStream(values, np.array([1]), np.zeros((1, 0), np.float32)))
+    numbers, classes = FeatureExtractor.for_stream(NAMED).raw(batch)
+    expected = [0.3, 0.4, 0.5, math.log(10), math.log(20), -1, -2]
+    assert numbers[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert classes.tolist() == [[3]]
+
+
+def test_unnamed_columns_are_plain_numbers():
+    assert default_features(StreamSchema(name="x", columns=("f0", "f1"))) == ("f0", "f1")
+
+
+def test_standardised_on_what_it_was_fitted_on():
+    extractor = FeatureExtractor.for_stream(JET)
+    batches = [StreamBatch.of(toy_events(seed).streams["jet1"]) for seed in (1, 2)]
+    extractor.fit(batches)
+    numbers = torch.cat([extractor(batch)[0] for batch in batches])
+    inside = (numbers.abs() < 10).all(1)
+    assert inside.float().mean() > 0.99
+    torch.testing.assert_close(numbers.mean(0), torch.zeros(8), atol=1e-3, rtol=0)
+    torch.testing.assert_close(numbers.std(0), torch.ones(8), atol=2e-2, rtol=0)
+
+
+def test_constant_feature_becomes_zero():
+    extractor = FeatureExtractor.for_stream(StreamSchema(name="x", columns=("f0",)))
+    stream = PackedStream(
+        np.full((5, 1), 7, np.float32), np.array([5]), np.zeros((1, 0), np.float32)
+    )
+    extractor.fit([StreamBatch.of(stream)])
+    assert extractor(StreamBatch.of(stream))[0].tolist() == [[0.0]] * 5
+
+
+def test_classes_out_of_range_share_the_last_row():
+    extractor = FeatureExtractor.for_stream(StreamSchema(name="x", columns=("particle_class",)))
+    values = np.array([[0], [15], [16], [99], [-3]], np.float32)
+    stream = PackedStream(values, np.array([5]), np.zeros((1, 0), np.float32))
+    assert extractor(StreamBatch.of(stream))[1].flatten().tolist() == [0, 15, 16, 16, 16]
+
+
+def test_infinite_feature_is_named_with_its_event():
+    extractor = FeatureExtractor.for_stream(StreamSchema(name="x", columns=("f0",)))
+    values = np.array([[1], [2], [np.inf]], np.float32)
+    stream = PackedStream(values, np.array([2, 0, 1]), np.zeros((3, 0), np.float32))
+    with pytest.raises(DataError, match="'f0' of stream 'x' is inf in event 2"):
+        extractor.fit([StreamBatch.of(stream)])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("pt", "colour"), "no feature 'colour'"),
+        (("log_mass",), r"needs the columns \(mass\)"),
+        (("pt", "pt"), "names pt twice"),
+        ((), "is empty"),
+    ],
+)
+def test_wrong_features_are_named(names, said):
+    with pytest.raises(CardError, match=said):
+        FeatureExtractor.for_stream(JET, names)
+
+
+def test_every_known_name_is_described_once_with_a_doc():
+    rows = list(describe())
+    assert len({name for _, name, _, _ in rows}) == len(rows)
+    assert all(doc for *_, doc in rows)
+    assert {"column", "axis column", "feature"} == {kind for kind, *_ in rows}

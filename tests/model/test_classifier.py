@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.symmetries import (
+    assert_batch_is_free,
+    assert_padding_is_free,
+    assert_token_order_is_free,
+)
+from helpers.toys import SCHEMA, toy_events
+from manyscale.deployment.inference import class_probabilities
+from manyscale.errors import CardError
+from manyscale.features.columns import to_torch
+from manyscale.model.classifier import MultiScaleClassifier, pooled_streams
+from manyscale.model.encoder import StreamSettings
+from manyscale.model.fusion import FusionSettings
+from manyscale.model.presets import PRESETS, resolve
+from manyscale.model.tokens import Layout
+
+NAMES = ("jet1", "jet2", "kinematics")
+CUSTOM = (
+    FusionSettings(query="jet1", context=("jet2",), layers=2),
+    FusionSettings(query="kinematics", context=("jet1", "jet2")),
+)
+
+
+def network_of(preset, **streams):
+    torch.manual_seed(3)
+    fusion = CUSTOM if preset == "custom" else None
+    network = MultiScaleClassifier(resolve(preset, NAMES, streams, fusion), SCHEMA)
+    # Weights far from the small initial ones, so that every part matters to the score.
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return network.eval()
+
+
+# phi relative to the first object gives the order of the objects a meaning: left out here.
+UNORDERED = StreamSettings(features=("log_pt", "eta", "log_mass", "n_btags", "object_class"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_scores_have_the_symmetries_of_sets(preset):
+    network = network_of(preset, kinematics=UNORDERED)
+    streams = toy_events(5).streams
+    rng = np.random.default_rng(0)
+    assert_token_order_is_free(network, streams, rng)
+    assert_batch_is_free(network, streams, rng)
+    assert_padding_is_free(network, streams)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    seed=st.integers(0, 1000),
+    preset=st.sampled_from(PRESETS),
+)
+def test_events_of_any_length_score_alike_alone_and_together(lengths, seed, preset):
+    network = network_of(preset)
+    events = toy_events(seed, events=len(lengths), longest=9)
+    assert_batch_is_free(network, events.streams, np.random.default_rng(seed))
+
+
+def test_order_of_the_context_changes_no_score():
+    network = network_of("model-2")
+    other = MultiScaleClassifier(
+        resolve(
+            "model-2", NAMES, fusion=[FusionSettings(query="kinematics", context=("jet2", "jet1"))]
+        ),
+        SCHEMA,
+    ).eval()
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        other.fusion[0].marks.copy_(network.fusion[0].marks.flip(0))
+    streams = toy_events(1).streams
+    np.testing.assert_allclose(
+        class_probabilities(other, streams), class_probabilities(network, streams), atol=1e-5
+    )
+
+
+def test_every_token_of_every_stream_is_seen():
+    network = network_of("model-2")
+    events = toy_events(2, events=6)
+    base = class_probabilities(network, events.streams)
+    for name, stream in events.streams.items():
+        values = stream.values.copy()
+        values[-1, :4] *= 1.1
+        owner = np.nonzero(stream.counts)[0][-1]
+        changed = {**events.streams, name: type(stream)(values, stream.counts, stream.axis)}
+        difference = np.abs(class_probabilities(network, changed) - base).max(axis=1)
+        assert difference[owner] > 1e-6
+        assert (np.delete(difference, owner) < 1e-6).all()
+
+
+def test_class_row_shortcut_gives_the_same_as_working_out_all_tokens():
+    network = network_of("model-2")
+    batch = to_torch(toy_events(4).streams, np.arange(20))
+    short = network(batch)
+    network._needed = [set(NAMES) for _ in network._needed]
+    torch.testing.assert_close(network(batch), short, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_parameter_of_a_used_block_learns(preset):
+    network = network_of(preset).train()
+    network(to_torch(toy_events(4).streams, np.arange(20))).square().sum().backward()
+    idle = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_shared_encoder_halves_the_weights():
+    shared = StreamSettings(encoder="jets")
+    together = network_of("concatenation", jet1=shared, jet2=shared)
+    apart = network_of("concatenation")
+    assert set(together.encoders) == {"jets", "kinematics"}
+    jets = sum(p.numel() for p in together.encoders["jets"].parameters())
+    difference = sum(p.numel() for p in apart.parameters()) - sum(
+        p.numel() for p in together.parameters()
+    )
+    assert difference == jets
+
+
+def test_positions_make_the_order_of_tokens_matter():
+    streams = toy_events(5).streams
+    with pytest.raises(AssertionError):
+        assert_token_order_is_free(
+            network_of("model-1", jet1=StreamSettings(positions=True)),
+            streams,
+            np.random.default_rng(0),
+        )
+
+
+def test_pooled_streams_of_each_preset():
+    pooled = {preset: pooled_streams(resolve(preset, NAMES)) for preset in PRESETS}
+    assert pooled["model-1"] == ("jet1",)
+    assert pooled["model-2"] == pooled["model-3"] == ("kinematics",)
+    assert pooled["kinematics-only"] == ("kinematics",)
+    assert pooled["concatenation"] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("streams", "fusion", "said"),
+    [
+        ({"jet1": StreamSettings(heads=3)}, None, "streams.jet1.heads is 3"),
+        ({"jet3": StreamSettings()}, None, "the data have no stream 'jet3'"),
+        ({}, [FusionSettings(query="jet9", context=("jet1",))], "'jet9', which is no stream"),
+        ({}, [FusionSettings(query="jet1", context=("jet1",))], "names a stream twice"),
+        ({}, [FusionSettings(query="jet1", context=("jet2",), heads=5)], r"fusion\[0\].heads is 5"),
+        (
+            {"jet1": StreamSettings(encoder="a"), "jet2": StreamSettings(encoder="a", layers=1)},
+            None,
+            "share the encoder 'a'",
+        ),
+        ({"jet1": StreamSettings(features=("pt", "mass"))}, None, "no feature 'mass'"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(streams, fusion, said):
+    with pytest.raises(CardError, match=said):
+        MultiScaleClassifier(resolve("model-2", NAMES, streams, fusion), SCHEMA)
+
+
+def test_layout_brings_rows_to_slots_and_back():
+    counts = torch.tensor([2, 0, 3])
+    layout = Layout.of(counts, 3, 5)
+    rows = torch.arange(8.0)[:, None].requires_grad_()
+    slots = layout.pad(rows)
+    assert slots[:, :, 0].tolist() == [[0, 3, 4, 0], [1, 1, 1, 1], [2, 5, 6, 7]]
+    assert (layout.hidden == 0).tolist() == [
+        [True, True, True, False],
+        [True, False, False, False],
+        [True, True, True, True],
+    ]
+    torch.testing.assert_close(layout.pack(slots), rows)
+    layout.pack(slots * slots).sum().backward()
+    torch.testing.assert_close(rows.grad, 2 * rows.detach())
