@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 __all__ = ["Settings", "setting"]
 
@@ -29,7 +29,7 @@ def setting(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:  #
     **limits
         Limits that pydantic checks: gt, ge, lt, le, min_length, ...
     """
-    extra = {"unit": unit} if unit else None
+    extra: dict[str, JsonValue] | None = {"unit": unit} if unit else None
     if isinstance(default, list | dict):
         return Field(
             default_factory=default.copy, description=doc, json_schema_extra=extra, **limits

@@ -63,3 +63,13 @@ def test_half_width_follows_the_spread_of_weighted_toys():
 def test_weights_that_cancel_are_refused():
     with pytest.raises(ManyscaleError, match="above 0"):
         efficiency([1.0, -1.0], np.array([True, False]))
+
+
+def test_events_of_weight_zero_do_not_count():
+    weights = np.append(np.full(999, 0.1), np.zeros(7))
+    assert efficiency(weights, weights > 0) == pytest.approx(
+        efficiency(np.ones(999), np.ones(999, bool)), rel=1e-9
+    )
+    assert efficiency(weights, weights == 0) == pytest.approx(
+        efficiency(np.ones(999), np.zeros(999, bool)), rel=1e-9
+    )

@@ -1,15 +1,17 @@
 """The card of each preset, as `manyscale card PRESET` prints it."""
 
+import difflib
 from pathlib import Path
 
 from manyscale.card.settings import Card, DataSettings
 from manyscale.card.writing import card_text
 from manyscale.data.npz import LONE_STREAM
+from manyscale.errors import CardError
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
-from manyscale.model.presets import Preset, resolve
+from manyscale.model.presets import PRESETS, Preset, resolve
 
-__all__ = ["preset_card", "preset_card_text"]
+__all__ = ["check_preset", "preset_card", "preset_card_text"]
 
 _GENERATED_STREAMS = ("jet1", "jet2", "kinematics")
 _JET = StreamSettings(encoder="jets")
@@ -53,3 +55,19 @@ def preset_card_text(preset: Preset) -> str:
     card = preset_card(preset)
     unused = frozenset() if card.fusion else frozenset({"fusion"})
     return card_text(card, f"manyscale card, {preset}: {_TITLES[preset]}", leave_out=unused)
+
+
+def check_preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises
+    ------
+    CardError
+        Where there is none; the message names the nearest.
+    """
+    for preset in PRESETS:
+        if preset == name:
+            return preset
+    close = difflib.get_close_matches(name, PRESETS, n=1)
+    hint = f"did you mean {close[0]}?" if close else ""
+    raise CardError(f"there is no preset '{name}'; there are {', '.join(PRESETS)}. {hint}".strip())

@@ -95,7 +95,7 @@ def _limits(field: FieldInfo) -> str:
         annotated_types.Le: ("up to", "le"),
     }
     found = [
-        f"{words[type(limit)][0]} {getattr(limit, words[type(limit)][1]):g}"
+        f"{words[type(limit)][0]} {getattr(limit, words[type(limit)][1])}"
         for limit in field.metadata
         if type(limit) in words
     ]

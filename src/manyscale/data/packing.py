@@ -59,6 +59,11 @@ class PackedStream:
         rows = ragged_rows(self.offsets[:-1][events], counts)
         return PackedStream(self.values[rows], counts, self.axis[events])
 
+    def between(self, first: int, last: int) -> "PackedStream":
+        """Return the events `first` to `last - 1`, without a copy."""
+        tokens = slice(self.offsets[first], self.offsets[min(last, len(self))])
+        return PackedStream(self.values[tokens], self.counts[first:last], self.axis[first:last])
+
     def leading(self, most: int, by: int | None) -> "PackedStream":
         """Keep at most `most` tokens an event: those with the highest column `by`, or the first."""
         if not (self.counts > most).any():
@@ -135,6 +140,19 @@ class PackedEvents:
             self.weight[events],
             {name: values[events] for name, values in self.observables.items()},
             {name: values[events] for name, values in self.weights.items()},
+        )
+
+    def between(self, first: int, last: int) -> "PackedEvents":
+        """Return the events `first` to `last - 1`, without a copy."""
+        chosen = slice(first, last)
+        return PackedEvents(
+            {name: stream.between(first, last) for name, stream in self.streams.items()},
+            self.event_id[chosen],
+            self.label[chosen],
+            self.process[chosen],
+            self.weight[chosen],
+            {name: values[chosen] for name, values in self.observables.items()},
+            {name: values[chosen] for name, values in self.weights.items()},
         )
 
     def only(self, streams: Sequence[str]) -> "PackedEvents":

@@ -1,5 +1,7 @@
 """What a dataset holds: the registry of columns, and the schema of streams and processes."""
 
+import re
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -7,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from manyscale.errors import DataError
 
 __all__ = [
+    "AXIS_COLUMNS",
     "COLUMNS",
     "OBJECT_CLASSES",
     "PARTICLE_CLASSES",
@@ -16,6 +19,7 @@ __all__ = [
     "Process",
     "Schema",
     "StreamSchema",
+    "check_stream_names",
 ]
 
 SCHEMA_VERSION = 1
@@ -84,16 +88,27 @@ class _Frozen(BaseModel):
 
 
 class StreamSchema(_Frozen):
-    """One stream: the columns of its tokens, and those that it has once an event (its jet's axis)."""
+    """One stream: the columns of its tokens, and those that it has once an event (its jet's axis).
+
+    Attributes
+    ----------
+    array_columns
+        Order of the columns in padded arrays of this stream, where it is not `columns`, then `axis`.
+    """
 
     name: str
     columns: tuple[str, ...]
     axis: tuple[str, ...] = ()
+    array_columns: tuple[str, ...] = ()
 
     @property
     def all_columns(self) -> tuple[str, ...]:
-        """Columns of a token as an npz gives them: its own, then the axis repeated on each token."""
-        return self.columns + self.axis
+        """Columns of a token in the order of a padded array, the axis repeated on each token."""
+        return self.array_columns or self.columns + self.axis
+
+    def same_content(self, other: "StreamSchema") -> bool:
+        """Whether both hold the same columns, however padded arrays of them are ordered."""
+        return (self.name, self.columns, self.axis) == (other.name, other.columns, other.axis)
 
     def column(self, name: str) -> int:
         """Place of a column among the token columns.
@@ -167,3 +182,26 @@ class Schema(_Frozen):
                 return stream
         names = ", ".join(stream.name for stream in self.streams)
         raise DataError(f"the data have no stream '{name}'; they have {names}")
+
+
+_STREAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED = {"process", "weight", "event_id", "observables", "entry"}
+
+
+def check_stream_names(names: Collection[str]) -> None:
+    """Refuse names of streams that could be no column of a dataset.
+
+    Raises
+    ------
+    DataError
+        Where there is none, or a name is malformed or taken by another column.
+    """
+    if not names:
+        raise DataError("no stream is given")
+    for name in names:
+        if not _STREAM_NAME.fullmatch(name):
+            raise DataError(
+                f"'{name}' cannot be the name of a stream: use letters, digits and _, a letter first"
+            )
+        if name in _RESERVED or name.removesuffix("_axis") in set(names) - {name}:
+            raise DataError(f"'{name}' cannot be the name of a stream: a dataset uses it itself")

@@ -40,5 +40,4 @@ def class_probabilities(
         ).cpu()
         for first in range(0, events, _BATCH)
     ]
-    classes = network.head.layers[-1].out_features
-    return torch.cat(parts).numpy() if parts else np.zeros((0, int(classes)), np.float32)
+    return torch.cat(parts).numpy() if parts else np.zeros((0, network.classes), np.float32)

@@ -1,8 +1,9 @@
 """Files of scores: one row an event, in the input's order, as npz, Parquet or ROOT."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,14 @@ class Scores:
             columns |= {"label": events.label.astype(np.int8), "weight": events.weight}
         return Scores(columns | dict(events.observables))
 
+    @staticmethod
+    def concatenate(parts: Sequence["Scores"]) -> "Scores":
+        """Join the scores of several batches of events."""
+        names = parts[0].columns
+        return Scores(
+            {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+        )
+
 
 def check_target(path: Path) -> None:
     """Refuse a name of which no file of scores can be made, before any work is done.
@@ -63,7 +72,7 @@ def check_target(path: Path) -> None:
         _uproot()
 
 
-def _uproot():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
+def _uproot() -> ModuleType:
     try:
         import uproot  # noqa: PLC0415 - an extra
     except ImportError:

@@ -82,12 +82,15 @@ def _leading_shares(z: Floats) -> dict[str, Floats]:
         "dispersion": np.sqrt((z**2).sum(1)),
         "entropy": -(z * np.log(np.where(z > 0, z, 1.0))).sum(1),
         **{f"share_of_{n}": running[:, min(n - 1, last)] if last >= 0 else empty for n in _LEADING},
-        **{f"number_to_{share:g}": (running < share).sum(1).astype(float) for share in _SHARES},
+        **{
+            f"number_below_{share:g}": ((running < share) & (z > 0)).sum(1).astype(float)
+            for share in _SHARES
+        },
     }
 
 
 def _correlators(z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
-    distance = np.hypot(x[:, :, None] - x[:, None], y[:, :, None] - y[:, None])
+    distance = np.sqrt(_square_distances(x, y, x.T, y.T)).transpose(1, 0, 2)
     pairs = z[:, :, None] * z[:, None]
     two = {power: (pairs * distance**power).sum((1, 2)) / 2 for power in _ANGULARITIES}
     # sum_ijk z_i z_j z_k r_ij r_jk r_ki is the trace of the cube of sqrt(z_i z_j) r_ij.
@@ -103,19 +106,17 @@ def _correlators(z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
 
 def _subjets(pt: Floats, z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
     out: dict[str, Floats] = {}
-    tau = [(z * np.hypot(x, y)).sum(1)]
+    wider = (z * np.hypot(x, y)).sum(1)
     for axes in range(2, _AXES + 1):
-        centre_x, centre_y = _axes(z, x, y, axes)
-        distance = _distances(x, y, centre_x, centre_y)
-        tau.append((z * distance.min(2)).sum(1))
+        centres = _axes(z, x, y, axes)
+        squares = _square_distances(x, y, *centres)
+        tau = (z * np.sqrt(squares.min(0))).sum(1)
+        out[f"tau_{axes}"] = tau
+        out[f"tau_{axes}{axes - 1}"] = _ratio(tau, wider)
         if axes == 2:
-            out.update(_pair(pt, z, x, y, distance.argmin(2)))
-            out["subjet_distance"] = np.hypot(
-                *(np.diff(c, axis=1)[:, 0] for c in (centre_x, centre_y))
-            )
-    for place in range(1, len(tau)):
-        out[f"tau_{place + 1}"] = tau[place]
-        out[f"tau_{place + 1}{place}"] = _ratio(tau[place], tau[place - 1])
+            out |= _pair(pt, z, x, y, squares.argmin(0))
+            out["subjet_distance"] = np.hypot(*(centre[1] - centre[0] for centre in centres))
+        wider = tau
     return out
 
 
@@ -137,31 +138,32 @@ def _pair(
 
 
 def _axes(z: Floats, x: Floats, y: Floats, axes: int) -> tuple[Floats, Floats]:
-    """Axes of the subjets, each (events, axes): k-means, from constituents hard and far apart."""
+    """Axes of the subjets, each (axes, events): k-means, from constituents hard and far apart."""
     if not z.shape[1]:
-        return np.zeros((len(z), axes)), np.zeros((len(z), axes))
+        return np.zeros((axes, len(z))), np.zeros((axes, len(z)))
     event = np.arange(len(z))
     chosen = [np.argmax(z, axis=1)]
     for _ in range(1, axes):
-        picked = np.stack(chosen, 1)
-        near = _distances(x, y, x[event[:, None], picked], y[event[:, None], picked]).min(2)
-        chosen.append(np.argmax(z * near, axis=1))
-    picked = np.stack(chosen, 1)
-    centre_x, centre_y = x[event[:, None], picked], y[event[:, None], picked]
+        picked = np.stack(chosen)
+        squares = _square_distances(x, y, x[event, picked], y[event, picked])
+        # pT^2 distance^2 is as good as pT distance to find the largest.
+        chosen.append(np.argmax(z**2 * squares.min(0), axis=1))
+    picked = np.stack(chosen)
+    centre_x, centre_y = x[event, picked], y[event, picked]
     for _ in range(_AXIS_STEPS):
-        nearest = _distances(x, y, centre_x, centre_y).argmin(2)
-        share = np.where(nearest[:, :, None] == np.arange(axes), z[:, :, None], 0.0)
-        weight = share.sum(1)
-        kept = weight > 0
-        safe = np.where(kept, weight, 1.0)
-        centre_x = np.where(kept, (share * x[:, :, None]).sum(1) / safe, centre_x)
-        centre_y = np.where(kept, (share * y[:, :, None]).sum(1) / safe, centre_y)
+        nearest = _square_distances(x, y, centre_x, centre_y).argmin(0)
+        for axis in range(axes):
+            share = z * (nearest == axis)
+            weight = share.sum(1)
+            for centre, place in ((centre_x, x), (centre_y, y)):
+                # An axis without constituents stays where it is.
+                np.divide((share * place).sum(1), weight, out=centre[axis], where=weight > 0)
     return centre_x, centre_y
 
 
-def _distances(x: Floats, y: Floats, centre_x: Floats, centre_y: Floats) -> Floats:
-    """(events, constituents, axes)."""
-    return np.hypot(x[:, :, None] - centre_x[:, None], y[:, :, None] - centre_y[:, None])
+def _square_distances(x: Floats, y: Floats, centre_x: Floats, centre_y: Floats) -> Floats:
+    """(axes, events, constituents)."""
+    return (x - centre_x[:, :, None]) ** 2 + (y - centre_y[:, :, None]) ** 2
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:

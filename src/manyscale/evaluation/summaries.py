@@ -1,6 +1,7 @@
 """Events of any number of tokens as one row of numbers each, for classifiers that need one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import combinations
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -18,8 +19,10 @@ __all__ = ["summaries"]
 Floats = NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-# Tokens whose features stand in the row one by one, and tokens that the sums go over.
+# Tokens whose features stand in the row one by one; those compared in pairs, where they are no
+# constituents of a jet; and those that the sums go over.
 _LEADING = 10
+_PAIRED = 3
 _MOST_TOKENS = 200
 # Events at a time: bounds the memory, most of it pairs of constituents.
 _CHUNK = 2048
@@ -29,7 +32,9 @@ _HARDNESS = ("log_pt", "pt", "log_pt_rel", "log_energy", "energy", "log_energy_r
 
 
 class _Padded(NamedTuple):
-    """One stream of some events, the hardest token first, at most _MOST_TOKENS.
+    """One stream of some events, at most _MOST_TOKENS tokens each.
+
+    The hardest token comes first in a jet; elsewhere the order given may carry meaning, and stays.
 
     Attributes
     ----------
@@ -56,9 +61,10 @@ def summaries(
     """Summarise the features of each event's tokens.
 
     A stream gives its number of tokens; of each number its mean, width, least and largest value,
-    plain and weighted with pT; of each class how many tokens it has and which share of pT; all
-    features of the ten hardest tokens (the first ten, where no pT or energy is known); and, where
-    the tokens have pT and a direction in a jet, the jet's shape.
+    plain and weighted with pT; of each class its share of the tokens and of pT. Where the tokens
+    have pT, or energy, and a direction in a jet, the jet's shape and all features of the ten
+    hardest tokens; elsewhere all features of the first ten tokens and the differences between the
+    numbers of the first three.
 
     Parameters
     ----------
@@ -108,7 +114,7 @@ def _padded(
 ) -> _Padded:
     event = np.repeat(np.arange(len(counts)), counts)
     hardness = _hardness(numbers, len(event))
-    order = np.lexsort((-hardness, event))
+    order = np.lexsort((-hardness, event)) if _in_jet(numbers) else np.arange(len(event))
     place = ragged_rows(np.zeros_like(counts), counts)
     kept = place < _MOST_TOKENS
     order, where = order[kept], (event[kept], place[kept])
@@ -136,10 +142,19 @@ def _hardness(numbers: dict[str, Floats], tokens: int) -> Floats:
     return np.zeros(tokens)
 
 
+def _has_hardness(numbers: Collection[str]) -> bool:
+    return any(name in numbers for name in _HARDNESS)
+
+
+def _in_jet(numbers: Collection[str]) -> bool:
+    """Whether the tokens are constituents of a jet, of known direction and pT or energy."""
+    return "delta_eta" in numbers and "delta_phi" in numbers and _has_hardness(numbers)
+
+
 def _summarise(tokens: _Padded) -> dict[str, Floats]:
     total = tokens.hardness.sum(1, keepdims=True)
-    weights = {"": tokens.real / np.maximum(tokens.multiplicity, 1)[:, None]}
-    if any(name in tokens.numbers for name in _HARDNESS):
+    weights = {"": tokens.real / np.maximum(tokens.real.sum(1, keepdims=True), 1)}
+    if _has_hardness(tokens.numbers):
         weights["_by_pt"] = tokens.hardness / np.where(total > 0, total, 1.0)
     sums: dict[str, Floats] = {}
     for suffix, weight in weights.items():
@@ -149,15 +164,19 @@ def _summarise(tokens: _Padded) -> dict[str, Floats]:
             sums |= _class_shares(name, suffix, codes, weight)
     for name, values in tokens.numbers.items():
         sums |= _extremes(name, values, tokens.real)
-    if {"delta_eta", "delta_phi"} <= tokens.numbers.keys() and "_by_pt" in weights:
+    pairs: dict[str, Floats] = {}
+    if _in_jet(tokens.numbers):
         sums |= jet_shapes(
             tokens.hardness, tokens.numbers["delta_eta"], tokens.numbers["delta_phi"]
         )
+    else:
+        pairs = _differences(tokens)
     empty = tokens.multiplicity == 0
     return {
         "tokens": tokens.multiplicity.astype(np.float64),
         **{name: np.where(empty, np.nan, values) for name, values in sums.items()},
         **_leading(tokens),
+        **pairs,
     }
 
 
@@ -178,17 +197,31 @@ def _class_shares(
     name: str, suffix: str, codes: NDArray[np.int64], weight: Floats
 ) -> dict[str, Floats]:
     known = len(COLUMNS[name].classes)
-    shares = {f"{name}.{code}{suffix}": (weight * (codes == code)).sum(1) for code in range(known)}
-    return shares | {f"{name}.other{suffix}": (weight * ((codes < 0) | (codes >= known))).sum(1)}
+    members = {f"{code}": codes == code for code in range(known)}
+    members["other"] = (codes < 0) | (codes >= known)
+    return {
+        f"{name}.share_{code}{suffix}": (weight * member).sum(1) for code, member in members.items()
+    }
 
 
 def _leading(tokens: _Padded) -> dict[str, Floats]:
-    length = tokens.real.shape[1]
-    missing = np.full(len(tokens.multiplicity), np.nan)
     return {
-        f"{name}.{place}": np.where(tokens.real[:, place], values[:, place], np.nan)
-        if place < length
-        else missing
+        f"{name}.{place}": _of_token(tokens, values, place)
         for name, values in (*tokens.numbers.items(), *tokens.classes.items())
         for place in range(_LEADING)
     }
+
+
+def _differences(tokens: _Padded) -> dict[str, Floats]:
+    """Of the first tokens, pair by pair; of logarithms they are ratios."""
+    return {
+        f"{name}.{one}-{other}": _of_token(tokens, values, one) - _of_token(tokens, values, other)
+        for name, values in tokens.numbers.items()
+        for one, other in combinations(range(_PAIRED), 2)
+    }
+
+
+def _of_token(tokens: _Padded, values: NDArray[np.number], place: int) -> Floats:
+    if place >= tokens.real.shape[1]:
+        return np.full(len(values), np.nan)
+    return np.where(tokens.real[:, place], values[:, place], np.nan)

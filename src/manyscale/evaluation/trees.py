@@ -21,11 +21,9 @@ _MOST_TREES = 2000
 _PATIENCE = 60
 _SETTINGS = {
     "objective": "binary",
-    "learning_rate": 0.05,
+    "learning_rate": 0.03,
     "num_leaves": 31,
     "min_data_in_leaf": 20,
-    "min_sum_hessian_in_leaf": 0.1,
-    "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 1.0,
@@ -35,6 +33,12 @@ _SETTINGS = {
     "force_row_wise": True,
     "verbosity": -1,
 }
+# Each tree sees this share of the summaries, but at least so many.
+_SUMMARIES_A_TREE = (0.3, 50)
+# Least sum of w p (1 - p) in a leaf. Where weights of both signs nearly cancel, a leaf's value would
+# be noise, so that more is asked.
+_LEAST_CURVATURE = 0.1
+_LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS = 10.0
 
 
 class Table(NamedTuple):
@@ -82,9 +86,10 @@ class Trees:
     ) -> "Trees":
         """Train until the loss on the validation events has stopped falling.
 
-        Classes are balanced. Negative weights stay negative: gradients and loss are then those of
-        the distribution that the weights stand for, and LightGBM makes no leaf in which the weights
-        sum to nothing or less. The result does not depend on `threads`.
+        Classes are balanced, and of more than `MOST_EVENTS` training events as many are drawn.
+        Negative weights stay negative: gradients and loss are then those of the distribution that
+        the weights stand for, which absolute values or leaving such events out would distort; no
+        leaf is made whose weights nearly cancel. The result does not depend on `threads`.
 
         Raises
         ------
@@ -101,8 +106,16 @@ class Trees:
         encoded = [quote(name, safe="") for name in names]
         data = _dataset(train, chosen, encoded)
         watched = _dataset(validation, np.arange(len(validation.matrix)), encoded, data)
+        mixed = train.weights is not None and bool((np.asarray(train.weights)[chosen] < 0).any())
+        curvature = _LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS if mixed else _LEAST_CURVATURE
         booster = lightgbm.train(
-            {**_SETTINGS, "seed": seed, "num_threads": threads},
+            {
+                **_SETTINGS,
+                "feature_fraction": _seen_by_a_tree(len(names)),
+                "min_sum_hessian_in_leaf": curvature,
+                "seed": seed,
+                "num_threads": threads,
+            },
             data,
             num_boost_round=_MOST_TREES,
             valid_sets=[watched],
@@ -170,6 +183,11 @@ def _dataset(
         free_raw_data=True,
         params={"verbosity": -1},
     )
+
+
+def _seen_by_a_tree(summaries: int) -> float:
+    share, least = _SUMMARIES_A_TREE
+    return min(max(share, least / max(summaries, 1)), 1.0)
 
 
 def _check_width(matrix: NDArray[np.floating], names: Sequence[str]) -> None:

@@ -80,6 +80,7 @@ class MultiScaleClassifier(nn.Module):
             for block in settings.fusion
         )
         self.pooled = pooled_streams(settings)
+        self.classes = classes
         self.head = Head([widths[name] for name in self.pooled], classes, settings.head)
         self._needed = _tokens_needed(settings)
 
@@ -99,6 +100,12 @@ class MultiScaleClassifier(nn.Module):
         assert isinstance(module, FeatureExtractor)  # noqa: S101 - for the type checker
         return module
 
+    def encoder(self, stream: str) -> Encoder:
+        """The encoder of a stream, which it may share with others."""
+        module = self.encoders[self.encoder_of[stream]]
+        assert isinstance(module, Encoder)  # noqa: S101 - for the type checker
+        return module
+
     def trim(self, streams: Mapping[str, PackedStream]) -> dict[str, PackedStream]:
         """Take the streams that the network uses, each event cut to `max_tokens` of the highest pt."""
         trimmed = {}
@@ -116,7 +123,7 @@ class MultiScaleClassifier(nn.Module):
             values, counts, _, longest = batch[name]
             layouts[name] = layout = Layout.of(counts, longest, len(values))
             numbers, classes = self.extractors[name](batch[name])
-            encoder = self.encoders[self.encoder_of[name]]
+            encoder = self.encoder(name)
             rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
         for number, (block, settings) in enumerate(
             zip(self.fusion, self.settings.fusion, strict=True), start=1

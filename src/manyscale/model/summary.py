@@ -1,6 +1,5 @@
 """What a network is made of, read off the network as built: for the layer table and flow chart."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,13 +53,8 @@ class Summary:
         return asdict(self)
 
 
-def _size(modules: Iterable[nn.Module | nn.Parameter]) -> int:
-    return sum(
-        part.numel()
-        if isinstance(part, nn.Parameter)
-        else sum(p.numel() for p in part.parameters())
-        for part in modules
-    )
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _plural(count: int, noun: str) -> str:
@@ -76,7 +70,7 @@ def summarise(network: MultiScaleClassifier) -> Summary:
     for name, stream in settings.streams.items():
         extractor = network.extractor(name)
         first = holder.setdefault(network.encoder_of[name], name)
-        encoder = network.encoders[network.encoder_of[name]]
+        encoder = network.encoder(name)
         mine = first == name
         features = len(extractor.names)
         blocks.append(
@@ -99,7 +93,7 @@ def summarise(network: MultiScaleClassifier) -> Summary:
                 (f"{name} input",),
                 ("",),
                 (f"linear {len(extractor.numbers)} -> {stream.width}{table}{places}",),
-                _size([encoder.embedding]) if mine else 0,
+                _size(encoder.embedding) if mine else 0,
                 f"tokens x {stream.width}",
                 "" if mine else f"{first} embedding",
             )
@@ -112,7 +106,7 @@ def summarise(network: MultiScaleClassifier) -> Summary:
                 (f"{name} embedding",),
                 ("",),
                 (layers, _plural(stream.heads, "head"), "class token"),
-                _size([encoder.layers, encoder.norm, encoder.class_token]) if mine else 0,
+                _size(encoder) - _size(encoder.embedding) if mine else 0,
                 f"(1 + tokens) x {stream.width}",
                 "" if mine else f"{first} encoder",
             )
@@ -134,7 +128,7 @@ def summarise(network: MultiScaleClassifier) -> Summary:
                     _plural(block.layers, "cross-attention layer"),
                     _plural(block.heads, "head"),
                 ),
-                _size([fusion]),
+                _size(fusion),
                 f"(1 + tokens) x {settings.streams[block.query].width}",
             )
         )
@@ -154,6 +148,6 @@ def summarise(network: MultiScaleClassifier) -> Summary:
     linear = [layer for layer in network.head.layers if isinstance(layer, nn.Linear)]
     steps = " -> ".join(str(size) for size in [width, *(layer.out_features for layer in linear)])
     blocks.append(
-        Block("head", "head", ("pooling",), ("",), (steps,), _size([network.head]), "class scores")
+        Block("head", "head", ("pooling",), ("",), (steps,), _size(network.head), "class scores")
     )
-    return Summary(tuple(blocks), _size([network]))
+    return Summary(tuple(blocks), _size(network))

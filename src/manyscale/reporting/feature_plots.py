@@ -117,8 +117,9 @@ def _histogram(axes: Axes, _: InputColumn, sample: Sample) -> None:
 def _edges(values: Floats) -> Floats:
     """Bins around whole numbers where there are few of them, else equal ones without the tails."""
     distinct = np.unique(values)
-    if len(distinct) <= _BINS and np.all(distinct == np.round(distinct)):
-        return np.arange(distinct[0] - 0.5, min(distinct[-1], distinct[0] + _BINS) + 1)
+    whole = np.all(distinct == np.round(distinct))
+    if whole and distinct[-1] - distinct[0] < _BINS:
+        return np.arange(distinct[0] - 0.5, distinct[-1] + 1)
     low, high = np.quantile(values, _SHOWN)
     return np.linspace(low, high if high > low else low + 1, _BINS + 1)
 

@@ -209,7 +209,10 @@ def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
                 va="center",
                 color="white" if share.value > 0.5 else "black",
             )
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places = (-0.5, 0.5, 1.5)
+    axes.pcolormesh(places, places, shares, cmap="Blues", vmin=0, vmax=1)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     axes.set_xticks([0, 1], CLASS_NAMES)
     axes.set_yticks([0, 1], CLASS_NAMES, rotation=90, va="center")
     axes.tick_params(which="both", length=0)

@@ -56,7 +56,7 @@ CLASS_COLOURS = (_PALETTE[0], _PALETTE[1])
 
 # Places in the palette of the classifiers that every run knows.
 _KNOWN = {
-    "network": 0,
+    "network": 1,
     "trees": 2,
     "model-1": 6,
     "model-2": 0,
@@ -79,7 +79,7 @@ def classifier_styles(names: Iterable[str]) -> dict[str, LineStyle]:
     """
     styles: dict[str, LineStyle] = {}
     taken: set[int] = set()
-    for name in sorted(names, key=lambda name: (name not in _KNOWN, name)):
+    for name in sorted(set(names), key=lambda name: (name not in _KNOWN, name)):
         place = _KNOWN.get(name, zlib.crc32(name.encode()) % len(_PALETTE))
         while place in taken:
             place += 1

@@ -84,11 +84,13 @@ def efficiency(weights: ArrayLike, passed: NDArray[np.bool_], level: float = ONE
     if not total > 0:
         raise DataError(f"an efficiency needs weights that sum to above 0, not to {total:g}")
     share = min(max(float(weight[passed].sum()) / total, 0.0), 1.0)
-    squares = weight**2
-    variance = (
-        (1 - share) ** 2 * float(squares[passed].sum()) + share**2 * float(squares[~passed].sum())
-    ) / total**2
-    inside = 0 < share < 1
-    n = share * (1 - share) / variance if inside else effective_events(weight)
+    of_passed, of_failed = (float((weight[some] ** 2).sum()) for some in (passed, ~passed))
+    # Where one side is empty or weighs nothing the share is exact, whatever the rounding.
+    if of_passed == 0 or of_failed == 0:
+        share = float(of_failed == 0)
+    n = effective_events(weight)
+    if 0 < share < 1:
+        variance = ((1 - share) ** 2 * of_passed + share**2 * of_failed) / total**2
+        n = share * (1 - share) / variance
     low, high = binomial_interval(share * n, n, level)
     return Interval(share, float(low), float(high))

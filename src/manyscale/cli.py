@@ -1,0 +1,249 @@
+"""The command line: parses, calls, prints. Each command is a few lines over `manyscale.runs`."""
+
+# Heavy parts are imported where they are used, so that `manyscale --help` is quick.
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyscale.errors import ManyscaleError
+
+__all__ = ["main"]
+
+_DEBUG = "--debug"
+
+app = typer.Typer(
+    name="manyscale",
+    help="Collision events to a calibrated, interpretable classifier, by a multi-scale transformer.",
+    epilog="Any command with --debug shows the traceback of a failure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a trained run")]
+Cards = Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the card")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="processes; without it, one a core")]
+
+
+def main() -> None:
+    """Run the command line; exit with 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except ManyscaleError as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+def _example(text: str) -> str:
+    return f"Example: {text}"
+
+
+@app.command(epilog=_example("manyscale card model-2 > card.yaml"))
+def card(
+    preset: Annotated[
+        str | None,
+        typer.Argument(help="kinematics-only, concatenation, model-1, -2, -3, custom"),
+    ] = None,
+    from_seed: Annotated[
+        Path | None, typer.Option(help="translate an input.py of the seed package")
+    ] = None,
+) -> None:
+    """Print a complete, commented card."""
+    from manyscale.card.preset_cards import check_preset, preset_card_text
+    from manyscale.card.seed import translate_seed
+    from manyscale.card.writing import card_text
+
+    if (preset is None) == (from_seed is None):
+        raise typer.BadParameter("give either a preset or --from-seed FILE")
+    if preset is not None:
+        typer.echo(preset_card_text(check_preset(preset)), nl=False)
+        return
+    assert from_seed is not None  # noqa: S101 - the check above
+    translation = translate_seed(from_seed)
+    for remark in translation.remarks:
+        typer.echo(remark, err=True)
+    typer.echo(card_text(translation.card, f"manyscale card, from {from_seed}"), nl=False)
+
+
+@app.command(epilog=_example("manyscale demo --out runs/demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
+    workers: Workers = None,
+) -> None:
+    """Make events, train, evaluate and report: the whole way at once."""
+    from manyscale.console import ConsoleProgress, print_comparison
+    from manyscale.runs.whole import run_demo
+
+    comparison = run_demo(out, workers=workers, progress=ConsoleProgress())
+    print_comparison(comparison)
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command(epilog=_example("manyscale generate card.yaml --out data/hh4b --workers 2"))
+def generate(
+    card: Annotated[Path | None, typer.Argument(help="card; without it, the defaults")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="dataset folder")],
+    workers: Workers = None,
+    units: Annotated[
+        str | None, typer.Option(metavar="A:B", help="make the units from A to B alone")
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Make events with Pythia 8, a parametrised detector and anti-kT jets."""
+    from manyscale.card import load_card, parse_card
+    from manyscale.console import ConsoleProgress, print_cutflow
+    from manyscale.runs.production import generate_dataset, parse_units
+
+    chosen = load_card(card, changes or []) if card else parse_card("", "defaults", changes or [])
+    share = parse_units(units) if units else None
+    dataset = generate_dataset(
+        chosen, out, workers=workers, units=share, progress=ConsoleProgress()
+    )
+    print_cutflow(dataset.schema.processes)
+    typer.echo(f"dataset: {out}")
+
+
+@app.command(epilog=_example("manyscale convert signal.npz --label signal --out data/mine"))
+def convert(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="npz; several streams as jet1=a.npz ...")
+    ],
+    out: Annotated[Path, typer.Option(help="dataset folder, new or to be added to")],
+    label: Annotated[str, typer.Option(help="signal or background")],
+    process: Annotated[str | None, typer.Option(help="name of the process")] = None,
+    card: Annotated[Path | None, typer.Option(help="card with the columns of the npz")] = None,
+    cross_section: Annotated[
+        float | None, typer.Option(metavar="PB", help="cross section in pb")
+    ] = None,
+    sum_weights: Annotated[float | None, typer.Option(help="sum of the generated weights")] = None,
+) -> None:
+    """Add the events of npz files to a dataset."""
+    from manyscale.runs.production import convert_files
+
+    said = convert_files(
+        files,
+        out,
+        label=label,
+        process=process,
+        card=card,
+        cross_section=cross_section,
+        sum_weights=sum_weights,
+    )
+    typer.echo(said)
+
+
+@app.command(epilog=_example("manyscale inspect data/hh4b"))
+def inspect(
+    path: Annotated[
+        Path | None, typer.Argument(help="dataset, run, model folder, card or npz")
+    ] = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="print all known columns and features")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="check the checksums of a dataset")
+    ] = False,
+) -> None:
+    """Say what is in a dataset, a run, a card or a file."""
+    from manyscale.console import table
+    from manyscale.runs.inspection import inspect_path, known_features
+
+    if features == (path is not None):
+        raise typer.BadParameter("give either a PATH or --features")
+    found = known_features() if path is None else inspect_path(path, verify=verify)
+    for part in found.tables:
+        table(part.title, part.header, part.rows)
+    for line in found.lines:
+        typer.echo(line)
+
+
+@app.command(epilog=_example("manyscale train card.yaml --out runs/first --set training.epochs=5"))
+def train(
+    card: Annotated[Path, typer.Argument(help="card that says all of the run")],
+    out: Annotated[Path, typer.Option(help="folder of the run")],
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a killed run was")] = False,
+) -> None:
+    """Train a network and the trees beside it, evaluate both on the test events, report."""
+    from manyscale.card import load_card
+    from manyscale.console import ConsoleProgress, print_metrics
+    from manyscale.runs.whole import whole_run
+
+    metrics = whole_run(
+        load_card(card, changes or []), out, resume=resume, progress=ConsoleProgress()
+    )
+    print_metrics(metrics)
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command(epilog=_example("manyscale evaluate runs/first --luminosity 300"))
+def evaluate(
+    run: Run,
+    data: Annotated[
+        Path | None, typer.Option(help="another dataset, all of it taken as test events")
+    ] = None,
+    luminosity: Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")] = None,
+) -> None:
+    """Judge a run on its test events: metrics.json, scores, plots and report."""
+    from manyscale.console import ConsoleProgress, print_metrics
+    from manyscale.reporting.report import write_report
+    from manyscale.runs.evaluation import evaluate_run
+
+    print_metrics(evaluate_run(run, data=data, luminosity=luminosity, progress=ConsoleProgress()))
+    typer.echo(f"report: {write_report(run)}")
+
+
+@app.command(epilog=_example("manyscale predict runs/first new.npz --out scores.parquet"))
+def predict(
+    run: Run,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="dataset folder or npz file")],
+    out: Annotated[Path, typer.Option(help="scores: ends in .npz, .parquet or .root")],
+) -> None:
+    """Score every event of a dataset or an npz file."""
+    from manyscale.console import ConsoleProgress
+    from manyscale.runs.prediction import predict_run
+
+    events = predict_run(run, source, out, progress=ConsoleProgress())
+    typer.echo(f"scores of {events} events: {out}")
+
+
+@app.command(epilog=_example("manyscale compare a.yaml b.yaml --out runs/both --seeds 3"))
+def compare(
+    cards: Cards,
+    out: Annotated[Path, typer.Option(help="folder for the runs and their table")],
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each card")] = 1,
+    changes: Changes = None,
+) -> None:
+    """Train several cards on the same events: one table with paired errors, trees beside."""
+    from manyscale.card import load_card
+    from manyscale.console import ConsoleProgress, print_comparison
+    from manyscale.runs.comparison import compare_cards
+
+    loaded = {path.stem: load_card(path, changes or []) for path in cards}
+    if len(loaded) < len(cards):
+        raise typer.BadParameter("two cards have the same file name")
+    print_comparison(compare_cards(loaded, out, seeds=seeds, progress=ConsoleProgress()))
+    typer.echo(f"table: {out / 'comparison.json'}")
+
+
+@app.command(epilog=_example("manyscale report runs/first"))
+def report(run: Run) -> None:
+    """Write the report of a run anew: one self-contained HTML file."""
+    from manyscale.reporting.report import write_report
+
+    typer.echo(f"report: {write_report(run)}")

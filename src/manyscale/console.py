@@ -1,0 +1,183 @@
+"""What the command line shows while it works: bars on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from manyscale.data.schema import Process
+
+__all__ = ["ConsoleProgress", "print_comparison", "print_cutflow", "print_metrics", "table"]
+
+# Seconds between two lines where there is no terminal to draw a bar on.
+_INTERVAL = 10.0
+_PLAIN_WIDTH = 120
+
+
+class ConsoleProgress:
+    """Shows long work on stderr; see `manyscale.progress.Progress`."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._what = ""
+        self._unit = ""
+        self._note = ""
+        self._total = 0
+        self._done = 0
+        self._first = 0
+        self._begun = 0.0
+        self._last_line = 0.0
+
+    def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Begin a bar, or the first plain line."""
+        self.stop()
+        self._what, self._unit, self._note = what, unit, ""
+        self._total, self._done, self._first = total, done, done
+        self._begun = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total, completed=done, rate="", note="")
+        else:
+            self.say(f"{what}: {total} {unit}" + (f", {done} are done already" if done else ""))
+
+    def advance(self, units: int, note: str = "") -> None:
+        """Move the bar; without a terminal, write a line now and then, and for each note."""
+        self._done += units
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=self._done,
+                rate=f"{self._rate():.0f} {self._unit}/s",
+                note=self._note,
+            )
+        elif note or time.monotonic() - self._last_line > _INTERVAL:
+            self._last_line = time.monotonic()
+            self.say(self._line())
+
+    def _rate(self) -> float:
+        return (self._done - self._first) / max(time.monotonic() - self._begun, 1e-9)
+
+    def _line(self) -> str:
+        rate = self._rate()
+        left = (self._total - self._done) / rate if rate else 0.0
+        note = f", {self._note}" if self._note else ""
+        return (
+            f"{self._what}: {self._done} of {self._total} {self._unit}, {rate:.0f} a second, "
+            f"{left:.0f} s left{note}"
+        )
+
+    def stop(self) -> None:
+        """End the bar and leave one line of what was done."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._what:
+            seconds = time.monotonic() - self._begun
+            note = f"; {self._note}" if self._note else ""
+            self.say(f"{self._what}: {self._done} {self._unit} in {seconds:.1f} s{note}")
+            self._what = ""
+
+    def say(self, line: str) -> None:
+        """Write a line that stays."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a table on stdout; the first column holds names, the others figures."""
+    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE)
+    for place, name in enumerate(header):
+        drawn.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    # Not cut to 80 columns where no terminal says how wide it is.
+    console.print(drawn, width=None if console.is_terminal else _PLAIN_WIDTH)
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Print the figures of a run, the trees beside the network; `metrics` as in metrics.json."""
+    trees = metrics["trees"]
+    minus = trees["network_minus_trees"]
+    unknown = {"parameters": None, "events_per_second": None}
+    against = {"difference": -minus["auc"], "difference_error": minus["auc_error"]}
+    print_comparison(
+        [
+            {"name": "network", "parameters": None, **metrics},
+            {"name": "trees", **unknown, **trees, **against},
+        ]
+    )
+
+
+def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print classifiers judged on the same events; see `manyscale.evaluation.compare`."""
+    header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "weights", "events/s"]
+    table("", header, [_comparison_row(row) for row in rows])
+    Console(highlight=False, stderr=True).print(
+        "On the test events, each class with the same weight. AUC minus that of the first: paired.\n"
+        "rej. 50%: background rejection where half the signal is kept, and its 68% interval.\n"
+        "events/s: training.",
+        style="dim",
+    )
+
+
+def _comparison_row(row: Mapping[str, Any]) -> list[str]:
+    difference = row.get("difference")
+    return [
+        row["name"],
+        _with_error(row["auc"], row["auc_error"]),
+        "" if difference is None else _with_error(difference, row["difference_error"], sign="+"),
+        *(_rejection(row["background_rejection"][key]) for key in ("0.50", "0.70")),
+        "" if row["parameters"] is None else f"{row['parameters']:,}",
+        "" if row["events_per_second"] is None else f"{row['events_per_second']:,.0f}",
+    ]
+
+
+def _with_error(value: float, error: float | None, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def _rejection(point: Mapping[str, float | None]) -> str:
+    if point["value"] is None:
+        return f"> {point['low']:.0f}"
+    return f"{point['value']:.0f} ({point['low']:.0f}-{point['high']:.0f})"
+
+
+def print_cutflow(processes: Iterable[Process]) -> None:
+    """Print how many events of each process passed each step of the selection."""
+    for process in processes:
+        if not process.cutflow:
+            continue
+        first = process.cutflow[0].events
+        rows = [
+            [step.step, f"{step.events:,}", f"{step.events / first:.3f}" if first else ""]
+            for step in process.cutflow
+        ]
+        sigma = process.cross_section
+        title = f"{process.name} ({process.label})"
+        title += "" if sigma is None else f", cross section {sigma:.4g} pb"
+        table(title, ["step", "events", "of all"], rows)

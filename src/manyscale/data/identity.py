@@ -1,0 +1,58 @@
+"""Which event is which: 64-bit numbers that follow from where an event comes from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["event_ids", "file_identity", "uniform"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST_BYTES = 1 << 20
+
+
+def event_ids(identity: str, entries: ArrayLike) -> NDArray[np.uint64]:
+    """Number events by their source and their place in it.
+
+    Two entries of one source never share a number; two sources do by chance alone (64 bits).
+
+    Parameters
+    ----------
+    identity
+        Says which source: see `file_identity`.
+    entries
+        (events,): places in the source, from 0.
+    """
+    return _mix(_base(identity) + _GOLDEN * np.asarray(entries).astype(np.uint64))
+
+
+def uniform(event_id: NDArray[np.uint64], purpose: str) -> NDArray[np.float64]:
+    """Draw one number in [0, 1) for each event: a pure function of event and purpose."""
+    bits = _mix(_mix(event_id ^ _base(purpose)))
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def file_identity(paths: Sequence[Path]) -> str:
+    """Name the source that some files are together: names, sizes, checksums of the first MiB."""
+    return json.dumps([_facts(path) for path in paths])
+
+
+def _facts(path: Path) -> tuple[str, int, str]:
+    with path.open("rb") as file:
+        checksum = hashlib.blake2b(file.read(_FIRST_BYTES), digest_size=16).hexdigest()
+    return path.name, path.stat().st_size, checksum
+
+
+def _base(text: str) -> np.uint64:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
+
+
+def _mix(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): one to one, bits well spread."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

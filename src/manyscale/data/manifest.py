@@ -1,0 +1,341 @@
+"""dataset.json: what the parts of a dataset are together, made from the parts alone."""
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
+from manyscale.data.schema import COLUMNS, SCHEMA_VERSION, CutflowStep, Process, Schema
+from manyscale.errors import DataError
+
+__all__ = ["Manifest", "PartEntry", "check_together", "merge", "read_manifest", "verify"]
+
+_FOOTER_TAIL = 8
+
+
+class PartEntry(BaseModel):
+    """One part, as dataset.json lists it.
+
+    Attributes
+    ----------
+    file
+        Its path inside the dataset.
+    size
+        In bytes.
+    footer
+        Checksum of the Parquet footer alone: tells cheaply whether the part is still the one of
+        which `sha256` was taken.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    file: str
+    process: str
+    events: int
+    size: int
+    sha256: str
+    footer: str
+
+
+class Manifest(BaseModel):
+    """The content of dataset.json.
+
+    Attributes
+    ----------
+    content
+        Streams, processes, weights, observables.
+    parts
+        Sorted by file.
+    made
+        How the parts were made, each way once.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    content: Schema
+    parts: tuple[PartEntry, ...]
+    made: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self) -> str:
+        """Write it down as dataset.json stands on disk."""
+        columns = [name for stream in self.content.streams for name in stream.all_columns]
+        content = {
+            **self.content.model_dump(mode="json"),
+            "units": {name: COLUMNS[name].unit for name in columns if name in COLUMNS},
+            "made": list(self.made),
+            "parts": [part.model_dump() for part in self.parts],
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        """Read what `to_json` wrote; ValueError where it is something else."""
+        raw = json.loads(text)
+        if not isinstance(raw, dict):
+            raise TypeError("it is no JSON object")
+        if isinstance(raw.get("version"), int) and raw["version"] > SCHEMA_VERSION:
+            raise ValueError(
+                f"it is of version {raw['version']}, this manyscale reads up to {SCHEMA_VERSION}: "
+                f"install a newer one"
+            )
+        content = {name: raw[name] for name in Schema.model_fields if name in raw}
+        return Manifest.model_validate({**raw, "content": content})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the dataset.json of a dataset.
+
+    Raises
+    ------
+    DataError
+        Where the folder is no dataset, or its dataset.json cannot be read.
+    """
+    if not folder.exists():
+        raise DataError(f"there is no dataset {folder}")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file; a dataset is a folder with {MANIFEST}")
+    path = folder / MANIFEST
+    if not path.is_file():
+        unfinished = " (its parts are not yet merged)" if (folder / PARTS).is_dir() else ""
+        raise DataError(f"{folder} is no dataset: it has no {MANIFEST}{unfinished}")
+    try:
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise DataError(f"{path} cannot be read: {reason}") from error
+
+
+def merge(folder: Path | str) -> Schema:
+    """Bring dataset.json up to date with the parts that are there, whatever machine made them.
+
+    Several writers may add parts and merge at once: a part that comes while another merge is at
+    work is in the last dataset.json written.
+
+    Raises
+    ------
+    DataError
+        Where there is no part, one cannot be read, or two do not fit together.
+    """
+    folder = Path(folder)
+    while True:
+        listing = _listing(folder)
+        manifest = _from_parts(folder, [folder / PARTS / name for name, *_ in listing])
+        draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}.tmp"
+        try:
+            draft.write_text(manifest.to_json(), encoding="utf-8")
+            draft.replace(folder / MANIFEST)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise DataError(f"{folder / MANIFEST} cannot be written: {error}") from error
+        if _listing(folder) == listing:
+            return manifest.content
+
+
+def verify(folder: Path | str) -> tuple[str, ...]:
+    """Check size and SHA-256 of each part against dataset.json.
+
+    Returns
+    -------
+    A line for each part that is missing, damaged or not listed; none where all is well.
+    """
+    folder = Path(folder)
+    faults = []
+    manifest = read_manifest(folder)
+    for part in manifest.parts:
+        path = folder / part.file
+        if not path.is_file():
+            faults.append(f"{path} is missing")
+        elif path.stat().st_size != part.size:
+            faults.append(f"{path} has {path.stat().st_size} bytes instead of {part.size}")
+        elif _sha256(path) != part.sha256:
+            faults.append(f"{path} is damaged: its SHA-256 has changed")
+    listed = {part.file for part in manifest.parts}
+    faults.extend(
+        f"{folder / PARTS / name} is not in {MANIFEST}"
+        for name, *_ in _listing(folder)
+        if f"{PARTS}/{name}" not in listed
+    )
+    return tuple(faults)
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Parts there are: name, size, time of last change; sorted by name."""
+    try:
+        found = [(path.name, path.stat()) for path in (folder / PARTS).glob("*.parquet")]
+    except FileNotFoundError:
+        return _listing(folder)
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+
+def _from_parts(folder: Path, paths: Sequence[Path]) -> Manifest:
+    if not paths:
+        raise DataError(f"{folder} has no parts to make a dataset of")
+    known = _known_entries(folder)
+    books: list[tuple[Path, PartBook]] = []
+    entries = []
+    for path in paths:
+        book, events = read_book(path)
+        books.append((path, book))
+        entries.append(_entry(path, book, events, known))
+    processes = check_together(books)
+    first = books[0][1]
+    made = {json.dumps(book.made, sort_keys=True): book.made for _, book in books if book.made}
+    return Manifest(
+        content=Schema(
+            streams=first.streams,
+            processes=processes,
+            weights=first.weights,
+            observables=first.observables,
+        ),
+        parts=tuple(entries),
+        made=tuple(made.values()),
+    )
+
+
+def _known_entries(folder: Path) -> dict[str, PartEntry]:
+    try:
+        return {part.file: part for part in read_manifest(folder).parts}
+    except DataError:
+        return {}
+
+
+def _entry(path: Path, book: PartBook, events: int, known: dict[str, PartEntry]) -> PartEntry:
+    """List a part; the checksum of one that is listed already stands, so that damage shows."""
+    file = f"{PARTS}/{path.name}"
+    size = path.stat().st_size
+    footer = _footer_checksum(path)
+    before = known.get(file)
+    unchanged = before is not None and (before.size, before.footer) == (size, footer)
+    return PartEntry(
+        file=file,
+        process=book.process.name,
+        events=events,
+        size=size,
+        sha256=before.sha256 if before is not None and unchanged else _sha256(path),
+        footer=footer,
+    )
+
+
+def _footer_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        end = file.seek(-_FOOTER_TAIL, 2)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, end - length))
+        return hashlib.blake2b(file.read(length), digest_size=16).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...]:
+    """Check that parts can be one dataset, and add up what they say of their processes.
+
+    Raises
+    ------
+    DataError
+        Where two do not fit together: other streams, weights, observables, or another say on a
+        process.
+    """
+    first_path, first = books[0]
+    for path, book in books[1:]:
+        same = len(book.streams) == len(first.streams) and all(
+            ours.same_content(theirs)
+            for ours, theirs in zip(book.streams, first.streams, strict=True)
+        )
+        if not same:
+            raise DataError(
+                f"the parts {first_path} and {path} do not fit together: one has the streams "
+                f"{_describe(first)}, the other {_describe(book)}"
+            )
+        for what in ("weights", "observables"):
+            if getattr(book, what) != getattr(first, what):
+                raise DataError(
+                    f"the parts {first_path} and {path} do not fit together: their {what} are "
+                    f"{', '.join(getattr(first, what)) or 'none'} and "
+                    f"{', '.join(getattr(book, what)) or 'none'}"
+                )
+    return _processes(books)
+
+
+def _describe(book: PartBook) -> str:
+    return "; ".join(f"{s.name} ({', '.join(s.columns + s.axis)})" for s in book.streams)
+
+
+def _processes(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...]:
+    """Add up what the parts say of each process; signal first, then by name."""
+    of_name: dict[str, list[tuple[Path, Process]]] = {}
+    for path, book in books:
+        of_name.setdefault(book.process.name, []).append((path, book.process))
+    added = [_add_up(parts) for parts in of_name.values()]
+    return tuple(sorted(added, key=lambda process: (process.label != "signal", process.name)))
+
+
+def _add_up(parts: Sequence[tuple[Path, Process]]) -> Process:
+    first_path, first = parts[0]
+    for path, process in parts[1:]:
+        for what in ("label", "k_factor", "filter_efficiency", "share"):
+            if getattr(process, what) != getattr(first, what):
+                raise DataError(
+                    f"the parts {first_path} and {path} do not fit together: for one the {what} of "
+                    f"the process {first.name} is {getattr(first, what)}, for the other "
+                    f"{getattr(process, what)}"
+                )
+    processes = [process for _, process in parts]
+    cross_section, error = _mean_cross_section(processes)
+    return first.model_copy(
+        update={
+            "cross_section": cross_section,
+            "cross_section_error": error,
+            "generated": sum(process.generated for process in processes),
+            "sum_weights": _sum_known(processes, lambda process: process.sum_weights),
+            "sum_weights2": _sum_known(processes, lambda process: process.sum_weights2),
+            "cutflow": _add_cutflows(processes),
+        }
+    )
+
+
+def _mean_cross_section(processes: Sequence[Process]) -> tuple[float | None, float | None]:
+    """Mean over parts, weighted with the events generated for each, and its error."""
+    known = [p for p in processes if p.cross_section is not None]
+    total = sum(p.generated for p in known)
+    shares = [p.generated / total if total else 1 / len(known) for p in known]
+    if not known:
+        return None, None
+    mean = math.fsum(
+        share * (p.cross_section or 0.0) for share, p in zip(shares, known, strict=True)
+    )
+    if any(p.cross_section_error is None for p in known):
+        return mean, None
+    errors = [
+        share * (p.cross_section_error or 0.0) for share, p in zip(shares, known, strict=True)
+    ]
+    return mean, math.hypot(*errors)
+
+
+def _sum_known(processes: Sequence[Process], of: Callable[[Process], float | None]) -> float | None:
+    values = [of(process) for process in processes]
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if len(known) == len(values) else None
+
+
+def _add_cutflows(processes: Sequence[Process]) -> tuple[CutflowStep, ...]:
+    steps: dict[str, list[CutflowStep]] = {}
+    for process in processes:
+        for step in process.cutflow:
+            steps.setdefault(step.step, []).append(step)
+    return tuple(
+        CutflowStep(
+            step=name,
+            events=sum(step.events for step in same),
+            sum_weights=math.fsum(step.sum_weights for step in same),
+        )
+        for name, same in steps.items()
+    )

@@ -1,0 +1,273 @@
+"""The parts of a dataset: Parquet files, each written whole, that carry their own bookkeeping."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manyscale.data.arrow import arrow_schema, from_arrow, stored_columns, to_arrow, token_paths
+from manyscale.data.packing import PackedEvents
+from manyscale.data.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
+from manyscale.errors import DataError
+
+__all__ = [
+    "MANIFEST",
+    "PARTS",
+    "PartBook",
+    "PartWriter",
+    "claim_folder",
+    "new_part",
+    "part_path",
+    "read_book",
+    "read_part",
+    "write_events",
+]
+
+#: Folder of the parts inside a dataset, and the file beside it that says what they are together.
+PARTS = "parts"
+MANIFEST = "dataset.json"
+
+_KEY = b"manyscale"
+# Events of a row group: what is decoded at a time.
+_GROUP = 8192
+
+
+class PartBook(BaseModel):
+    """What a part says of itself, in its Parquet metadata.
+
+    Attributes
+    ----------
+    process
+        The process with what was generated of it for this part: events, sums of weights, cutflow.
+    identity
+        The source that `event_id` counts from.
+    made
+        How it was made: the command and its settings, as JSON values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = SCHEMA_VERSION
+    streams: tuple[StreamSchema, ...]
+    weights: tuple[str, ...]
+    observables: tuple[str, ...]
+    process: Process
+    identity: str
+    made: dict[str, Any] = {}
+
+
+def part_path(folder: Path, name: str) -> Path:
+    """Where the part of that name stands in a dataset."""
+    return folder / PARTS / f"{name}.parquet"
+
+
+def claim_folder(folder: Path) -> None:
+    """Refuse a folder that is neither a dataset nor to become one; make nothing.
+
+    Raises
+    ------
+    DataError
+        Where it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the dataset")
+    dataset = (folder / MANIFEST).is_file() or (folder / PARTS).is_dir()
+    if folder.is_dir() and not dataset and any(folder.iterdir()):
+        raise DataError(f"{folder} holds something that is no dataset: name another folder")
+
+
+class PartWriter:
+    """Writes one part piece by piece; see `new_part`."""
+
+    def __init__(self, path: Path, schema: Schema, process: str) -> None:
+        self._path = path
+        self._schema = schema
+        self._process = process
+        self._layout: pa.Schema | None = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, events: PackedEvents) -> None:
+        """Add events, as row groups of moderate size."""
+        if self._writer is None:
+            self._layout = arrow_schema(self._schema, events.observables)
+            self._writer = pq.ParquetWriter(
+                self._path,
+                self._layout,
+                compression="zstd",
+                use_dictionary=["process"],
+                use_byte_stream_split=token_paths(self._schema),
+                write_page_checksum=True,
+            )
+        batch = to_arrow(events, self._schema, self._process, self._layout)
+        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=_GROUP)
+
+    def close(self, book: PartBook) -> None:
+        """End the part with its bookkeeping."""
+        if self._writer is None:
+            raise DataError(f"no events, not even none, were written to {self._path.name}")
+        self._writer.add_key_value_metadata({_KEY: book.model_dump_json()})
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        if self._writer is not None:
+            self._writer.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+@contextmanager
+def new_part(folder: Path, name: str, schema: Schema, process: str) -> Iterator[PartWriter]:
+    """Write a part under a temporary name; it gets its own only where all went well.
+
+    Where it does not, nothing is left, neither the part nor a folder that was made for it.
+
+    Raises
+    ------
+    DataError
+        Where the folder holds something else or cannot be written.
+    """
+    claim_folder(folder)
+    target = part_path(folder, name)
+    made = [path for path in target.parents if not path.exists()]
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    writer = PartWriter(draft, schema, process)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield writer
+        draft.replace(target)
+    except BaseException as error:
+        writer.abandon()
+        _remove_empty(made)
+        if isinstance(error, OSError):
+            raise DataError(f"the part {target} cannot be written: {error}") from error
+        raise
+
+
+def write_events(  # noqa: PLR0917
+    folder: Path | str,
+    name: str,
+    events: PackedEvents,
+    schema: Schema,
+    process: Process,
+    identity: str,
+    made: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write events of one process as one part of a dataset, whole or not at all.
+
+    `merge` then brings the dataset's dataset.json up to date.
+
+    Parameters
+    ----------
+    folder, name
+        The dataset, and the part's name in it; a part of that name is replaced.
+    events
+        May be none: a unit of work all of whose events failed the selection.
+    schema
+        Streams, weights and observables; its processes do not matter.
+    process
+        With what was generated of it for this part.
+    identity
+        The source that `event_id` counts from.
+    made
+        How it was made, as JSON values.
+
+    Returns
+    -------
+    The part's path.
+
+    Raises
+    ------
+    DataError
+        Where the folder holds something else or cannot be written.
+    """
+    folder = Path(folder)
+    with new_part(folder, name, schema, process.name) as writer:
+        writer.write(events)
+        writer.close(
+            PartBook(
+                streams=schema.streams,
+                weights=schema.weights,
+                observables=schema.observables,
+                process=process,
+                identity=identity,
+                made=dict(made or {}),
+            )
+        )
+    return part_path(folder, name)
+
+
+def read_book(path: Path) -> tuple[PartBook, int]:
+    """Read what a part says of itself, and its number of events.
+
+    Raises
+    ------
+    DataError
+        Where it cannot be read, is no part of a dataset, or is of a newer version.
+    """
+    with _naming(path):
+        metadata = pq.read_metadata(path)
+    text = (metadata.metadata or {}).get(_KEY)
+    if text is None:
+        raise DataError(f"{path} is no part of a dataset: it was not written by manyscale")
+    try:
+        return PartBook.model_validate_json(text), metadata.num_rows
+    except ValidationError as error:
+        raise DataError(
+            f"the bookkeeping of {path} cannot be read; it may be of a newer manyscale: {error}"
+        ) from error
+
+
+def read_part(
+    path: Path, schema: Schema, streams: Sequence[str], size: int, *, known: bool = True
+) -> Iterator[PackedEvents]:
+    """Read a part in batches of at most `size` events, its checksums verified.
+
+    Parameters
+    ----------
+    schema
+        Of the dataset.
+    streams
+        Those to be read.
+    known
+        Whether weights and observables are read, too.
+
+    Raises
+    ------
+    DataError
+        Where the part is missing or damaged.
+    """
+    columns = stored_columns(schema, streams)
+    if known:
+        columns += [*schema.weights, "observables"]
+    with (
+        _naming(path),
+        pq.ParquetFile(path, read_dictionary=["process"], page_checksum_verification=True) as file,
+    ):
+        for batch in file.iter_batches(size, columns=columns):
+            yield from_arrow(batch, schema, streams)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"the part {path} is missing; make it again") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"the part {path} is damaged ({error}); remove it and make it again"
+        ) from error
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

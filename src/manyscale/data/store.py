@@ -1,0 +1,106 @@
+"""Where the events of a dataset come from: a folder of parts, or memory."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from manyscale.data.manifest import read_manifest
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.parts import read_part
+from manyscale.data.schema import Schema, StreamSchema
+from manyscale.errors import DataError
+
+__all__ = ["FolderStore", "MemoryStore", "Store", "no_events"]
+
+
+class Store(Protocol):
+    """Gives all events of a source, in its order."""
+
+    @property
+    def schema(self) -> Schema:
+        """What the events are made of."""
+
+    def batches(
+        self, streams: Sequence[str], size: int, *, known: bool = True
+    ) -> Iterator[PackedEvents]:
+        """Give the events with the named streams, at most `size` at a time.
+
+        Weights and observables may be left out where `known` is false.
+        """
+
+
+class MemoryStore:
+    """Events held in memory."""
+
+    def __init__(self, schema: Schema, events: PackedEvents) -> None:
+        self.schema = schema
+        self._events = events
+
+    def batches(
+        self,
+        streams: Sequence[str],
+        size: int,
+        *,
+        known: bool = True,  # noqa: ARG002  # in memory nothing is gained by leaving out
+    ) -> Iterator[PackedEvents]:
+        """Give the events, at most `size` at a time, without a copy."""
+        events = self._events.only(streams)
+        if len(events) <= size:
+            yield events
+            return
+        for first in range(0, len(events), size):
+            yield events.between(first, first + size)
+
+
+class FolderStore:
+    """The Parquet parts of a dataset folder.
+
+    Raises
+    ------
+    DataError
+        Where the folder is no dataset, or a part is missing or has another size than it should.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        manifest = read_manifest(folder)
+        self.schema = manifest.content
+        self._parts = [(folder / part.file, part.events) for part in manifest.parts]
+        for (path, _), part in zip(self._parts, manifest.parts, strict=True):
+            if not path.is_file():
+                raise DataError(f"the part {path} is missing; make it again")
+            if path.stat().st_size != part.size:
+                raise DataError(
+                    f"the part {path} has {path.stat().st_size} bytes instead of {part.size}: it is "
+                    f"damaged, or dataset.json is not up to date; make the part again"
+                )
+
+    def batches(
+        self, streams: Sequence[str], size: int, *, known: bool = True
+    ) -> Iterator[PackedEvents]:
+        """Read the parts in turn, at most `size` events at a time."""
+        for path, events in self._parts:
+            if events:
+                yield from read_part(path, self.schema, streams, size, known=known)
+
+
+def no_events(schema: Schema) -> PackedEvents:
+    """Make events of that schema, zero of them."""
+
+    def stream(of: StreamSchema) -> PackedStream:
+        return PackedStream(
+            np.zeros((0, len(of.columns)), np.float32),
+            np.zeros(0, np.int64),
+            np.zeros((0, len(of.axis)), np.float32),
+        )
+
+    return PackedEvents(
+        {of.name: stream(of) for of in schema.streams},
+        np.zeros(0, np.uint64),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.int64),
+        np.zeros(0),
+        {name: np.zeros(0) for name in schema.observables},
+        {name: np.zeros(0) for name in schema.weights[1:]},
+    )

@@ -1,0 +1,72 @@
+"""What was generated and what passed: cross sections, sums of weights, cutflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Bookkeeping", "CutStep", "Cutflow", "add_cutflows"]
+
+
+class CutStep(NamedTuple):
+    """How much passed a step of the selection: events, and the sum of their weights."""
+
+    step: str
+    events: int
+    sum_weights: float
+
+
+Cutflow = tuple[CutStep, ...]
+
+
+def add_cutflows(cutflows: Sequence[Cutflow]) -> Cutflow:
+    """Add up cutflows of the same steps."""
+    return tuple(
+        CutStep(steps[0].step, sum(s.events for s in steps), sum(s.sum_weights for s in steps))
+        for steps in zip(*cutflows, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Bookkeeping:
+    """What is known of some generated events of one process beside the events that passed.
+
+    Attributes
+    ----------
+    generated
+        Number of events tried, before any selection.
+    sum_weights, sum_weights2
+        Sums of the weights, and of their squares, of all generated events.
+    cross_section, cross_section_error
+        In pb, with its statistical error.
+    cutflow
+        First step "generated"; each step counts what passed it and all before.
+    """
+
+    generated: int
+    sum_weights: float
+    sum_weights2: float
+    cross_section: float
+    cross_section_error: float
+    cutflow: Cutflow
+
+    @staticmethod
+    def combine(parts: Sequence["Bookkeeping"]) -> "Bookkeeping":
+        """Add up parts of one process that were generated with different seeds.
+
+        The cross section is the mean of the parts', weighted with their generated events; their
+        errors are independent.
+        """
+        generated = np.array([part.generated for part in parts])
+        share = generated / generated.sum()
+        values = np.array([part.cross_section for part in parts])
+        errors = np.array([part.cross_section_error for part in parts])
+        return Bookkeeping(
+            generated=int(generated.sum()),
+            sum_weights=sum(part.sum_weights for part in parts),
+            sum_weights2=sum(part.sum_weights2 for part in parts),
+            cross_section=float(share @ values),
+            cross_section_error=float(np.sqrt(np.sum((share * errors) ** 2))),
+            cutflow=add_cutflows([part.cutflow for part in parts]),
+        )

@@ -1,0 +1,81 @@
+"""Fat jets: anti-kT on whole batches of events, and the two hardest jets of each event."""
+
+from dataclasses import dataclass
+
+import awkward as ak
+import fastjet
+import numpy as np
+from numpy.typing import NDArray
+
+from manyscale.events.momentum import Momentum
+from manyscale.events.particles import Hits, Integers
+
+__all__ = ["JetPairs", "cluster"]
+
+# FastJet would print its banner on stdout; its papers are cited in the documentation.
+fastjet.ClusterSequenceArea.set_fastjet_banner_stream(None)
+
+
+@dataclass(frozen=True)
+class JetPairs:
+    """The two jets of highest pT of the events that have two.
+
+    Attributes
+    ----------
+    event
+        (pairs,): which event.
+    momentum
+        (pairs, 2): the jet of higher pT first.
+    members
+        (pairs, 2, constituents): places among the hits of the event.
+    """
+
+    event: Integers
+    momentum: Momentum
+    members: ak.Array
+
+    def take(self, which: NDArray[np.bool_]) -> "JetPairs":
+        """Return some of the pairs."""
+        return JetPairs(self.event[which], self.momentum[which], self.members[which])
+
+    def constituents(self, hits: Hits, jet: int) -> Hits:
+        """Constituents of the first (0) or second (1) jet of each pair, in the order of the hits."""
+        members = self.members[:, jet]
+        counts = ak.to_numpy(ak.num(members))
+        first = np.cumsum(hits.counts) - hits.counts
+        places = np.repeat(first[self.event], counts) + ak.to_numpy(ak.flatten(members))
+        # Events follow one another among the hits, so that sorting keeps them apart.
+        places.sort()
+        return Hits(counts, *(column[places] for column in hits.columns))
+
+
+def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
+    """Cluster the hits of each event with anti-kT (arXiv:0802.1189).
+
+    Parameters
+    ----------
+    hits
+        Of all events of a batch.
+    radius
+        Of the jets.
+    min_pt
+        Smallest pT in GeV of both jets.
+    """
+    momenta = ak.zip(
+        {
+            "px": hits.pt * np.cos(hits.phi),
+            "py": hits.pt * np.sin(hits.phi),
+            "pz": hits.pt * np.sinh(hits.eta),
+            "E": hits.energy,
+        }
+    )
+    definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
+    sequence = fastjet.ClusterSequence(ak.unflatten(momenta, hits.counts), definition)
+    jets = sequence.inclusive_jets(min_pt=min_pt)
+    members = sequence.constituent_index(min_pt=min_pt)
+    event = np.flatnonzero(ak.num(jets.px) >= 2)
+    jets, members = jets[event], members[event]
+    order = ak.argsort(np.hypot(jets.px, jets.py), ascending=False)[:, :2]
+    jets, members = jets[order], members[order]
+    components = (ak.to_numpy(ak.to_regular(jets[name])) for name in ("px", "py", "pz", "E"))
+    return JetPairs(event, Momentum(*components), members)

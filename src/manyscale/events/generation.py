@@ -1,0 +1,84 @@
+"""One unit of work: a fresh Pythia, the detector, jets, cuts; out come records and bookkeeping."""
+
+from dataclasses import dataclass
+
+import awkward as ak
+import numpy as np
+
+from manyscale.events import pythia
+from manyscale.events.bookkeeping import Bookkeeping, add_cutflows
+from manyscale.events.plan import Unit
+from manyscale.events.reconstruction import Reconstruction
+from manyscale.events.settings import GenerateSettings
+
+__all__ = ["UnitResult", "check_processes", "generate_unit"]
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a unit made.
+
+    Attributes
+    ----------
+    records
+        Awkward array of the events that passed, in the layout of record.py; their `entry` counts
+        the generated events of the unit.
+    bookkeeping
+        What was generated.
+    """
+
+    records: ak.Array
+    bookkeeping: Bookkeeping
+
+
+def check_processes(settings: GenerateSettings) -> None:
+    """Have Pythia read the settings of every process, without starting it.
+
+    Raises
+    ------
+    CardError
+        Where Pythia refuses a setting; the message names it and the process.
+    """
+    for process in settings.processes:
+        pythia.read_settings(process, settings.pythia_lines(process))
+
+
+def generate_unit(settings: GenerateSettings, unit: Unit) -> UnitResult:
+    """Generate, reconstruct and select the events of a unit.
+
+    The outcome follows from the arguments alone: Pythia starts afresh, because it keeps what it
+    learned from earlier events.
+
+    Parameters
+    ----------
+    settings
+        The section `generate` of the card.
+    unit
+        One of those that `plan` makes.
+
+    Raises
+    ------
+    CardError
+        Where Pythia refuses the settings of the process.
+    DataError
+        Where Pythia fails in every event.
+    """
+    generator = pythia.start(unit.process, settings.pythia_lines(unit.process), unit.seed)
+    reconstruction = Reconstruction(settings, unit.seed)
+    records, cutflows, weights = [], [], []
+    for truth in pythia.generate(generator, unit.process, unit.events):
+        selected, cutflow = reconstruction.reconstruct(truth)
+        records.append(selected)
+        cutflows.append(cutflow)
+        weights.append(truth.weight)
+    weight = np.concatenate(weights)
+    cross_section = pythia.cross_section(generator)
+    bookkeeping = Bookkeeping(
+        generated=unit.events,
+        sum_weights=float(weight.sum()),
+        sum_weights2=float(np.square(weight).sum()),
+        cross_section=cross_section.value,
+        cross_section_error=cross_section.error,
+        cutflow=add_cutflows(cutflows),
+    )
+    return UnitResult(ak.concatenate(records), bookkeeping)

@@ -1,0 +1,57 @@
+"""Four-momenta as arrays of any shape."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manyscale.events.particles import Floats
+
+__all__ = ["Momentum"]
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Four-momenta in GeV, components of one shape.
+
+    Examples
+    --------
+    >>> one = Momentum(*np.array([3.0, 4.0, 0.0, 13.0]))
+    >>> float(one.pt), float(one.mass)
+    (5.0, 12.0)
+    """
+
+    px: Floats
+    py: Floats
+    pz: Floats
+    energy: Floats
+
+    @property
+    def pt(self) -> Floats:
+        """Transverse momentum."""
+        return np.hypot(self.px, self.py)
+
+    @property
+    def eta(self) -> Floats:
+        """Pseudorapidity; 0 where there is no momentum."""
+        pt = np.maximum(self.pt, np.finfo(np.float64).tiny)
+        return np.arcsinh(self.pz / pt)
+
+    @property
+    def phi(self) -> Floats:
+        """Azimuth in (-pi, pi]."""
+        # Adding 0.0 turns -0.0, of which arctan2 would make -pi, into 0.0.
+        return np.arctan2(self.py + 0.0, self.px)
+
+    @property
+    def mass(self) -> Floats:
+        """Invariant mass; 0 where rounding makes its square negative."""
+        square = self.energy**2 - self.px**2 - self.py**2 - self.pz**2
+        return np.sqrt(np.maximum(square, 0.0))
+
+    def __getitem__(self, key: Any) -> "Momentum":  # noqa: ANN401 - any index of numpy
+        return Momentum(self.px[key], self.py[key], self.pz[key], self.energy[key])
+
+    def sum(self, axis: int) -> "Momentum":
+        """Add along an axis."""
+        return Momentum(*(x.sum(axis) for x in (self.px, self.py, self.pz, self.energy)))

@@ -1,0 +1,180 @@
+"""Settings of generated events: processes, detector, jets, cuts. Imports none of their libraries."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from manyscale.events.processes import NAMED_PROCESSES, EventClass
+from manyscale.settings import Settings, setting
+
+__all__ = [
+    "CalorimeterSettings",
+    "CutSettings",
+    "DetectorSettings",
+    "GenerateSettings",
+    "JetSettings",
+    "ProcessSettings",
+    "TaggingSettings",
+    "TrackSettings",
+]
+
+_PROCESS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Each unit has its own seed, and each unit would read a file of hard events from its start.
+_OURS = {"random": "seed", "beams:lhef": "events of an LHE file"}
+
+
+def _check_line(line: str) -> str:
+    key = line.partition("=")[0].strip().lower()
+    for ours, what in _OURS.items():
+        if key == ours or key.startswith(f"{ours}:"):
+            raise ValueError(f"'{line}': the {what} cannot be set by a line of Pythia")
+    if "=" not in line or "\n" in line:
+        raise ValueError(f"'{line}': write each as one line, Name:setting=value")
+    return line
+
+
+PythiaLine = Annotated[str, AfterValidator(_check_line)]
+
+
+class ProcessSettings(Settings):
+    """One generated process; a named one needs nothing said."""
+
+    event_class: EventClass | None = setting(
+        None, "signal or background; null: as the named process", alias="class"
+    )
+    pythia: tuple[PythiaLine, ...] = setting(
+        (), "settings of Pythia 8, added after those of the named process"
+    )
+    share: float | None = setting(
+        None, "part of its class's events, relative to the others; null: the default", gt=0
+    )
+    cross_section: float | None = setting(
+        None, "cross section; null: as Pythia computes it", unit="pb", gt=0
+    )
+    k_factor: float = setting(1.0, "factor on the cross section", gt=0)
+    filter_efficiency: float = setting(
+        1.0, "part of the cross section that is generated", gt=0, le=1
+    )
+
+
+class TrackSettings(Settings):
+    """How charged particles are measured in the tracker."""
+
+    max_eta: float = setting(2.5, "largest abs(eta)", ge=0, le=6)
+    min_pt: float = setting(0.5, "smallest pT", unit="GeV", ge=0)
+    efficiency: float = setting(0.97, "part of the tracks of high pT that is found", ge=0, le=1)
+    turn_on: float = setting(
+        0.3, "scale s of the factor 1 - exp(-pT/s) on the efficiency; 0: none", unit="GeV", ge=0
+    )
+    resolution: float = setting(0.01, "relative resolution of pT, constant part", ge=0, le=1)
+    resolution_slope: float = setting(
+        1e-4, "relative resolution of pT, part that rises with pT", unit="1/GeV", ge=0, le=0.1
+    )
+    angle: float = setting(0.001, "resolution of eta and phi", unit="rad", ge=0, le=0.1)
+
+
+class CalorimeterSettings(Settings):
+    """How a calorimeter measures: energies in cells, with sigma(E)/E = a/sqrt(E) + b in quadrature."""
+
+    max_eta: float = setting(5.0, "largest abs(eta)", ge=0, le=6)
+    cell: float = setting(0.02, "size of the cells in eta and phi; 0: none", ge=0, le=1)
+    stochastic: float = setting(
+        0.1, "relative resolution a of the energy, over sqrt(E)", unit="sqrt(GeV)", ge=0, le=2
+    )
+    constant: float = setting(0.01, "relative resolution b of the energy", ge=0, le=1)
+    min_pt: float = setting(0.5, "smallest pT of a cell", unit="GeV", ge=0)
+
+
+class TaggingSettings(Settings):
+    """How often jets are tagged, each as two candidates: its b hadrons, charm hadrons, or neither."""
+
+    efficiency: float = setting(0.7, "probability to tag a b hadron", ge=0, le=1)
+    charm: float = setting(0.15, "probability to tag a charm hadron", ge=0, le=1)
+    light: float = setting(0.01, "probability to tag where neither is", ge=0, le=1)
+    min_pt: float = setting(5.0, "smallest pT of a b or charm hadron that counts", unit="GeV", ge=0)
+
+
+class DetectorSettings(Settings):
+    """A parametrised detector: a tracker and two calorimeters."""
+
+    tracks: TrackSettings = setting(TrackSettings(), "charged particles")
+    photons: CalorimeterSettings = setting(CalorimeterSettings(), "electromagnetic calorimeter")
+    hadrons: CalorimeterSettings = setting(
+        CalorimeterSettings(cell=0.1, stochastic=0.6, constant=0.05, min_pt=1.0),
+        "hadron calorimeter",
+    )
+    btags: TaggingSettings = setting(TaggingSettings(), "b-tagging of the jets")
+
+
+class JetSettings(Settings):
+    """The fat jets: anti-kT of everything that the detector saw."""
+
+    radius: float = setting(1.0, "radius of the anti-kT jets", gt=0, le=2)
+
+
+class CutSettings(Settings):
+    """What is asked of the two jets of highest pT."""
+
+    leading_pt: float = setting(250.0, "smallest pT of the leading jet", unit="GeV", ge=0)
+    second_pt: float = setting(200.0, "smallest pT of the second jet", unit="GeV", ge=5)
+    max_eta: float = setting(2.5, "largest abs(eta) of both", gt=0, le=6)
+    min_btags: int = setting(0, "fewest b-tags of both together", ge=0, le=4)
+
+
+def _default_mix() -> dict[str, ProcessSettings]:
+    return {name: ProcessSettings(share=named.share) for name, named in NAMED_PROCESSES.items()}
+
+
+class GenerateSettings(Settings):
+    """Events made by Pythia 8, seen by the detector, selected by their jets."""
+
+    events: int = setting(10_000, "events generated of each class, before the cuts", ge=1)
+    energy: float = setting(
+        14_000.0, "energy of the two protons together", unit="GeV", ge=100, le=200_000
+    )
+    multiparton: bool = setting(True, "further parton scatterings in the same proton pair")
+    unit_events: int = setting(500, "events of a unit of work; each has its own seed", ge=1)
+    processes: dict[str, ProcessSettings] = Field(
+        default_factory=_default_mix,
+        description="what is generated; a list here replaces this mix",
+        min_length=1,
+    )
+    detector: DetectorSettings = setting(DetectorSettings(), "the parametrised detector")
+    jets: JetSettings = setting(JetSettings(), "the fat jets")
+    cuts: CutSettings = setting(CutSettings(), "what is asked of the two jets of highest pT")
+
+    @model_validator(mode="after")
+    def _known_processes(self) -> "GenerateSettings":
+        for name, process in self.processes.items():
+            if not _PROCESS_NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name}' cannot name a process: use letters, digits and _, a letter first"
+                )
+            if name not in NAMED_PROCESSES and not (process.event_class and process.pythia):
+                raise ValueError(
+                    f"process '{name}' is not one of {', '.join(NAMED_PROCESSES)}: "
+                    "say its class (signal or background) and its pythia settings"
+                )
+        return self
+
+    def event_class(self, process: str) -> EventClass:
+        """Signal or background."""
+        return self.processes[process].event_class or NAMED_PROCESSES[process].event_class
+
+    def share(self, process: str) -> float:
+        """Part of its class's events, relative to the other processes of that class."""
+        share = self.processes[process].share
+        if share is not None:
+            return share
+        return NAMED_PROCESSES[process].share if process in NAMED_PROCESSES else 1.0
+
+    def pythia_lines(self, process: str) -> tuple[str, ...]:
+        """All settings of Pythia for a process, in the order in which they are read."""
+        named = NAMED_PROCESSES[process].pythia if process in NAMED_PROCESSES else ()
+        return (
+            f"Beams:eCM={self.energy!r}",
+            f"PartonLevel:MPI={'on' if self.multiparton else 'off'}",
+            *named,
+            *self.processes[process].pythia,
+        )

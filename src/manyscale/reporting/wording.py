@@ -1,0 +1,186 @@
+"""Numbers and findings in plain words: rounded as their errors allow, no more said than is known."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from manyscale.data.schema import Process
+from manyscale.reporting.run_files import ComparisonRow, Rejection, RunFiles
+
+__all__ = [
+    "compare",
+    "count",
+    "cutflow",
+    "difference",
+    "findings",
+    "flatten",
+    "quantity",
+    "rejection",
+    "value",
+]
+
+# A difference of fewer standard deviations than this is not called one.
+_CLEAR = 2.0
+_NONE = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _digits(error: float | None) -> int:
+    """Decimals that show two digits of the error; four where there is none."""
+    if error is None or not math.isfinite(error) or error <= 0:
+        return 4
+    return min(max(1 - math.floor(math.log10(error)), 0), 8)
+
+
+def value(number: float | None, error: float | None = None) -> str:
+    """Write a figure with its error.
+
+    Examples
+    --------
+    >>> value(0.97343, 0.00081)
+    '0.97343 ± 0.00081'
+    >>> value(0.5), value(None)
+    ('0.5000', '–')
+    """
+    if number is None:
+        return _NONE
+    digits = _digits(error)
+    return f"{number:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def quantity(number: float, error: float | None = None) -> str:
+    """Write a quantity of any size, with its error.
+
+    Examples
+    --------
+    >>> quantity(25000, 250), quantity(1.5e-9, 2e-11), quantity(81.3)
+    ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3')
+    """
+    if number == 0 or 1e-3 <= abs(number) < 1e7:
+        if error is None:
+            return f"{number:,.4g}"
+        digits = _digits(error)
+        return f"{number:,.{digits}f} ± {error:,.{digits}f}"
+    power = math.floor(math.log10(abs(number)))
+    exponent = str(power).translate(_SUPERSCRIPTS)
+    if error is None:
+        return f"{number / 10**power:.3f} × 10{exponent}"
+    return f"({value(number / 10**power, error / 10**power)}) × 10{exponent}"
+
+
+def difference(row: ComparisonRow) -> str:
+    """Write a paired difference with sign and error; a dash where the row has none."""
+    if row.difference is None:
+        return _NONE
+    sign = "+" if row.difference >= 0 else "−"
+    return sign + value(abs(row.difference), row.difference_error)
+
+
+def count(number: float | None) -> str:
+    """Write a number of things, thousands apart.
+
+    Examples
+    --------
+    >>> count(20345), count(8123.4), count(None)
+    ('20,345', '8,123', '–')
+    """
+    return _NONE if number is None else f"{number:,.0f}"
+
+
+def rejection(interval: Rejection | None) -> str:
+    """Write a rejection with its interval, or the limit where no background is left.
+
+    Examples
+    --------
+    >>> rejection(Rejection(value=113.2, low=98.1, high=131.9))
+    '113 (98 to 132)'
+    >>> rejection(Rejection(value=None, low=812, high=None))
+    'above 812'
+    """
+    if interval is None:
+        return _NONE
+    if interval.value is None:
+        return f"above {_short(interval.low)}"
+    high = "any" if interval.high is None else _short(interval.high)
+    return f"{_short(interval.value)} ({_short(interval.low)} to {high})"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 20 else f"{number:.1f}"
+
+
+def compare(row: ComparisonRow) -> str:
+    """Say in a sentence what the paired difference of two classifiers shows.
+
+    Examples
+    --------
+    >>> print(compare(ComparisonRow(name="trees", auc=0.97, difference_to="model-2",
+    ...     difference=-0.004, difference_error=0.001)))
+    On the same test events the AUC of trees is lower than that of model-2 by 0.0040 ± 0.0010, 4.0 standard deviations.
+    """
+    if row.difference is None or not row.difference_error:
+        return ""
+    deviations = abs(row.difference) / row.difference_error
+    size = value(abs(row.difference), row.difference_error)
+    if deviations < _CLEAR:
+        return (
+            f"On the same test events the AUC of {row.name} and that of {row.difference_to} differ "
+            f"by {size}: this sample cannot tell which is better."
+        )
+    side = "higher" if row.difference > 0 else "lower"
+    return (
+        f"On the same test events the AUC of {row.name} is {side} than that of "
+        f"{row.difference_to} by {size}, {deviations:.1f} standard deviations."
+    )
+
+
+def findings(files: RunFiles) -> list[str]:
+    """What the paired differences of a run show: all that were compared, else network and trees."""
+    rows: list[ComparisonRow] = list(files.comparison)
+    trees = files.metrics.trees
+    if not rows and trees and trees.network_minus_trees:
+        paired = trees.network_minus_trees
+        rows = [
+            ComparisonRow(
+                name="the network",
+                auc=files.metrics.auc,
+                difference_to="the trees",
+                difference=paired.auc,
+                difference_error=paired.auc_error,
+            )
+        ]
+    return [sentence for row in rows if (sentence := compare(row))]
+
+
+def flatten(tree: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Rows (place, what stands there) of nested JSON; empty places are left out.
+
+    Examples
+    --------
+    >>> list(flatten({"versions": {"torch": "2.13"}, "commit": None}))
+    [('versions, torch', '2.13')]
+    """
+    if isinstance(tree, Mapping):
+        for key, branch in tree.items():
+            yield from flatten(branch, f"{path}, {key}" if path else str(key))
+    elif isinstance(tree, list):
+        for number, branch in enumerate(tree, start=1):
+            name = branch.get("name") if isinstance(branch, Mapping) else None
+            yield from flatten(branch, f"{path}, {name or number}" if path else str(number))
+    elif isinstance(tree, float):
+        yield path, quantity(tree)
+    elif tree is not None:
+        yield path, str(tree)
+
+
+def cutflow(processes: tuple[Process, ...]) -> list[tuple[str, list[str]]]:
+    """Rows (step, events of each process that passed it and their share of all generated)."""
+    steps = dict.fromkeys(step.step for process in processes for step in process.cutflow)
+    return [(step, [_passed(process, step) for process in processes]) for step in steps]
+
+
+def _passed(process: Process, name: str) -> str:
+    for step in process.cutflow:
+        if step.step == name:
+            share = f" ({step.events / process.generated:.1%})" if process.generated else ""
+            return f"{step.events:,}{share}"
+    return _NONE

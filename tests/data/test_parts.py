@@ -1,0 +1,262 @@
+"""Parts and dataset.json: whole or not at all, whoever writes."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.toys import SCHEMA, toy_events
+from manyscale.data.dataset import Dataset
+from manyscale.data.manifest import merge, read_manifest, verify
+from manyscale.data.parts import part_path, write_events
+from manyscale.data.schema import CutflowStep, Process, Schema
+from manyscale.errors import DataError
+
+PLAIN = SCHEMA.model_copy(update={"processes": (), "observables": ("m_hh",)})
+
+
+def unit(name="hh4b", label="signal", generated=100, sigma=2.0, error=0.1, **more):
+    """A process as a unit of work knows it."""
+    return Process(
+        name=name,
+        label=label,
+        cross_section=sigma,
+        cross_section_error=error,
+        generated=generated,
+        sum_weights=float(generated),
+        sum_weights2=float(generated),
+        cutflow=(
+            CutflowStep(step="generated", events=generated, sum_weights=generated),
+            CutflowStep(step="two jets", events=generated // 2, sum_weights=generated / 2),
+        ),
+        **more,
+    )
+
+
+def write(folder, name, process=None, seed=1, events=20, schema=PLAIN, made=None):
+    process = process or unit()
+    return write_events(folder, name, toy_events(seed, events), schema, process, name, made)
+
+
+def test_a_part_has_the_columns_and_checksums_of_the_format(tmp_path):
+    path = write(tmp_path, "unit-0")
+    table = pq.read_table(path)
+    assert table.schema.field("jet1").type == pa.list_(
+        pa.field(
+            "element",
+            pa.struct(
+                [pa.field(c, pa.float32(), nullable=False) for c in SCHEMA.streams[0].columns]
+            ),
+            nullable=False,
+        )
+    )
+    assert table.schema.field("jet1_axis").type.field("jet_pt").type == pa.float32()
+    assert table.schema.field("weight").type == pa.float64()
+    assert table.schema.field("event_id").type == pa.uint64()
+    assert table.column("process").to_pylist() == ["hh4b"] * 20
+    assert table.column("observables").to_pylist()[0].keys() == {"m_hh"}
+    assert table.column_names[:3] == ["jet1", "jet1_axis", "jet2"]
+    group = pq.read_metadata(path).row_group(0)
+    assert {group.column(i).compression for i in range(group.num_columns)} == {"ZSTD"}
+
+
+def test_large_parts_have_row_groups_of_moderate_size(tmp_path):
+    path = write(tmp_path, "unit-0", events=20_000, schema=Schema(streams=SCHEMA.streams[2:]))
+    assert pq.read_metadata(path).num_row_groups == 3
+
+
+def test_dataset_json_is_made_from_the_parts_alone(tmp_path):
+    write(tmp_path, "a", unit(generated=100, sigma=2.0, error=0.3), made={"seed": 1})
+    write(tmp_path, "b", unit(generated=300, sigma=4.0, error=0.4), made={"seed": 1})
+    write(tmp_path, "c", unit("qcd", "background", sigma=85.0), made={"seed": 2})
+    schema = merge(tmp_path)
+    signal, background = schema.processes
+    assert (signal.name, background.name) == ("hh4b", "qcd")
+    assert signal.generated == 400
+    assert signal.sum_weights == 400
+    assert signal.cross_section == pytest.approx((100 * 2 + 300 * 4) / 400)
+    assert signal.cross_section_error == pytest.approx(np.hypot(0.25 * 0.3, 0.75 * 0.4))
+    assert [(s.step, s.events, s.sum_weights) for s in signal.cutflow] == [
+        ("generated", 400, 400),
+        ("two jets", 200, 200),
+    ]
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    assert content["version"] == 1
+    assert content["units"]["jet_pt"] == "GeV"
+    assert content["made"] == [{"seed": 1}, {"seed": 2}]
+    assert [part["events"] for part in content["parts"]] == [20, 20, 20]
+    (tmp_path / "dataset.json").unlink()
+    merge(tmp_path)
+    assert json.loads((tmp_path / "dataset.json").read_text()) == content
+
+
+def test_sums_that_one_part_does_not_know_are_not_known(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "b", unit().model_copy(update={"sum_weights": None, "cross_section": None}))
+    (process,) = merge(tmp_path).processes
+    assert process.sum_weights is None
+    assert process.sum_weights2 == 200
+    assert process.cross_section == 2.0
+
+
+def test_a_unit_none_of_whose_events_passed_still_counts(tmp_path):
+    write(tmp_path, "a", events=0)
+    assert merge(tmp_path).processes[0].generated == 100
+    assert len(Dataset.open(tmp_path)) == 0
+    assert Dataset.open(tmp_path).events().streams["jet1"].values.shape == (0, 6)
+    assert list(Dataset.open(tmp_path).chunks(10)) == []
+    write(tmp_path, "b", events=5)
+    merge(tmp_path)
+    assert len(Dataset.open(tmp_path).events()) == 5
+
+
+def test_a_part_of_the_same_name_is_replaced(tmp_path):
+    write(tmp_path, "a", events=20)
+    merge(tmp_path)
+    write(tmp_path, "a", seed=9, events=20)
+    assert merge(tmp_path).processes[0].generated == 100
+    assert verify(tmp_path) == ()
+    assert set(Dataset.open(tmp_path).events().event_id) == set(toy_events(9, 20).event_id)
+
+
+def _writer(folder, writer):
+    for number in range(4):
+        write(folder, f"w{writer}-{number}", events=3)
+        merge(folder)
+
+
+def test_several_writers_of_one_folder_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        pool.starmap(_writer, [(tmp_path, 0), (tmp_path, 1)])
+    assert len(read_manifest(tmp_path).parts) == 8
+    assert len(Dataset.open(tmp_path)) == 24
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
+
+
+def test_a_part_that_comes_during_a_merge_is_merged(tmp_path, monkeypatch):
+    write(tmp_path, "a")
+    late = iter(["b"])
+
+    def slow(self):
+        for name in late:
+            write(tmp_path, name)
+        return original(self)
+
+    original = type(read_manifest_of(tmp_path)).to_json
+    monkeypatch.setattr("manyscale.data.manifest.Manifest.to_json", slow)
+    merge(tmp_path)
+    assert [part.file for part in read_manifest(tmp_path).parts] == [
+        "parts/a.parquet",
+        "parts/b.parquet",
+    ]
+
+
+def read_manifest_of(folder):
+    merge(folder)
+    return read_manifest(folder)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_damage_is_found_and_named(tmp_path):
+    for name in "abc":
+        write(tmp_path, name, events=200)
+    merge(tmp_path)
+    assert verify(tmp_path) == ()
+    damage(part_path(tmp_path, "b"))
+    (fault,) = verify(tmp_path)
+    assert "b.parquet" in fault
+    with pytest.raises(DataError, match=r"b\.parquet is damaged"):
+        Dataset.open(tmp_path).events()
+    merge(tmp_path)
+    assert len(verify(tmp_path)) == 1, "a merge must not bless a damaged part"
+
+
+def test_missing_short_and_foreign_parts_are_named(tmp_path):
+    for name in "ab":
+        write(tmp_path, name)
+    merge(tmp_path)
+    path = part_path(tmp_path, "a")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"a\.parquet has .* bytes instead of"):
+        Dataset.open(tmp_path)
+    with pytest.raises(DataError, match=r"a\.parquet is damaged"):
+        merge(tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.parquet is missing"):
+        Dataset.open(tmp_path)
+    assert [fault for fault in verify(tmp_path) if "missing" in fault]
+    pq.write_table(pa.table({"x": [1]}), part_path(tmp_path, "c"))
+    assert any("c.parquet is not in dataset.json" in fault for fault in verify(tmp_path))
+    with pytest.raises(DataError, match=r"c\.parquet is no part of a dataset"):
+        merge(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "no JSON object"),
+        ('{"version": 1}', "cannot be read"),
+        ('{"version": 99}', "version 99.*install a newer one"),
+    ],
+)
+def test_a_dataset_json_that_cannot_be_read(tmp_path, text, says):
+    write(tmp_path, "a")
+    merge(tmp_path)
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=says):
+        Dataset.open(tmp_path)
+
+
+def test_what_is_no_dataset(tmp_path):
+    with pytest.raises(DataError, match="there is no dataset"):
+        Dataset.open(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        Dataset.open(tmp_path / "file")
+    with pytest.raises(DataError, match=r"no dataset: it has no dataset\.json"):
+        Dataset.open(tmp_path)
+    with pytest.raises(DataError, match="no parts"):
+        merge(tmp_path)
+
+
+def test_parts_that_do_not_fit_together(tmp_path):
+    write(tmp_path, "a")
+    jets = PLAIN.model_copy(update={"streams": PLAIN.streams[:1]})
+    write(tmp_path, "b", schema=jets)
+    with pytest.raises(DataError, match=r"a\.parquet and .*b\.parquet do not fit together"):
+        merge(tmp_path)
+    write(tmp_path, "b", unit(label="background"))
+    with pytest.raises(DataError, match="label of the process hh4b is signal, for the other backg"):
+        merge(tmp_path)
+    write(tmp_path, "b", schema=PLAIN.model_copy(update={"observables": ()}))
+    with pytest.raises(DataError, match="observables are m_hh and none"):
+        merge(tmp_path)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    folder = tmp_path / "new" / "dataset"
+    bad = PLAIN.model_copy(update={"observables": ("m_hh", "unknown")})
+    with pytest.raises(KeyError):
+        write(folder, "a", schema=bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DataError, match="holds something that is no dataset"):
+        write(tmp_path, "a")
+    with pytest.raises(DataError, match="is a file"):
+        write(tmp_path / "thesis.tex", "a")
+    with pytest.raises(DataError, match="cannot be written"):
+        write(tmp_path / "thesis.tex" / "deeper", "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

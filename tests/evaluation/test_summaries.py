@@ -1,0 +1,134 @@
+"""Summaries of streams against numbers worked out by hand, and what must not change them."""
+
+import numpy as np
+import pytest
+
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.schema import StreamSchema
+from manyscale.evaluation import summaries as module
+from manyscale.evaluation.summaries import summaries
+from manyscale.features.extractor import FeatureExtractor
+
+JET = ("delta_eta", "delta_phi", "pt", "particle_class")
+
+
+def events_of(**streams):
+    packed = {
+        name: PackedStream(
+            np.concatenate([np.reshape(np.float32(event), (-1, width)) for event in tokens]),
+            np.array([len(event) for event in tokens]),
+            np.zeros((len(tokens), 0), np.float32),
+        )
+        for name, (width, tokens) in streams.items()
+    }
+    n = len(next(iter(packed.values())))
+    zeros = np.zeros(n, np.int64)
+    return PackedEvents(packed, np.arange(n, dtype=np.uint64), zeros, zeros, np.ones(n))
+
+
+def extractors(**columns):
+    return {
+        name: FeatureExtractor.for_stream(StreamSchema(name=name, columns=tuple(names)))
+        for name, names in columns.items()
+    }
+
+
+def named(events, **columns):
+    matrix, names = summaries(events, extractors(**columns))
+    assert matrix.dtype == np.float32
+    assert len(set(names)) == len(names) == matrix.shape[1]
+    return dict(zip(names, matrix.T, strict=True))
+
+
+def random_jets(seed, events, longest):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, longest, events)
+    tokens = [
+        np.stack([*generator.normal(0, 0.3, (2, n)), generator.exponential(10, n) + 0.1,
+                  generator.integers(0, 5, n)], 1) for n in counts
+    ]  # fmt: skip
+    return [event[np.argsort(-event[:, 2])] for event in tokens]
+
+
+def test_summaries_of_a_jet():
+    jet = [(0.3, 0.1, 60, 0), (-0.3, 0.1, 30, 3), (0.0, -0.2, 10, 9)]
+    found = named(events_of(jet=(4, [jet, []])), jet=JET)
+    assert found["jet.tokens"].tolist() == [3, 0]
+    eta = np.array([0.3, -0.3, 0])
+    share = np.array([0.6, 0.3, 0.1])
+    assert found["jet.delta_eta.mean"][0] == pytest.approx(0, abs=1e-7)
+    assert found["jet.delta_eta.width"][0] == pytest.approx(eta.std())
+    mean = share @ eta
+    assert found["jet.delta_eta.mean_by_pt"][0] == pytest.approx(mean)
+    assert found["jet.delta_eta.width_by_pt"][0] == pytest.approx(
+        np.sqrt(share @ (eta - mean) ** 2)
+    )
+    assert found["jet.log_pt.largest"][0] == pytest.approx(np.log(60))
+    assert found["jet.log_pt.least"][0] == pytest.approx(np.log(10))
+    assert found["jet.particle_class.share_3"][0] == pytest.approx(1 / 3)
+    assert found["jet.particle_class.share_3_by_pt"][0] == pytest.approx(0.3)
+    assert found["jet.particle_class.share_other_by_pt"][0] == pytest.approx(0.1)
+    assert found["jet.pt"][0] == pytest.approx(100)
+    assert found["jet.share_of_1"][0] == pytest.approx(0.6)
+    assert found["jet.delta_eta.1"][0] == pytest.approx(-0.3)
+    assert found["jet.particle_class.2"][0] == 9
+    missing = [name for name, values in found.items() if name != "jet.tokens" and values[1] == 0]
+    assert missing == []
+    assert np.isnan(found["jet.delta_eta.3"]).all()
+
+
+def test_leading_tokens_are_the_hardest_whatever_the_order():
+    jets = random_jets(1, 40, 30)
+    shuffled = [np.random.default_rng(2).permutation(jet) for jet in jets]
+    first, second = (named(events_of(jet=(4, tokens)), jet=JET) for tokens in (jets, shuffled))
+    for name, values in first.items():
+        np.testing.assert_allclose(values, second[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_unnamed_columns_keep_their_order():
+    found = named(events_of(data=(2, [[(1, 5), (3, 4)], [(2, 2)]])), data=("f0", "f1"))
+    assert found["data.f0.0"].tolist() == [1, 2]
+    assert found["data.f0.1"][0] == 3
+    assert np.isnan(found["data.f0.1"][1])
+    assert found["data.f1.mean"].tolist() == [4.5, 2]
+    assert not any("by_pt" in name or "tau" in name for name in found)
+
+
+def test_objects_keep_their_order_and_are_compared_in_pairs():
+    columns = ("pt", "eta", "phi", "mass", "n_btags", "object_class")
+    tokens = [[(500, 0.5, 0, 125, 2, 0), (400, -0.5, 3, 120, 1, 1), (450, 0, 1, 1000, 3, 2)]]
+    found = named(events_of(kinematics=(6, tokens)), kinematics=columns)
+    # The pair comes last, though its pT is above that of the second jet.
+    assert found["kinematics.log_mass.2"][0] == pytest.approx(np.log(1001))
+    assert found["kinematics.object_class.2"][0] == 2
+    assert found["kinematics.n_btags.0"][0] == 2
+    assert found["kinematics.log_pt.0-1"][0] == pytest.approx(np.log(500 / 400))
+    assert found["kinematics.eta.0-1"][0] == 1
+
+
+def test_chunks_join_seamlessly(monkeypatch):
+    jets = random_jets(3, 60, 25)
+    events = events_of(jet=(4, jets), other=(4, jets[::-1]))
+    whole, names = summaries(events, extractors(jet=JET, other=JET))
+    assert names[0] == "jet.tokens"
+    monkeypatch.setattr(module, "_CHUNK", 7)
+    parts, _ = summaries(events, extractors(jet=JET, other=JET))
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_one_event_of_very_many_tokens_is_cut_to_the_hardest():
+    generator = np.random.default_rng(4)
+    many = np.stack(
+        [*generator.normal(0, 0.3, (2, 5000)), generator.exponential(1, 5000), np.zeros(5000)], 1
+    )
+    found = named(events_of(jet=(4, [many, many[:3]])), jet=JET)
+    assert found["jet.tokens"].tolist() == [5000, 3]
+    assert found["jet.log_pt.0"][0] == pytest.approx(np.log(many[:, 2].max()))
+    assert found["jet.pt"][0] == pytest.approx(np.sort(many[:, 2])[-200:].sum(), rel=1e-5)
+    hardest = np.argsort(-many[:, 2])[:200]
+    assert found["jet.delta_eta.mean"][0] == pytest.approx(many[hardest, 0].mean(), rel=1e-5)
+
+
+def test_no_events_give_no_rows():
+    matrix, names = summaries(events_of(jet=(4, [[]])).take(np.arange(0)), extractors(jet=JET))
+    assert matrix.shape == (0, len(names))

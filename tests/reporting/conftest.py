@@ -1,0 +1,98 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from manyscale.data.schema import CutflowStep, Process
+from manyscale.evaluation.yields import expected_yields, scale_events, significance_scan
+from manyscale.model.summary import Block, Summary
+from manyscale.reporting import plots
+from manyscale.reporting.flow_chart import flow_chart
+from manyscale.reporting.style import save
+from manyscale.statistics.metrics import auc_difference, evaluate
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """A name that must never reach a page as it is."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def events():
+    """Labels, scores of a network, scores of the trees."""
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 2, 2000)
+    value = generator.normal(1.3 * (2 * labels - 1))
+    noisy = value + generator.normal(scale=0.7, size=2000)
+    return labels, 1 / (1 + np.exp(-2 * value)), 1 / (1 + np.exp(-noisy))
+
+
+@pytest.fixture(scope="session")
+def content(events):
+    """Each file of a complete run: path within it -> text."""
+    labels, network, trees = events
+    processes = [
+        Process(
+            name=name,
+            label=label,
+            cross_section=cross_section,
+            generated=2000,
+            sum_weights=2000.0,
+            cutflow=(CutflowStep(step="two fat jets", events=1700, sum_weights=1700.0),),
+        )
+        for name, label, cross_section in (("qcd_bb", "background", 85), (HOSTILE, "signal", 1e-3))
+    ]
+    scaled = scale_events(processes, labels, np.ones(2000), 300.0)
+    difference, error = auc_difference(labels, network, trees)
+    metrics = evaluate(labels, network) | {
+        "events_per_second": 2345.6,
+        "trees": evaluate(labels, trees)
+        | {"network_minus_trees": {"auc": difference, "auc_error": error}},
+        "yields": expected_yields(scaled),
+        "significance": significance_scan(scaled, network),
+    }
+    summary = Summary(
+        (
+            Block("jet1 input", "input", (), (), ("log_pt",), 0, "tokens x 1"),
+            Block("head", "head", ("jet1 input",), ("",), ("32 -> 2",), 66, "class scores"),
+        ),
+        66,
+    )
+    data = {
+        "processes": [process.model_dump() for process in processes],
+        "splits": {"train": {"signal": 700, "background": 701}},
+        "dropped_tokens": {"jet1": 0.0123, "jet2": 0.0},
+        "notices": [f"odd column {HOSTILE}"],
+    }
+    return {
+        "card.yaml": f"preset: model-1\n# {HOSTILE}\n",
+        "provenance.json": json.dumps({"versions": {"torch": "2.13.0"}, "command": HOSTILE}),
+        "metrics.json": json.dumps(metrics),
+        "data.json": json.dumps(data),
+        "summary.json": json.dumps(summary.as_dict()),
+        "flow_chart.svg": flow_chart(summary),
+        "plots/separation.json": json.dumps(
+            [{"stream": "jet1", "feature": HOSTILE, "separation": 0.25}]
+        ),
+    }
+
+
+@pytest.fixture
+def run(tmp_path, content, events):
+    """A complete run folder whose name, processes, features and card are hostile."""
+    folder = tmp_path / "a <b>run</b>"
+    labels, network, trees = events
+    save(plots.roc(labels, {"model-1": network, "trees": trees}), folder / "plots", "roc")
+    save(plots.confusion(labels, network), folder / "plots", "confusion")
+    for name, text in content.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows(
+            [["epoch", "train_loss", "validation_loss", "validation_auc"], [1, 0.5, 0.4, ""]]
+        )
+    return folder

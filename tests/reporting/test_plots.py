@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from manyscale.errors import DataError
+from manyscale.reporting import plots
+from manyscale.reporting.feature_plots import InputColumn, input_distributions
+from manyscale.statistics.metrics import background_rejection
+from manyscale.statistics.sample import Sample
+
+
+def _events(seed, size=2000, shift=1.5):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, size)
+    scores = 1 / (1 + np.exp(-generator.normal(shift * (2 * labels - 1))))
+    return labels, scores, generator.exponential(size=size)
+
+
+def test_roc_shows_the_rejection_that_the_metrics_quote():
+    labels, scores, weights = _events(1)
+    figure = plots.roc(labels, {"network": scores, "trees": scores**2}, weights)
+    (axes,) = figure.axes
+    assert axes.get_yscale() == "log"
+    network = axes.lines[0]
+    assert network.get_label() == "network"
+    quoted = background_rejection(labels, scores, weights)["0.70"]["value"]
+    at = np.argmin(np.abs(network.get_xdata() - 0.70))
+    assert network.get_ydata()[at] == pytest.approx(quoted)
+
+
+def test_roc_ends_where_no_background_is_left():
+    figure = plots.roc([0, 0, 1, 1], {"network": [0.1, 0.6, 0.5, 0.9]})
+    rejection = figure.axes[0].lines[0].get_ydata()
+    assert np.isnan(rejection[:50]).all()
+    assert rejection[-1] == 2.0
+
+
+def test_overtraining_is_seen_in_the_class_that_has_it_and_only_there():
+    labels, scores, weights = _events(2)
+    other, other_scores, other_weights = _events(3)
+    learned = np.where(labels == 1, scores**0.5, scores)
+    found = plots.overtraining(
+        Sample.of(labels, learned, weights), Sample.of(other, other_scores, other_weights)
+    )
+    assert found["signal"].p_value < 1e-6
+    assert found["background"].p_value > 0.01
+
+
+def test_score_distributions_have_unit_area_and_the_numbers_of_the_test():
+    train, test = Sample.of(*_events(4)), Sample.of(*_events(5))
+    axes = plots.score_distributions(train, test).axes[0]
+    values, edges, _ = axes.patches[0].get_data()
+    assert (values * np.diff(edges)).sum() == pytest.approx(1)
+    words = " ".join(text.get_text() for text in axes.get_legend().get_texts())
+    assert f"KS {plots.overtraining(train, test)['signal'].distance:.3f}" in words
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_history_marks_the_epoch_of_the_lowest_validation_loss(epochs):
+    rows = [
+        {"epoch": e, "train_loss": 1 / e, "validation_loss": abs(e - 3), "validation_auc": 0.9}
+        for e in range(1, epochs + 1)
+    ]
+    labels = [line.get_label() for line in plots.history(rows).axes[0].lines]
+    assert f"best epoch, {min(3, epochs)}" in labels
+
+
+def test_confusion_rows_are_shares_of_the_true_class():
+    labels, scores = [0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.4, 0.8]
+    axes = plots.confusion(labels, scores, [1, 1, 1, 3, 1, 1]).axes[0]
+    shares = axes.collections[0].get_array()
+    np.testing.assert_allclose(shares, [[0.5, 0.5], [0.5, 0.5]])
+
+
+def test_plots_refuse_data_of_one_class():
+    with pytest.raises(DataError, match="no signal events"):
+        plots.confusion([0, 0], [0.1, 0.2])
+
+
+def test_inputs_are_ranked_by_separation_and_drawn_in_that_order():
+    generator = np.random.default_rng(6)
+    labels = generator.integers(0, 2, 3000)
+    columns = [
+        InputColumn("noise", generator.normal(size=3000), "GeV"),
+        InputColumn("perfect", labels.astype(float)),
+        InputColumn("kind", generator.integers(0, 3, 3000) // (1 + labels), "", ("a", "b", "c")),
+        InputColumn("constant", np.ones(3000)),
+    ]
+    figure, ranking = input_distributions("jet1", columns, labels)
+    assert [row.feature for row in ranking] == ["perfect", "kind", "noise", "constant"]
+    assert ranking[0].separation == pytest.approx(1)
+    assert ranking[-1].separation == pytest.approx(0)
+    assert all(row.stream == "jet1" for row in ranking)
+    drawn = [axes.get_xlabel() for axes in figure.axes]
+    assert drawn == ["perfect", "kind", "noise [GeV]", "constant"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["a", "b", "c"]
+
+
+def test_each_class_of_an_input_has_unit_area():
+    labels = np.array([0] * 10 + [1] * 1000)
+    column = InputColumn("charge", np.tile([-1.0, 1.0], 505))
+    figure, _ = input_distributions("jet1", [column], labels)
+    for patch in figure.axes[0].patches:
+        values, edges, _ = patch.get_data()
+        np.testing.assert_allclose(values, [0.5, 0, 0.5])
+        np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5])
