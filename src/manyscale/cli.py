@@ -107,12 +107,12 @@ def generate(
     """Make events with Pythia 8, a parametrised detector and anti-kT jets."""
     from manyscale.card import load_card, parse_card
     from manyscale.console import ConsoleProgress, print_cutflow
-    from manyscale.runs.production import generate_dataset, parse_units
+    from manyscale.runs.production import generate_dataset, parse_share
 
     chosen = load_card(card, changes or []) if card else parse_card("", "defaults", changes or [])
-    share = parse_units(units) if units else None
+    share = parse_share(units) if units else None
     dataset = generate_dataset(
-        chosen, out, workers=workers, units=share, progress=ConsoleProgress()
+        chosen, out, workers=workers, share=share, progress=ConsoleProgress()
     )
     print_cutflow(dataset.schema.processes)
     typer.echo(f"dataset: {out}")
@@ -133,6 +133,7 @@ def convert(
     sum_weights: Annotated[float | None, typer.Option(help="sum of the generated weights")] = None,
 ) -> None:
     """Add the events of npz files to a dataset."""
+    from manyscale.console import ConsoleProgress
     from manyscale.runs.production import convert_files
 
     said = convert_files(
@@ -143,6 +144,7 @@ def convert(
         card=card,
         cross_section=cross_section,
         sum_weights=sum_weights,
+        progress=ConsoleProgress(),
     )
     typer.echo(said)
 

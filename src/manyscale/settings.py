@@ -21,7 +21,7 @@ def setting(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:  #
     Parameters
     ----------
     default
-        The value where the card says nothing; a list or dict is copied for each use.
+        The value where the card says nothing; a dict is copied for each use.
     doc
         One line, printed as the comment of a card and in the docs.
     unit
@@ -30,7 +30,7 @@ def setting(default: Any, doc: str, *, unit: str = "", **limits: Any) -> Any:  #
         Limits that pydantic checks: gt, ge, lt, le, min_length, ...
     """
     extra: dict[str, JsonValue] | None = {"unit": unit} if unit else None
-    if isinstance(default, list | dict):
+    if isinstance(default, dict):
         return Field(
             default_factory=default.copy, description=doc, json_schema_extra=extra, **limits
         )

@@ -1,7 +1,8 @@
 """Parts and dataset.json: whole or not at all, whoever writes."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ def unit(name="hh4b", label="signal", generated=100, sigma=2.0, error=0.1, **mor
     )
 
 
-def write(folder, name, process=None, seed=1, events=20, schema=PLAIN, made=None):
+def write(folder, name, process=None, *, seed=1, events=20, schema=PLAIN, made=None):
     process = process or unit()
     return write_events(folder, name, toy_events(seed, events), schema, process, name, made)
 
@@ -122,19 +123,30 @@ def test_a_part_of_the_same_name_is_replaced(tmp_path):
     assert set(Dataset.open(tmp_path).events().event_id) == set(toy_events(9, 20).event_id)
 
 
-def _writer(folder, writer):
-    for number in range(4):
-        write(folder, f"w{writer}-{number}", events=3)
-        merge(folder)
+WRITER = """
+import sys
+from pathlib import Path
+from manyscale.data.manifest import merge
+from manyscale.data.parts import write_events
+from manyscale.data.schema import Process, Schema, StreamSchema
+from manyscale.data.store import no_events
+
+folder, writer = Path(sys.argv[1]), sys.argv[2]
+schema = Schema(streams=(StreamSchema(name="jet1", columns=("pt",)),))
+process = Process(name="qcd", label="background", generated=1)
+for number in range(6):
+    write_events(folder, f"{writer}{number}", no_events(schema), schema, process, writer)
+    merge(folder)
+"""
 
 
 def test_several_writers_of_one_folder_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
-        pool.starmap(_writer, [(tmp_path, 0), (tmp_path, 1)])
-    assert len(read_manifest(tmp_path).parts) == 8
-    assert len(Dataset.open(tmp_path)) == 24
-    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".tmp"]
+    folder = tmp_path / "data"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(folder), name]) for name in "ab"]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert len(read_manifest(folder).parts) == 12
+    assert read_manifest(folder).content.processes[0].generated == 12
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_a_part_that_comes_during_a_merge_is_merged(tmp_path, monkeypatch):

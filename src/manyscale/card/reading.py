@@ -170,7 +170,9 @@ def _known_keys(location: Location) -> list[str]:
         else:
             kind = get_args(_without_none(kind))[-1 if not isinstance(part, int) else 0]
         kind = _without_none(kind)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else []
+    if not (isinstance(kind, type) and issubclass(kind, Settings)):
+        return []
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _without_none(kind: Any) -> Any:  # noqa: ANN401 - annotations are of any type

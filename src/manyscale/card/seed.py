@@ -99,7 +99,7 @@ def _literals(tree: ast.Module, text: str) -> tuple[list[_Assignment], list[str]
 def _values_of_model(
     assignments: Sequence[_Assignment], model: int, remarks: list[str]
 ) -> dict[str, Any]:
-    """The last value of each name in the chosen model's part, else in the file."""
+    """The last value of each name that the chosen model takes."""
     if model == 1:
         known = _COMMON | {"hidden_dim"} | set(_PER_STREAM)
     else:
@@ -107,8 +107,11 @@ def _values_of_model(
         known = _COMMON | {f"{n}_{i}" for n in _PER_STREAM for i in range(1, count + 1)}
         known |= set(_CROSS)
     ours = [a for a in assignments if a.name in known]
-    mine = {a.name: a.value for a in ours if a.part in {None, model}}
-    values = {a.name: a.value for a in ours} | mine
+    # Models 2 and 3 share names: of these, those under the chosen model's heading come first.
+    shared = [a for a in ours if a.name not in _COMMON and a.part in {None, model}]
+    values = {a.name: a.value for a in ours}
+    if model != 1:
+        values |= {a.name: a.value for a in shared}
     everything = _COMMON | {"hidden_dim", *_PER_STREAM, *_CROSS}
     everything |= {f"{name}_{number}" for name in _PER_STREAM for number in (1, 2, 3)}
     remarks += [

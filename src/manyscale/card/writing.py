@@ -67,12 +67,12 @@ def _section(settings: Settings, path: str, leave_out: frozenset[str]) -> Iterat
 def _key_docs(settings: Settings, indent: str) -> Iterator[str]:
     """Comments that say what the keys of one stream, block or process mean."""
     for name, field in type(settings).model_fields.items():
-        yield f"{indent}  # {name}: {_comment(field)}"
+        yield f"{indent}  # {field.alias or name}: {_comment(field)}"
 
 
 def _given(settings: Settings) -> dict[str, Any]:
     """The fields of one stream or process that say something: not those that are null."""
-    return {name: value for name, value in settings.model_dump().items() if value is not None}
+    return {name: value for name, value in settings.model_dump(by_alias=True).items() if value is not None}
 
 
 def _line(indent: str, name: str, value: str, comment: str) -> str:
@@ -105,7 +105,7 @@ def _limits(field: FieldInfo) -> str:
 def _flow(value: object) -> str:
     """One value in YAML's flow style."""
     if isinstance(value, Settings):
-        value = value.model_dump()
+        value = value.model_dump(by_alias=True)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):

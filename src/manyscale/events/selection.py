@@ -32,8 +32,9 @@ def select(
         f"two jets, pT > {cuts.second_pt:g} GeV": np.ones(len(pairs.event), bool),
         f"leading jet pT > {cuts.leading_pt:g} GeV": pt[:, 0] > cuts.leading_pt,
         f"both abs(eta) < {cuts.max_eta:g}": (eta < cuts.max_eta).all(axis=1),
-        f"b-tags >= {cuts.min_btags}": n_btags.sum(axis=1) >= cuts.min_btags,
     }
+    if cuts.min_btags:
+        steps[f"b-tags >= {cuts.min_btags}"] = n_btags.sum(axis=1) >= cuts.min_btags
     passed = np.ones(len(pairs.event), bool)
     cutflow = [CutStep("generated", len(weight), float(weight.sum()))]
     for step, kept in steps.items():

@@ -75,7 +75,7 @@ class TrackSettings(Settings):
 
 
 class CalorimeterSettings(Settings):
-    """How a calorimeter measures: energies in cells, with sigma(E)/E = a/sqrt(E) + b in quadrature."""
+    """How a calorimeter measures energies in cells: sigma(E)/E is a/sqrt(E) and b in quadrature."""
 
     max_eta: float = setting(5.0, "largest abs(eta)", ge=0, le=6)
     cell: float = setting(0.02, "size of the cells in eta and phi; 0: none", ge=0, le=1)
@@ -137,7 +137,7 @@ class GenerateSettings(Settings):
     unit_events: int = setting(500, "events of a unit of work; each has its own seed", ge=1)
     processes: dict[str, ProcessSettings] = Field(
         default_factory=_default_mix,
-        description="what is generated; a list here replaces this mix",
+        description="what is generated; those named here replace this mix",
         min_length=1,
     )
     detector: DetectorSettings = setting(DetectorSettings(), "the parametrised detector")

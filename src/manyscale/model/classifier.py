@@ -22,7 +22,7 @@ class ModelSettings(Settings):
     """The whole architecture, nothing left open: what a preset and a card resolve to."""
 
     streams: dict[str, StreamSettings] = setting(..., "settings of each stream", min_length=1)
-    fusion: tuple[FusionSettings, ...] = setting([], "cross-attention blocks, in order")
+    fusion: tuple[FusionSettings, ...] = setting((), "cross-attention blocks, in order")
     head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
 
 

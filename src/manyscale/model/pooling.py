@@ -13,7 +13,7 @@ __all__ = ["Head", "HeadSettings"]
 class HeadSettings(Settings):
     """The layers between the pooled class tokens and the scores."""
 
-    units: tuple[int, ...] = setting([64], "widths of the hidden layers")
+    units: tuple[int, ...] = setting((64,), "widths of the hidden layers")
     dropout: float = setting(0.0, "dropout behind each hidden layer", ge=0, lt=1)
 
 

@@ -1,0 +1,143 @@
+"""Units of work on any executor: bounded memory, a retry, clear errors, a prompt end."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from types import TracebackType
+from typing import Any, TypeVar
+
+from manyscale.errors import CardError, DataError
+
+__all__ = ["ProcessPool", "run_units"]
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+_NAMED = 5
+
+
+def run_units(
+    task: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor, in_flight: int
+) -> Iterator[tuple[Unit, Result]]:
+    """Do the units and yield each with its result as it completes.
+
+    A unit that fails is done once more; if it fails again, the others are still completed first.
+
+    Parameters
+    ----------
+    task
+        What is done with a unit; it and the units can be pickled.
+    units
+        `str()` of a unit names it in messages.
+    executor
+        Where the units are done; a `ProcessPool`, or any other of the interface.
+    in_flight
+        Units handed to the executor at a time, and so results held at most: twice the workers keep
+        them busy.
+
+    Raises
+    ------
+    CardError
+        At once, where the task raises it: every unit would.
+    DataError
+        At the end, naming the units that failed twice; at once where a worker process has died.
+    """
+    waiting = iter(units)
+    running: dict[Future[Result], tuple[Unit, bool]] = {}
+    failed: list[tuple[Unit, BaseException]] = []
+    try:
+        while True:
+            while len(running) < in_flight and (unit := next(waiting, None)) is not None:
+                running[executor.submit(task, unit)] = unit, False
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                unit, again = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    yield unit, future.result()
+                elif isinstance(error, CardError | BrokenExecutor):
+                    raise error
+                elif again:
+                    failed.append((unit, error))
+                else:
+                    running[executor.submit(task, unit)] = unit, True
+    except BrokenExecutor as error:
+        raise DataError(
+            "a worker process has died, killed perhaps for lack of memory; run again with fewer "
+            "workers"
+        ) from error
+    finally:
+        for future in running:
+            future.cancel()
+    if failed:
+        raise DataError(_describe(failed, len(units))) from failed[0][1]
+
+
+def _describe(failed: Sequence[tuple[Unit, BaseException]], total: int) -> str:
+    faults = [f"{unit}: {type(error).__name__}: {error}" for unit, error in failed[:_NAMED]]
+    if len(failed) > _NAMED:
+        faults.append(f"and {len(failed) - _NAMED} more")
+    return f"{len(failed)} of {total} units failed, each twice: " + "; ".join(faults)
+
+
+class ProcessPool(ProcessPoolExecutor):
+    """Worker processes that start clean, use one thread each, and leave Ctrl-C to their parent.
+
+    Left with an exception (Ctrl-C is one), its `with` block ends the workers at once instead of
+    waiting for their units. Workers whose parent is killed end too.
+
+    Parameters
+    ----------
+    workers
+        Number of processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        # Forked workers would inherit the locks of torch's threads.
+        context = multiprocessing.get_context("spawn")
+        super().__init__(workers, mp_context=context, initializer=_prepare_worker)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        """Submit a call; a worker that is started for it inherits that SIGINT is blocked."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if kind is not None:
+            workers = list((self._processes or {}).values())
+            self.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.terminate()
+        return super().__exit__(kind, error, traceback)
+
+
+def _prepare_worker() -> None:
+    # Read by the libraries that a worker imports with its first unit.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
