@@ -1,7 +1,8 @@
 """What the command line shows while it works: bars on a terminal, plain lines elsewhere."""
 
+import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -23,6 +24,7 @@ __all__ = ["ConsoleProgress", "print_comparison", "print_cutflow", "print_metric
 # Seconds between two lines where there is no terminal to draw a bar on.
 _INTERVAL = 10.0
 _PLAIN_WIDTH = 120
+_FIGURE = re.compile(r"(unknown|[-+>]? ?[\d.,]+(e[-+]\d+)?.*)?")
 
 
 class ConsoleProgress:
@@ -108,15 +110,17 @@ class ConsoleProgress:
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print a table on stdout; the first column holds names, the others figures."""
+    """Print a table on stdout, figures to the right."""
     drawn = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE)
     for place, name in enumerate(header):
-        drawn.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+        figures = place > 0 and all(_FIGURE.fullmatch(row[place]) for row in rows)
+        drawn.add_column(name, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    # Not cut to 80 columns where no terminal says how wide it is.
-    console.print(drawn, width=None if console.is_terminal else _PLAIN_WIDTH)
+    wide = Console(highlight=False, markup=False)
+    if not wide.is_terminal:
+        wide.width = _PLAIN_WIDTH  # nothing says how wide a file or pipe is
+    wide.print(drawn)
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -138,10 +142,10 @@ def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
     header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "weights", "events/s"]
     table("", header, [_comparison_row(row) for row in rows])
     Console(highlight=False, stderr=True).print(
-        "On the test events, each class with the same weight. AUC minus that of the first: paired.\n"
-        "rej. 50%: background rejection where half the signal is kept, and its 68% interval.\n"
-        "events/s: training.",
+        "Test events, class-balanced. minus first: AUC minus the first's, with the paired error.\n"
+        "rej. 50%: background rejection with half the signal kept, 68% interval. events/s: training.",
         style="dim",
+        soft_wrap=True,
     )
 
 
@@ -167,17 +171,18 @@ def _rejection(point: Mapping[str, float | None]) -> str:
     return f"{point['value']:.0f} ({point['low']:.0f}-{point['high']:.0f})"
 
 
-def print_cutflow(processes: Iterable[Process]) -> None:
+def print_cutflow(processes: Sequence[Process]) -> None:
     """Print how many events of each process passed each step of the selection."""
-    for process in processes:
-        if not process.cutflow:
-            continue
-        first = process.cutflow[0].events
-        rows = [
-            [step.step, f"{step.events:,}", f"{step.events / first:.3f}" if first else ""]
-            for step in process.cutflow
-        ]
-        sigma = process.cross_section
-        title = f"{process.name} ({process.label})"
-        title += "" if sigma is None else f", cross section {sigma:.4g} pb"
-        table(title, ["step", "events", "of all"], rows)
+    shown = [process for process in processes if process.cutflow]
+    if not shown:
+        return
+    steps = [step.step for step in shown[0].cutflow]
+    rows = [
+        [step, *(f"{process.cutflow[place].events:,}" for process in shown)]
+        for place, step in enumerate(steps)
+    ]
+    passed = [process.cutflow[-1].events / max(1, process.cutflow[0].events) for process in shown]
+    rows.append(["part that passes", *(f"{part:.3f}" for part in passed)])
+    known = [process.cross_section for process in shown]
+    rows.append(["cross section [pb]", *("unknown" if x is None else f"{x:.4g}" for x in known)])
+    table("cutflow: events", ["step", *(process.name for process in shown)], rows)

@@ -193,7 +193,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: X) -> NDArray[Any]:  # noqa: N803
         """The more probable label of each event, (events,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probability = self.predict_proba(X)
+        return self.classes_[probability.argmax(axis=1)]
 
     def _events(self, X: X) -> PackedEvents:  # noqa: N803
         if isinstance(X, Dataset):

@@ -151,6 +151,7 @@ def test_classes_relabel_and_drop_processes():
     whole = mixed(mixed_events())
     turned = whole.restricted(classes={"signal": ["ttbar"], "background": ["hh4b"]})
     assert turned.class_counts == {"signal": 20, "background": 50}
+    assert turned.process_counts == {"ttbar": 20, "hh4b": 50}
     names = [turned.schema.processes[place].name for place in turned.events().process]
     assert names == ["hh4b"] * 50 + ["ttbar"] * 20
     assert [(p.name, p.label) for p in turned.schema.processes] == [

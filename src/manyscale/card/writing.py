@@ -72,7 +72,11 @@ def _key_docs(settings: Settings, indent: str) -> Iterator[str]:
 
 def _given(settings: Settings) -> dict[str, Any]:
     """The fields of one stream or process that say something: not those that are null."""
-    return {name: value for name, value in settings.model_dump(by_alias=True).items() if value is not None}
+    return {
+        name: value
+        for name, value in settings.model_dump(by_alias=True).items()
+        if value is not None
+    }
 
 
 def _line(indent: str, name: str, value: str, comment: str) -> str:

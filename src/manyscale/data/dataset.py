@@ -154,6 +154,15 @@ class Dataset:
             "background": int(np.count_nonzero(label == 0)),
         }
 
+    @property
+    def process_counts(self) -> dict[str, int]:
+        """Number of events of each process."""
+        process = self._index.process
+        return {
+            of.name: int(np.count_nonzero(process == place))
+            for place, of in enumerate(self.schema.processes)
+        }
+
     def events(self) -> PackedEvents:
         """Return all events, decoded; read once and kept."""
         return self._events

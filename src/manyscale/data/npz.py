@@ -12,7 +12,7 @@ from manyscale.data.identity import file_identity
 from manyscale.data.npy import MemoryArray, choose_array, open_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.padded import PaddedEvents
-from manyscale.data.schema import Process, Schema, StreamSchema, check_stream_names
+from manyscale.data.schema import LONE_STREAM, Process, Schema, StreamSchema, check_stream_names
 from manyscale.data.split import SplitSettings
 from manyscale.errors import DataError
 
@@ -27,9 +27,6 @@ __all__ = [
     "read_npz",
     "read_npz_events",
 ]
-
-#: Name of the stream of a file, or an array, that comes alone.
-LONE_STREAM = "constituents"
 
 Files = Path | str | Mapping[str, Path | str]
 Arrays = ArrayLike | Mapping[str, ArrayLike]

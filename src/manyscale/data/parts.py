@@ -257,9 +257,11 @@ def read_part(
 def _naming(path: Path) -> Iterator[None]:
     try:
         yield
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"the part {path} is missing; make it again") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"the part {path} is damaged ({error}); remove it and make it again"
         ) from error

@@ -11,6 +11,7 @@ from manyscale.errors import DataError
 __all__ = [
     "AXIS_COLUMNS",
     "COLUMNS",
+    "LONE_STREAM",
     "OBJECT_CLASSES",
     "PARTICLE_CLASSES",
     "Column",
@@ -24,6 +25,9 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 Label = Literal["signal", "background"]
+
+#: Name of the stream of a file, or an array, that comes alone.
+LONE_STREAM = "constituents"
 
 PARTICLE_CLASSES = ("charged hadron", "electron", "muon", "photon", "neutral hadron")
 OBJECT_CLASSES = ("leading jet", "second jet", "pair", "missing momentum", "jet", "lepton")

@@ -77,5 +77,7 @@ def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
     jets, members = jets[event], members[event]
     order = ak.argsort(np.hypot(jets.px, jets.py), ascending=False)[:, :2]
     jets, members = jets[order], members[order]
-    components = (ak.to_numpy(ak.to_regular(jets[name])) for name in ("px", "py", "pz", "E"))
+    components = (
+        ak.to_numpy(ak.flatten(jets[name])).reshape(-1, 2) for name in ("px", "py", "pz", "E")
+    )
     return JetPairs(event, Momentum(*components), members)

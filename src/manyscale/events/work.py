@@ -74,8 +74,8 @@ def run_units(
                     running[executor.submit(task, unit)] = unit, True
     except BrokenExecutor as error:
         raise DataError(
-            "a worker process has died, killed perhaps for lack of memory; run again with fewer "
-            "workers"
+            "a worker process has died; where nothing is said above, it was killed, perhaps for "
+            "lack of memory: run again with fewer workers"
         ) from error
     finally:
         for future in running:

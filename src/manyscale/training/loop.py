@@ -105,7 +105,9 @@ def train(
             loss = (w * losses).sum() / len(chosen)
             optimizer.zero_grad()
             fabric.backward(loss)
-            fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
+            fabric.clip_gradients(
+                network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+            )
             optimizer.step()
             loss_sum += loss.detach() * len(chosen)
             weight_sum += w.sum()

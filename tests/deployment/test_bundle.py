@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.toys import SCHEMA, toy_events
+from manyscale.deployment.bundle import load_bundle, save_bundle
+from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
+from manyscale.errors import DataError, RunError
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.encoder import StreamSettings
+from manyscale.model.presets import resolve
+from manyscale.runs.building import fit_features
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(1)
+    streams = {"jet1": StreamSettings(max_tokens=5, width=8, encoder="jets")}
+    streams["jet2"] = streams["jet1"]
+    settings = resolve("model-2", ["jet1", "jet2", "kinematics"], streams)
+    network = MultiScaleClassifier(settings, SCHEMA)
+    fit_features(network, toy_events(0))
+    return network.eval()
+
+
+def test_model_folder_scores_as_the_network_it_came_from(network, tmp_path):
+    save_bundle(tmp_path / "model", network)
+    bundle = load_bundle(tmp_path / "model")
+    events = toy_events(3)
+    np.testing.assert_array_equal(
+        class_probabilities(bundle.network, events.streams),
+        class_probabilities(network, events.streams),
+    )
+    assert bundle.streams == SCHEMA.streams
+
+
+def test_same_network_gives_the_same_bytes(network, tmp_path):
+    save_bundle(tmp_path / "a", network)
+    save_bundle(tmp_path / "b", network)
+    for name in ("weights.safetensors", "config.json", "features.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_features_are_spelled_out(network, tmp_path):
+    save_bundle(tmp_path / "model", network)
+    described = json.loads((tmp_path / "model" / "features.json").read_text(encoding="utf-8"))
+    assert [feature["name"] for feature in described["jet1"]] == list(
+        network.extractor("jet1").names
+    )
+    assert all(feature["doc"] for features in described.values() for feature in features)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "{", "cannot be read"),
+        ("config.json", '{"format": 99}', "newer manyscale"),
+        ("weights.safetensors", "cut", "cannot be read"),
+    ],
+)
+def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
+    save_bundle(tmp_path / "model", network)
+    (tmp_path / "model" / name).write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match=said):
+        load_bundle(tmp_path / "model")
+    with pytest.raises(RunError, match="no model folder"):
+        load_bundle(tmp_path)
+
+
+def test_empty_input_gives_no_scores(network):
+    nothing = toy_events(1).take(np.array([], np.int64))
+    assert class_probabilities(network, nothing.streams).shape == (0, 2)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".root"])
+def test_scores_are_written_in_order_and_replace_a_file_whole(tmp_path, ending):
+    events = toy_events(4, events=10)
+    path = tmp_path / f"scores{ending}"
+    path.write_text("old", encoding="utf-8")
+    check_target(path)
+    scores = Scores.of(events, np.linspace(0, 1, 10))
+    write_scores(path, scores)
+    if ending == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            read = dict(stored)
+    elif ending == ".parquet":
+        read = dict(read_scores(path).columns)
+    else:
+        uproot = pytest.importorskip("uproot", reason="ROOT files need uproot")
+        with uproot.open(path) as file:
+            read = file["scores"].arrays(library="np")
+    assert list(read) == ["event_id", "score", "selected", "label", "weight", "m_hh"]
+    for name, values in scores.columns.items():
+        np.testing.assert_array_equal(read[name], values)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_scores_of_unlabelled_events_have_no_label():
+    events = toy_events(4, events=3)
+    events.label[:] = -1
+    assert "label" not in Scores.of(events, np.zeros(3)).columns
+
+
+def test_wrong_targets_are_refused_before_any_work(tmp_path):
+    with pytest.raises(DataError, match=r"written as \.npz"):
+        check_target(tmp_path / "scores.csv")
+    with pytest.raises(DataError, match="there is no folder"):
+        check_target(tmp_path / "nowhere" / "scores.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        check_target(tmp_path / "folder.npz")

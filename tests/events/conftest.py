@@ -1,0 +1,29 @@
+"""Small generated samples, made once a session; multiparton interactions off makes them cheap."""
+
+import pytest
+
+from manyscale.events.generation import UnitResult, generate_unit
+from manyscale.events.plan import Unit, plan
+from manyscale.events.settings import GenerateSettings
+
+SMALL = GenerateSettings(events=60, unit_events=60, multiparton=False)
+
+
+def unit_of(settings: GenerateSettings, process: str, seed: int = 1) -> Unit:
+    return next(unit for unit in plan(settings, seed) if unit.process == process)
+
+
+@pytest.fixture(scope="session")
+def small() -> GenerateSettings:
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def signal_unit() -> Unit:
+    return unit_of(SMALL, "hh4b")
+
+
+@pytest.fixture(scope="session")
+def signal(signal_unit) -> UnitResult:
+    """60 generated events of hh4b."""
+    return generate_unit(SMALL, signal_unit)

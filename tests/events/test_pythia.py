@@ -1,0 +1,141 @@
+import awkward as ak
+import numpy as np
+import pytest
+
+from manyscale.errors import CardError, DataError
+from manyscale.events import pythia
+from manyscale.events.particles import BOTTOM, heaviest_flavour
+from manyscale.events.settings import GenerateSettings
+
+# The hard process alone.
+CHEAP = (
+    "PartonLevel:ISR=off",
+    "PartonLevel:FSR=off",
+    "PartonLevel:Remnants=off",
+    "HadronLevel:all=off",
+    "Check:event=off",
+)
+SETTINGS = GenerateSettings(multiparton=False)
+
+
+def _hard_process(process, events, seed=1):
+    """PDG codes of the two outgoing partons (status 23) of hard scatterings."""
+    generator = pythia.start(process, [*SETTINGS.pythia_lines(process), *CHEAP], seed)
+    particles = generator.nextBatch(events).prt
+    outgoing = particles.id[particles.status == 23]
+    return ak.to_numpy(ak.to_regular(outgoing)), generator
+
+
+@pytest.mark.parametrize(
+    ("process", "line"),
+    [
+        ("mine", "HardQCD:nonsense=on"),
+        ("hh4b", "35:mess=5"),
+        ("qcd", "PhaseSpace:pTHatMin=-5"),
+    ],
+)
+def test_refused_setting_is_named_with_its_process(process, line):
+    with pytest.raises(CardError, match=f"'{process}'.*refuses the setting '{line}'"):
+        pythia.read_settings(process, ["HardQCD:all=on", line])
+
+
+def test_seed_beyond_pythias_range_is_refused():
+    with pytest.raises(CardError, match="Random:seed=900000001"):
+        pythia.start("qcd", SETTINGS.pythia_lines("qcd"), 900_000_001)
+
+
+@pytest.mark.parametrize("lines", [[], ["HiggsBSM:gg2H2=on"]])
+def test_start_that_fails_names_the_process(lines):
+    with pytest.raises(CardError, match="'mine': Pythia cannot start"):
+        pythia.start("mine", ["Beams:eCM=14000", *lines], 1)
+
+
+def test_all_of_it_is_quiet(capfd):
+    lines = [*SETTINGS.pythia_lines("zz"), "Print:quiet=off", "Next:numberShowEvent=1"]
+    generator = pythia.start("zz", lines, 1)
+    list(pythia.generate(generator, "zz", 2))
+    with pytest.raises(CardError):
+        pythia.start("mine", ["HiggsBSM:gg2H2=on"], 1)
+    with pytest.raises(CardError):
+        pythia.read_settings("qcd", ["HardQCD:nonsense=on"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_inclusive_qcd_makes_no_bottom_pairs():
+    codes, _ = _hard_process("qcd", 3000)
+    assert codes.shape == (3000, 2)
+    bottom_pairs = (np.abs(codes) == 5).all(axis=1)
+    charm_pairs = (np.abs(codes) == 4).all(axis=1)
+    assert not bottom_pairs.any()
+    assert charm_pairs.any()
+
+
+def test_bottom_sample_makes_nothing_else():
+    codes, _ = _hard_process("qcd_bb", 100)
+    assert (np.sort(codes, axis=1) == [-5, 5]).all()
+
+
+def test_cross_section_agrees_with_that_of_the_b_sample():
+    _, generator = _hard_process("qcd_bb", 2000)
+    found = pythia.cross_section(generator)
+    # 85 pb: measured with pTHat > 250 GeV at 14 TeV.
+    assert abs(found.value - 85) < 4 * found.error + 4
+    assert 0 < found.error < 5
+
+
+def test_truth_of_generated_events():
+    lines = SETTINGS.pythia_lines("hh4b")
+    generator = pythia.start("hh4b", lines, 5)
+    (truth,) = pythia.generate(generator, "hh4b", 20)
+    assert truth.entry.tolist() == list(range(20))
+    assert (truth.weight == 1).all()
+    # Momentum is conserved: what is stable carries what the two protons brought.
+    energy = np.bincount(truth.stable.event, truth.stable.energy)
+    np.testing.assert_allclose(energy, 14_000, rtol=1e-4)
+    np.testing.assert_allclose(np.bincount(truth.stable.event, truth.stable.px), 0, atol=0.1)
+    # Two h -> b bbar: four b hadrons an event, or more where a gluon splits.
+    bottom = heaviest_flavour(truth.heavy.pdg_id) == BOTTOM
+    n_bottom = np.bincount(truth.heavy.event[bottom], minlength=20)
+    assert (n_bottom >= 4).all()
+    assert np.median(n_bottom) == 4
+
+
+class _Failing:
+    """Stands for a Pythia that fails in the events where `made` is False."""
+
+    def __init__(self, generator, made):
+        self.generator, self.made = generator, made
+
+    def nextBatch(self, events, mode):  # noqa: N802 - as Pythia spells it
+        assert mode == "none"
+        batch = self.generator.nextBatch(events, mode)
+        return ak.mask(batch, np.array(self.made[:events]))
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return pythia.start("qcd", [*SETTINGS.pythia_lines("qcd"), *CHEAP], 1)
+
+
+def test_failed_events_are_left_out_and_counted(generator):
+    failing = _Failing(generator, [True, False, True, False, False])
+    (truth,) = pythia.generate(failing, "qcd", 5)
+    assert truth.entry.tolist() == [0, 2]
+    assert len(truth.stable.counts) == 2
+
+
+def test_failure_in_every_event_is_an_error(generator):
+    with pytest.raises(DataError, match="'qcd': Pythia failed in each of 5 events"):
+        list(pythia.generate(_Failing(generator, [False] * 5), "qcd", 5))
+
+
+def test_biased_events_carry_weights():
+    lines = [
+        *SETTINGS.pythia_lines("qcd"),
+        *CHEAP,
+        "PhaseSpace:bias2Selection=on",
+        "PhaseSpace:bias2SelectionRef=250",
+    ]
+    (truth,) = pythia.generate(pythia.start("qcd", lines, 1), "qcd", 30)
+    assert (truth.weight > 0).all()
+    assert truth.weight.std() > 0

@@ -1,0 +1,37 @@
+import numpy as np
+
+from helpers.collisions import hits
+from manyscale.events.clustering import cluster
+from manyscale.events.selection import select
+from manyscale.events.settings import CutSettings
+
+EVENTS = [
+    [(300, 0, 0), (250, 0, 3)],
+    [(240, 0, 0), (230, 0, 3)],  # leading jet too soft
+    [(300, 0, 0), (250, 2.6, 3)],  # second jet too far forward
+    [(300, 0, 0), (150, 0, 3)],  # second jet too soft
+    [(400, -2.4, 0), (201, 2.4, 3)],
+]
+WEIGHT = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+def test_cutflow_of_known_events():
+    cuts = CutSettings(min_btags=2)
+    pairs = cluster(hits(EVENTS), 1.0, cuts.second_pt)
+    n_btags = np.array([[1, 1], [2, 2], [2, 2], [1, 0]])
+    passed, cutflow = select(pairs, n_btags, WEIGHT, cuts)
+    assert pairs.event[passed].tolist() == [0]
+    assert [tuple(step) for step in cutflow] == [
+        ("generated", 5, 31.0),
+        ("two jets, pT > 200 GeV", 4, 23.0),
+        ("leading jet pT > 250 GeV", 3, 21.0),
+        ("both abs(eta) < 2.5", 2, 17.0),
+        ("b-tags >= 2", 1, 1.0),
+    ]
+
+
+def test_btags_are_not_asked_for_by_default():
+    pairs = cluster(hits(EVENTS), 1.0, 200.0)
+    passed, cutflow = select(pairs, np.zeros((4, 2), int), WEIGHT, CutSettings())
+    assert pairs.event[passed].tolist() == [0, 4]
+    assert cutflow[-1].step == "both abs(eta) < 2.5"

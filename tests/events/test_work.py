@@ -1,0 +1,184 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from helpers.tasks import die, environment
+from manyscale.errors import CardError, DataError
+from manyscale.events.work import ProcessPool, run_units
+
+UNITS = list(range(7))
+
+
+class _Attempts:
+    """A task that fails in chosen units, the first times that it is called for them."""
+
+    def __init__(self, failures, error=RuntimeError):
+        self.failures, self.error, self.calls = dict(failures), error, []
+
+    def __call__(self, unit):
+        self.calls.append(unit)
+        if self.failures.get(unit, 0) > 0:
+            self.failures[unit] -= 1
+            raise self.error(f"fault of {unit}")
+        return unit * 10
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_every_unit_is_done_once(threads):
+    done = dict(run_units(_Attempts({}), UNITS, threads, in_flight=3))
+    assert done == {unit: unit * 10 for unit in UNITS}
+
+
+def test_failed_unit_is_done_again(threads):
+    task = _Attempts({3: 1, 5: 1})
+    assert len(dict(run_units(task, UNITS, threads, in_flight=2))) == len(UNITS)
+    assert sorted(task.calls) == sorted([*UNITS, 3, 5])
+
+
+def test_unit_that_fails_twice_is_named_after_the_others_are_done(threads):
+    done = []
+    with pytest.raises(DataError, match=r"1 of 7 units failed.*: 2: RuntimeError: fault of 2"):
+        done.extend(run_units(_Attempts({2: 2}), UNITS, threads, in_flight=1))
+    # A list that is extended keeps what came before the exception.
+    assert [unit for unit, _ in done] == [0, 1, 3, 4, 5, 6]
+
+
+def test_many_failed_units_are_counted(threads):
+    with pytest.raises(DataError, match=r"7 of 7 units failed.*and 2 more"):
+        list(run_units(_Attempts(dict.fromkeys(UNITS, 2)), UNITS, threads, in_flight=7))
+
+
+def test_fault_of_the_card_ends_at_once(threads):
+    task = _Attempts({1: 1}, CardError)
+    with pytest.raises(CardError, match="fault of 1"):
+        list(run_units(task, UNITS, threads, in_flight=1))
+    assert task.calls == [0, 1]
+
+
+class _Counting(ThreadPoolExecutor):
+    """Counts units that are handed over and not yet taken back."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.open, self.most = 0, 0
+
+    def submit(self, fn, /, *args, **kwargs) -> Future:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_number_in_flight_is_bounded():
+    with _Counting() as executor:
+        for _ in run_units(_Attempts({}), range(40), executor, in_flight=3):
+            executor.open -= 1
+        assert executor.most == 3
+
+
+def test_left_early_it_cancels_what_waits():
+    with ThreadPoolExecutor(1) as executor:
+        task = _Attempts({})
+        units = run_units(task, range(100), executor, in_flight=50)
+        next(units)
+        units.close()
+    assert len(task.calls) < 60
+
+
+def test_process_pool_works_and_says_when_a_worker_dies(capfd):
+    with ProcessPool(1) as pool:
+        done = dict(run_units(environment, UNITS, pool, in_flight=2))
+        assert list(done) == UNITS
+        ((process, threads, torch),) = set(done.values())
+        assert process != os.getpid()
+        assert threads == "1"
+        assert not torch
+        with pytest.raises(DataError, match="worker process has died"):
+            list(run_units(die, [1, 1], pool, in_flight=1))
+    assert capfd.readouterr() == ("", "")
+
+
+SCRIPT = """
+import time
+from manyscale.events.work import ProcessPool, run_units
+
+def nap(unit):
+    open(f"started{unit}", "w").close()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with ProcessPool(2) as pool:
+        print("ready", flush=True)
+        list(run_units(nap, range(6), pool, 4))
+"""
+
+
+def _alive(group):
+    """Processes of a group that have not ended."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(owner) == group and state != "Z":
+            found.append(folder.name)
+    return found
+
+
+def _wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def napping(tmp_path):
+    """Start the script with two workers; its processes are a group of their own."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    for pid in _alive(process.pid):
+        os.kill(int(pid), signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the table of processes in /proc")
+class TestEnd:
+    @pytest.mark.parametrize("working", [False, True])
+    def test_ctrl_c_ends_parent_and_workers_without_their_tracebacks(
+        self, napping, tmp_path, working
+    ):
+        if working:
+            _wait_until(lambda: len(list(tmp_path.glob("started*"))) == 2)
+        os.killpg(napping.pid, signal.SIGINT)
+        _, errors = napping.communicate(timeout=20)
+        assert errors.count("Traceback") == 1
+        assert errors.strip().endswith("KeyboardInterrupt")
+        assert "nap" not in errors.partition("Traceback")[2].partition("run_units(nap")[2]
+        _wait_until(lambda: not _alive(napping.pid))
+
+    def test_workers_end_when_their_parent_is_killed(self, napping, tmp_path):
+        _wait_until(lambda: len(list(tmp_path.glob("started*"))) == 2)
+        assert len(_alive(napping.pid)) >= 3
+        napping.kill()
+        _wait_until(lambda: not _alive(napping.pid))

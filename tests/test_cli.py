@@ -1,0 +1,302 @@
+"""The commands end to end, as a user types them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from helpers.commands import run, toy_dataset, toy_npz
+from manyscale.card.preset_cards import preset_card_text
+from manyscale.model.presets import PRESETS
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+QUICK = ("--set", "training.epochs=2", "--set", "training.batch_size=64")
+
+
+@pytest.fixture
+def type_(capsys, monkeypatch, tmp_path):
+    """Type a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: run(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return toy_dataset(tmp_path_factory.mktemp("data") / "toys")
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    """Files of one class and stream each, for all three streams."""
+    folder = tmp_path_factory.mktemp("npz")
+    for label in ("signal", "background"):
+        for place, stream in enumerate(("jet1", "jet2", "kinematics")):
+            seed = 10 * place + (label == "signal")
+            toy_npz(folder / f"{label}_{stream}.npz", 150, label == "signal", seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, dataset):
+    """A finished run of Model 2, made by the command."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "card.yaml").write_text(preset_card_text("model-2"), encoding="utf-8")
+    command = [
+        str(Path(sys.executable).with_name("manyscale")), "train", str(folder / "card.yaml"),
+        "--out", str(folder / "run"), "--set", f"data.dataset={dataset}", *QUICK,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    return folder / "run"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_on_a_dataset_and_predicts(type_, dataset, preset):
+    card = preset_card_text(preset)
+    if preset == "model-1":
+        card = "preset: model-1\n"
+    Path("card.yaml").write_text(card, encoding="utf-8")
+    done = type_("train", "card.yaml", "--out", "run", "--set", f"data.dataset={dataset}", *QUICK)
+    assert done.code == 0, done.err
+    metrics = read_json("run/metrics.json")
+    assert metrics["auc"] > 0.5
+    assert {"trees", "yields", "significance", "background_rejection"} <= metrics.keys()
+    done = type_("predict", "run", dataset, "--out", "scores.parquet")
+    assert done.code == 0, done.err
+    scores = pq.read_table("scores.parquet")
+    assert len(scores) == 240
+    assert scores.column_names[:3] == ["event_id", "score", "selected"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_trains_on_npz_files_and_predicts(type_, npz, preset):
+    streams = ["kinematics"] if preset == "kinematics-only" else ["jet1", "jet2", "kinematics"]
+    files = {
+        label: "{" + ", ".join(f"{s}: {npz / f'{label}_{s}.npz'}" for s in streams) + "}"
+        for label in ("signal", "background")
+    }
+    fusion = "fusion: [{query: jet2, context: [jet1]}]" if preset == "custom" else ""
+    Path("card.yaml").write_text(
+        f"preset: {preset}\n{fusion}\ndata: {{signal: {files['signal']}, "
+        f"background: {files['background']}}}\n",
+        encoding="utf-8",
+    )
+    done = type_("train", "card.yaml", "--out", "run", *QUICK)
+    assert done.code == 0, done.err
+    new = {s: np.load(npz / f"signal_{s}.npz")["arr_0"] for s in ["jet1", "jet2", "kinematics"]}
+    wanted = [stream["name"] for stream in read_json("run/model/config.json")["streams"]]
+    arrays = {name: new[name] for name in wanted}
+    np.savez("new.npz", **(arrays if len(arrays) > 1 else {"arr_0": next(iter(arrays.values()))}))
+    done = type_("predict", "run", "new.npz", "--out", "scores.npz")
+    assert done.code == 0, done.err
+    with np.load("scores.npz") as scores:
+        assert scores["score"].shape == (150,)
+        assert (scores["score"] > 0).all()
+
+
+def test_run_folder_holds_what_it_should(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "card.yaml", "provenance.json", "log.txt", "model", "checkpoints", "metrics.json",
+        "history.csv", "scores", "plots", "report.html", "data.json", "summary.json",
+        "flow_chart.svg",
+    }  # fmt: skip
+    header = (trained / "history.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == (
+        "epoch,train_loss,validation_loss,validation_auc,learning_rate,events_per_second"
+    )
+
+
+def test_evaluating_again_gives_the_same_figures(type_, trained):
+    before = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
+    done = type_("evaluate", trained)
+    assert done.code == 0, done.err
+    assert json.loads((trained / "metrics.json").read_text(encoding="utf-8")) == before
+    assert "network" in done.out
+    assert "trees" in done.out
+
+
+def test_luminosity_scales_the_yields(type_, trained, tmp_path):
+    run_copy = shutil.copytree(trained, tmp_path / "copy")
+    found = []
+    for luminosity in (100, 300):
+        assert type_("evaluate", run_copy, "--luminosity", luminosity).code == 0
+        metrics = json.loads((run_copy / "metrics.json").read_text(encoding="utf-8"))
+        found.append(metrics["yields"]["processes"]["qcd"]["expected"])
+    # All 1000 generated weights of the toys stand for 100 pb; the cuts of the toys are none.
+    assert found[0] == pytest.approx(100 * 1000 * 100.0)
+    assert found[1] == pytest.approx(3 * found[0])
+
+
+def test_events_of_the_training_are_no_test(type_, trained, dataset):
+    done = type_("evaluate", trained, "--data", dataset)
+    assert done.code == 1
+    assert "were used to train the network" in done.err
+
+
+def test_run_is_not_overwritten_and_a_finished_one_is_left_alone(type_, trained):
+    card = trained / "card.yaml"
+    before = (trained / "report.html").stat().st_mtime_ns
+    done = type_("train", card, "--out", trained)
+    assert (done.code, "already holds a run" in done.err) == (1, True)
+    done = type_("train", card, "--out", trained, "--resume")
+    assert done.code == 0
+    done = type_("train", card, "--out", trained, "--resume", "--set", "training.epochs=9")
+    assert (done.code, "differ in training" in done.err) == (1, True)
+    assert (trained / "report.html").stat().st_mtime_ns == before
+
+
+def test_report_is_written_anew(type_, trained):
+    (trained / "report.html").unlink()
+    done = type_("report", trained)
+    assert done.code == 0
+    assert (trained / "report.html").stat().st_size > 10_000
+
+
+def test_inspect_looks_into_everything(type_, trained, dataset, npz):
+    done = type_("inspect", dataset, "--verify")
+    assert (done.code, "240 events" in done.out) == (0, True)
+    assert "checksum" in done.out
+    done = type_("inspect", trained)
+    assert (done.code, "cross-attention" in done.out) == (0, True)
+    assert "test AUC" in done.out
+    done = type_("inspect", trained / "model")
+    assert (done.code, "jet1 encoder" in done.out) == (0, True)
+    shutil.copy(trained / "card.yaml", "card.yaml")
+    done = type_("inspect", "card.yaml")
+    assert (done.code, "card.svg" in done.out) == (0, True)
+    done = type_("inspect", npz / "signal_jet1.npz")
+    assert (done.code, "arr_0" in done.out) == (0, True)
+    done = type_("inspect", "--features")
+    assert (done.code, "log_pt_rel" in done.out) == (0, True)
+
+
+def test_convert_makes_a_dataset_that_trains(type_, npz):
+    for label in ("signal", "background"):
+        files = [f"{s}={npz / f'{label}_{s}.npz'}" for s in ("jet1", "kinematics")]
+        for said in ("added", "already"):
+            done = type_("convert", *files, "--label", label, "--out", "mine")
+            assert (done.code, said in done.out) == (0, True), done.err
+    done = type_("inspect", "mine")
+    assert "300 events" in done.out
+    Path("card.yaml").write_text("preset: model-3\ndata: {dataset: mine}\n", encoding="utf-8")
+    assert type_("train", "card.yaml", "--out", "run", *QUICK).code == 0
+    done = type_("convert", files[0].split("=")[1], "--label", "signal", "--out", "mine")
+    assert done.code == 1
+
+
+def test_compare_prints_one_table_with_the_trees(type_, dataset):
+    for preset in ("concatenation", "kinematics-only"):
+        Path(f"{preset}.yaml").write_text(
+            f"preset: {preset}\ndata: {{dataset: {dataset}}}\n", encoding="utf-8"
+        )
+    done = type_(
+        "compare",
+        "concatenation.yaml",
+        "kinematics-only.yaml",
+        "--out",
+        "both",
+        "--seeds",
+        2,
+        *QUICK,
+    )
+    assert done.code == 0, done.err
+    rows = read_json("both/comparison.json")
+    assert [row["name"] for row in rows] == ["concatenation", "kinematics-only", "trees"]
+    assert rows[1]["difference_to"] == "concatenation"
+    aucs = [read_json(f"both/concatenation/seed-{s}/metrics.json")["auc"] for s in (1, 2)]
+    assert rows[0]["auc"] == pytest.approx(np.mean(aucs))
+    assert rows[0]["auc_error"] == pytest.approx(np.std(aucs, ddof=1) / np.sqrt(2))
+
+
+def test_card_of_the_seed_trains(type_, npz, tmp_path):
+    shutil.copy(npz / "signal_jet1.npz", "sig.npz")
+    shutil.copy(npz / "background_jet1.npz", "bkg.npz")
+    (tmp_path / "input.py").write_text(
+        "model = 1\nsig_file = 'sig.npz'\nbkg_file = 'bkg.npz'\nbatch_size = 50\nepoch = 1\n"
+        "num_heads = 5\nhidden_dim = 5\nnum_transformers = 1\nn_constit = 4\nn_channels = 3\n"
+        "compute_ROC = False\n",
+        encoding="utf-8",
+    )
+    done = type_("card", "--from-seed", "input.py")
+    assert done.code == 0
+    assert "compute_ROC" in done.err
+    assert "compute_ROC" not in done.out
+    (tmp_path / "card.yaml").write_text(done.out, encoding="utf-8")
+    assert type_("train", "card.yaml", "--out", "run").code == 0
+    assert read_json("run/data.json")["dropped_tokens"]["constituents"] > 0
+
+
+def test_printed_card_is_the_card_and_nothing_else(type_):
+    done = type_("card", "model-3")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == preset_card_text("model-3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["card", "model-9"], 1, "there is no preset 'model-9'"),
+        (["card"], 2, "either a preset or --from-seed"),
+        (["inspect"], 2, "either a PATH or --features"),
+        (["inspect", "nowhere"], 1, "there is no nowhere"),
+        (["inspect", "."], 1, "dataset"),
+        (["train", "none.yaml", "--out", "run"], 1, "there is no card none.yaml"),
+        (["train", "empty.yaml", "--out", "run"], 1, "the card names no data"),
+        (["train", "wrong.yaml", "--out", "run"], 1, "did you mean 'training'"),
+        (["train", "gone.yaml", "--out", "run"], 1, "nodata"),
+        (["train", "empty.yaml"], 2, "--out"),
+        (["evaluate", "nowhere"], 1, "there is no run nowhere"),
+        (["predict", "nowhere", "x.npz", "--out", "s.npz"], 1, "there is no run nowhere"),
+        (["predict", "nowhere", "x.npz", "--out", "s.csv"], 1, "scores are written as"),
+        (["report", "nowhere"], 1, "nowhere"),
+        (["convert", "none.npz", "--label", "signal", "--out", "run"], 1, "none.npz"),
+        (["convert", "a.npz", "--label", "sig", "--out", "run"], 1, "must be signal or background"),
+        (["convert", "a.npz", "b.npz", "--label", "signal", "--out", "run"], 1, "jet1=a.npz"),
+        (["generate", "--out", "run", "--units", "5"], 1, "write A:B"),
+        (["bake"], 2, "bake"),
+    ],
+)
+def test_mistakes_get_one_clear_message_and_leave_nothing(type_, tmp_path, arguments, code, said):
+    (tmp_path / "empty.yaml").write_text("", encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text("trainig: {epochs: 3}", encoding="utf-8")
+    (tmp_path / "gone.yaml").write_text("data: {dataset: nodata}", encoding="utf-8")
+    done = type_(*arguments)
+    assert done.code == code
+    assert said in " ".join(done.err.split())
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_traceback(type_):
+    done = type_("evaluate", "nowhere", "--debug")
+    assert (done.code, "Traceback" in done.err) == (1, True)
+
+
+def test_dataset_of_one_class_is_refused_with_advice(type_, npz):
+    assert type_("convert", npz / "signal_jet1.npz", "--label", "signal", "--out", "one").code == 0
+    Path("card.yaml").write_text("preset: model-1\ndata: {dataset: one}\n", encoding="utf-8")
+    done = type_("train", "card.yaml", "--out", "run")
+    assert done.code == 1
+    assert "no background events" in done.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["card", "demo", "generate", "convert", "inspect", "train", "evaluate", "predict", "compare",
+     "report"],
+)  # fmt: skip
+def test_help_of_every_command_has_an_example(type_, command):
+    done = type_(command, "--help")
+    assert done.code == 0
+    assert f"Example: manyscale {command}" in done.out

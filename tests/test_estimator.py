@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+
+import manyscale as ms
+from helpers.toys import SCHEMA, toy_events
+from manyscale.data.dataset import Dataset
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    labels = np.arange(160) % 2
+    X = rng.normal(size=(160, 5, 3)) + labels[:, None, None]
+    X[rng.random((160, 5)).cumsum(1) > 3] = 0
+    return X, labels
+
+
+def small(**settings):
+    return ms.Classifier(**{"preset": "model-1", "epochs": 3, "batch_size": 32, **settings})
+
+
+def test_rules_of_scikit_learn(arrays):
+    X, y = arrays
+    model = small(seed=5)
+    assert clone(model).get_params() == model.get_params()
+    assert model.set_params(epochs=2) is model
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert model.fit(X, y) is model
+    assert model.classes_.tolist() == [0, 1]
+    p = model.predict_proba(X)
+    assert p.shape == (160, 2)
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
+    assert model.score(X, y) > 0.7
+    assert cross_val_score(small(), X, y, cv=2).shape == (2,)
+
+
+def test_labels_may_be_any_two_values(arrays):
+    X, y = arrays
+    names = np.where(y == 1, "signal", "background")
+    model = small().fit(X, names)
+    assert model.classes_.tolist() == ["background", "signal"]
+    assert set(model.predict(X)) <= {"background", "signal"}
+    np.testing.assert_array_equal(model.predict_proba(X), small().fit(X, y).predict_proba(X))
+
+
+def test_lines_of_the_contract(tmp_path):
+    data = Dataset.from_events(SCHEMA, toy_events(1, events=200, learnable=True))
+    clf = ms.Classifier(preset="model-2", epochs=2).fit(data.train, validation=data.validation)
+    p = clf.predict_proba(data.test)
+    assert p.shape == (len(data.test), 2)
+    clf.save(tmp_path / "model")
+    again = ms.Classifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict_proba(data.test), p)
+    figures = ms.evaluate(data.test.events().label, p)
+    assert 0 <= figures["auc"] <= 1
+    net = ms.build_model(ms.Card(preset="model-2"), data.schema)
+    assert sum(parameter.numel() for parameter in net.parameters()) > 1000
+
+
+def test_weights_and_streams_reach_the_training(arrays):
+    X, y = arrays
+    weight = np.where(X[:, 0, 0] > 0, 10.0, 1.0)
+    plain, weighted = small().fit(X, y), small().fit(X, y, weight)
+    assert (plain.predict_proba(X) != weighted.predict_proba(X)).any()
+    both = {"a": X, "b": X[:, :2]}
+    model = ms.Classifier(
+        preset="custom", epochs=1, streams={"a": {"width": 8}},
+        fusion=[{"query": "a", "context": ["b"]}],
+    ).fit(both, y)  # fmt: skip
+    assert model.predict_proba(both).shape == (160, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda X, y: small().fit(X), "labels are missing"),
+        (lambda X, y: small().fit(X, np.zeros(len(X))), "1 different labels"),
+        (lambda X, y: small().fit(X, y[:-1]), "one number an event"),
+        (lambda X, y: small().fit(np.full_like(X, np.nan), y), "nan|NaN"),
+        (lambda X, y: small(preset="model-2").fit(X, y), "needs two streams"),
+        (lambda X, y: small().fit(X, y).predict(X[:, :, :2]), "2 columns, but the network"),
+    ],
+)
+def test_mistakes_are_named(arrays, call, said):
+    with pytest.raises(ms.ManyscaleError, match=said):
+        call(*arrays)
