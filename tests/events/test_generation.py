@@ -12,6 +12,7 @@ from manyscale.events.generation import check_processes, generate_unit
 from manyscale.events.plan import plan
 from manyscale.events.record import OBJECTS, OBSERVABLES, STREAMS
 from manyscale.events.settings import CutSettings, GenerateSettings
+from manyscale.events.work import ProcessPool, run_units
 
 
 def _same(one, other):
@@ -163,3 +164,14 @@ def test_results_can_be_pickled(small, signal):
     copy = pickle.loads(pickle.dumps(signal))  # noqa: S301
     assert _same(copy, signal)
     assert pickle.loads(pickle.dumps(partial(generate_unit, small))).args == (small,)  # noqa: S301
+
+
+def test_order_of_units_and_number_of_workers_change_nothing(small):
+    settings = small.model_copy(update={"events": 12, "unit_events": 4})
+    units = plan(settings, 1)[::4]
+    assert len(units) > 1
+    task = partial(generate_unit, settings)
+    with ProcessPool(1) as pool:
+        elsewhere = dict(run_units(task, units[::-1], pool, in_flight=2))
+    for unit in units:
+        assert _same(elsewhere[unit], task(unit))

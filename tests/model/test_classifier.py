@@ -17,7 +17,7 @@ from manyscale.model.classifier import MultiScaleClassifier, pooled_streams
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
 from manyscale.model.presets import PRESETS, resolve
-from manyscale.model.tokens import Layout
+from manyscale.model.tokens import Layout, length_groups
 
 NAMES = ("jet1", "jet2", "kinematics")
 CUSTOM = (
@@ -162,16 +162,37 @@ def test_what_does_not_fit_together_is_named(streams, fusion, said):
 
 
 def test_layout_brings_rows_to_slots_and_back():
-    counts = torch.tensor([2, 0, 3])
-    layout = Layout.of(counts, 3, 5)
+    layout = Layout.of(np.array([2, 0, 3]), groups=[np.array([1]), np.array([2, 0])])
     rows = torch.arange(8.0)[:, None].requires_grad_()
     slots = layout.pad(rows)
-    assert slots[:, :, 0].tolist() == [[0, 3, 4, 0], [1, 1, 1, 1], [2, 5, 6, 7]]
-    assert (layout.hidden == 0).tolist() == [
-        [True, True, True, False],
-        [True, False, False, False],
+    assert [group[:, :, 0].tolist() for group in slots] == [[[1]], [[2, 5, 6, 7], [0, 3, 4, 0]]]
+    assert (layout.groups[1].hidden == 0).squeeze().tolist() == [
         [True, True, True, True],
+        [True, True, True, False],
     ]
     torch.testing.assert_close(layout.pack(slots), rows)
-    layout.pack(slots * slots).sum().backward()
+    assert layout.pack_events([slots[0][:, 0], slots[1][:, 0]]).tolist() == [[0], [1], [2]]
+    layout.pack([group * group for group in slots]).sum().backward()
     torch.testing.assert_close(rows.grad, 2 * rows.detach())
+
+
+@given(lengths=st.lists(st.integers(0, 200), min_size=1, max_size=300))
+def test_groups_hold_every_event_once_and_never_cost_more_than_one_group(lengths):
+    lengths = np.array(lengths)
+    groups = length_groups(lengths)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    padded = sum(len(group) * (lengths[group].max() + 1) ** 2 for group in groups)
+    assert padded <= len(lengths) * (lengths.max() + 1) ** 2
+
+
+def test_gradients_of_grouped_attention_are_those_of_events_alone():
+    network = network_of("model-2")
+    events = toy_events(9, events=64, longest=60)
+    assert len(length_groups(events.streams["jet1"].counts)) > 1
+    network(to_torch(events.streams, np.arange(64))).square().sum().backward()
+    together = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    for event in range(64):
+        network(to_torch(events.streams, np.array([event]))).square().sum().backward()
+    for parameter, grad in zip(network.parameters(), together, strict=True):
+        torch.testing.assert_close(parameter.grad, grad, atol=1e-3, rtol=1e-3)

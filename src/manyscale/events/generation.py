@@ -1,6 +1,7 @@
 """One unit of work: a fresh Pythia, the detector, jets, cuts; out come records and bookkeeping."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -11,7 +12,7 @@ from manyscale.events.plan import Unit
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import GenerateSettings
 
-__all__ = ["UnitResult", "check_processes", "generate_unit"]
+__all__ = ["UnitResult", "check_processes", "generate_unit", "run_unit"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def generate_unit(settings: GenerateSettings, unit: Unit) -> UnitResult:
         Where Pythia fails in every event.
     """
     generator = pythia.start(unit.process, settings.pythia_lines(unit.process), unit.seed)
+    return run_unit(generator, settings, unit)
+
+
+def run_unit(generator: Any, settings: GenerateSettings, unit: Unit) -> UnitResult:  # noqa: ANN401
+    """What is left of `generate_unit` once Pythia, the generator, has started."""
     reconstruction = Reconstruction(settings, unit.seed)
     records, cutflows, weights = [], [], []
     for truth in pythia.generate(generator, unit.process, unit.events):

@@ -34,13 +34,7 @@ def read_settings(process: str, lines: Sequence[str]) -> Any:  # noqa: ANN401 - 
         Where Pythia refuses a setting; the message names it and the process.
     """
     pythia = pythia8mc.Pythia("", False)
-    for line in (
-        "Print:quiet=on",
-        "Print:errors=off",
-        *lines,
-        "Print:quiet=on",
-        "Print:errors=off",
-    ):
+    for line in (*lines, "Print:quiet=on", "Print:errors=off"):
         if not pythia.readString(line, False):
             raise CardError(
                 f"process '{process}': Pythia refuses the setting '{line}': it does not know the "

@@ -25,14 +25,14 @@ class StreamBatch(NamedTuple):
         (events,), int64: tokens an event.
     axis
         (events, axis columns), float32.
-    longest
-        The largest count, known on the host so that a GPU need not be asked for it.
+    host_counts
+        The same counts on the host, so that a GPU need not be asked for them.
     """
 
     values: Tensor
     counts: Tensor
     axis: Tensor
-    longest: int
+    host_counts: NDArray[np.int64]
 
     @staticmethod
     def of(stream: PackedStream, device: torch.device | str = "cpu") -> "StreamBatch":
@@ -41,7 +41,7 @@ class StreamBatch(NamedTuple):
             torch.from_numpy(stream.values).to(device),
             torch.from_numpy(stream.counts).to(device),
             torch.from_numpy(stream.axis).to(device),
-            int(stream.counts.max(initial=0)),
+            stream.counts,
         )
 
 

@@ -1,6 +1,5 @@
 """Multi-head attention on packed tokens: only inside this file are they padded."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -21,8 +20,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
     key, value
         (events, heads, keys, d).
     hidden
-        (events, keys): 0 for a key to be seen, -inf for one to be hidden; each event sees one key
-        at least.
+        (events, 1, 1, keys): 0 for a key to be seen, -inf for one to be hidden; each event sees one
+        key at least.
 
     Returns
     -------
@@ -30,12 +29,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
 
     References
     ----------
-    Vaswani et al., arXiv:1706.03762, equation 1.
+    Vaswani et al., arXiv:1706.03762, equation 1; the kernel is torch's best for the device.
     """
-    events, heads, queries, depth = query.shape
-    scores = torch.matmul(query * (1 / math.sqrt(depth)), key.transpose(-1, -2))
-    weights = torch.softmax(scores + hidden[:, None, None, :], dim=-1)
-    return torch.matmul(weights, value).transpose(1, 2).reshape(events, queries, heads * depth)
+    out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=hidden)
+    return out.transpose(1, 2).flatten(2)
 
 
 def _heads(slots: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
@@ -59,22 +56,37 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
+        self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, layout: Layout, *, class_only: bool = False) -> Tensor:
         """Map rows (events + tokens, width) to rows; with `class_only` to the class rows alone."""
-        events = layout.events
         if class_only:
-            query = self.query(tokens[:events]).view(events, self.heads, 1, -1)
-            key, value = _heads(layout.pad(self.key_value(tokens)), 2, self.heads)
-            return self.out(attend(query, key, value, layout.hidden).view(events, -1))
-        weight = torch.cat([self.query.weight, self.key_value.weight])
-        bias = torch.cat([self.query.bias, self.key_value.bias])
-        rows = nn.functional.linear(tokens, weight, bias)
-        query, key, value = _heads(layout.pad(rows), 3, self.heads)
-        return self.out(layout.pack(attend(query, key, value, layout.hidden)))
+            return self.out(self._of_class_tokens(tokens, layout))
+        found = []
+        padded = layout.pad(self.query_key_value(tokens))
+        for group, slots in zip(layout.groups, padded, strict=True):
+            query, key, value = _heads(slots, 3, self.heads)
+            found.append(attend(query, key, value, group.hidden))
+        return self.out(layout.pack(found))
+
+    def _of_class_tokens(self, tokens: Tensor, layout: Layout) -> Tensor:
+        """Attention of the class tokens alone: one query an event."""
+        linear = self.query_key_value
+        width = tokens.shape[1]
+        asked = nn.functional.linear(
+            tokens[: layout.events], linear.weight[:width], linear.bias[:width]
+        )
+        queries = asked.view(layout.events, self.heads, 1, -1)
+        padded = layout.pad(
+            nn.functional.linear(tokens, linear.weight[width:], linear.bias[width:])
+        )
+        found = []
+        for group, slots in zip(layout.groups, padded, strict=True):
+            key, value = _heads(slots, 2, self.heads)
+            query = queries.index_select(0, group.events)
+            found.append(attend(query, key, value, group.hidden)[:, 0])
+        return layout.pack_events(found)
 
 
 class CrossAttention(nn.Module):
@@ -90,12 +102,20 @@ class CrossAttention(nn.Module):
     def forward(
         self, tokens: Tensor, layout: Layout, contexts: Sequence[tuple[Tensor, Layout]]
     ) -> Tensor:
-        """Map query rows (events + tokens, width) to rows; contexts are rows with their layouts."""
-        (query,) = _heads(layout.pad(self.query(tokens)), 1, self.heads)
-        slots = torch.cat([place.pad(self.key_value(rows)) for rows, place in contexts], dim=1)
-        hidden = torch.cat([place.hidden for _, place in contexts], dim=1)
-        key, value = _heads(slots, 2, self.heads)
-        return self.out(layout.pack(attend(query, key, value, hidden)))
+        """Map query rows (events + tokens, width) to rows; contexts are rows with their layouts.
+
+        All layouts have the same groups of events.
+        """
+        queries = layout.pad(self.query(tokens))
+        padded = [place.pad(self.key_value(rows)) for rows, place in contexts]
+        found = []
+        for number, slots in enumerate(queries):
+            (query,) = _heads(slots, 1, self.heads)
+            keys = torch.cat([context[number] for context in padded], dim=1)
+            hidden = torch.cat([place.groups[number].hidden for _, place in contexts], dim=3)
+            key, value = _heads(keys, 2, self.heads)
+            found.append(attend(query, key, value, hidden))
+        return self.out(layout.pack(found))
 
 
 class FeedForward(nn.Module):

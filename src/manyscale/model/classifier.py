@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.packing import PackedStream
@@ -12,7 +14,7 @@ from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.encoder import Encoder, StreamSettings
 from manyscale.model.fusion import Fusion, FusionSettings
 from manyscale.model.pooling import Head, HeadSettings
-from manyscale.model.tokens import Layout
+from manyscale.model.tokens import Layout, length_groups
 from manyscale.settings import Settings, setting
 
 __all__ = ["ModelSettings", "MultiScaleClassifier", "pooled_streams"]
@@ -119,9 +121,11 @@ class MultiScaleClassifier(nn.Module):
         """Map the streams of a batch to logits (events, classes)."""
         rows: dict[str, Tensor] = {}
         layouts: dict[str, Layout] = {}
+        counts: dict[str, NDArray[np.int64]] = {}
         for name in self.settings.streams:
-            values, counts, _, longest = batch[name]
-            layouts[name] = layout = Layout.of(counts, longest, len(values))
+            counts[name] = batch[name].host_counts
+            device = batch[name].values.device
+            layouts[name] = layout = Layout.of(counts[name], device)
             numbers, classes = self.extractors[name](batch[name])
             encoder = self.encoder(name)
             rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
@@ -129,10 +133,13 @@ class MultiScaleClassifier(nn.Module):
             zip(self.fusion, self.settings.fusion, strict=True), start=1
         ):
             name = settings.query
-            contexts = [(rows[other], layouts[other]) for other in settings.context]
-            rows[name] = block(
-                rows[name], layouts[name], contexts, class_only=name not in self._needed[number]
+            keys = np.sum([counts[other] + 1 for other in settings.context], axis=0)
+            groups = length_groups(keys)
+            context, *contexts = (
+                (rows[other], Layout.of(counts[other], device, groups))
+                for other in (name, *settings.context)
             )
+            rows[name] = block(*context, contexts, class_only=name not in self._needed[number])
         pooled = [rows[name][: layouts[name].events] for name in self.pooled]
         logits: Tensor = self.head(pooled)
         return logits

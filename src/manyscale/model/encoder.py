@@ -101,8 +101,7 @@ class Encoder(nn.Module):
         Where nothing looks at the other tokens afterwards, the last layer need only work out the
         class row: the result is the same, the cost of that layer a fraction.
         """
-        place = layout.row_slot[layout.events :] % layout.longest - 1
-        tokens = self.embedding(numbers, classes, place)
+        tokens = self.embedding(numbers, classes, layout.place)
         tokens = torch.cat([self.class_token.expand(layout.events, -1), tokens])
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
