@@ -4,14 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import manyscale as ms
 from helpers.commands import run, toy_dataset, toy_npz
 from manyscale.card.preset_cards import preset_card_text
+from manyscale.data.manifest import merge
+from manyscale.data.packing import PackedStream
+from manyscale.data.parts import write_events
 from manyscale.model.presets import PRESETS
 
 
@@ -300,3 +306,80 @@ def test_help_of_every_command_has_an_example(type_, command):
     done = type_(command, "--help")
     assert done.code == 0
     assert f"Example: manyscale {command}" in done.out
+
+
+def test_column_order_of_the_data_does_not_matter(type_, trained, dataset, tmp_path):
+    """A dataset whose columns stand in another order is scored the same."""
+    opened = ms.Dataset.open(dataset)
+    events = opened.events()
+    turned, streams = {}, []
+    for stream in opened.schema.streams:
+        packed = events.streams[stream.name]
+        turned[stream.name] = PackedStream(
+            packed.values[:, ::-1].copy(), packed.counts, packed.axis[:, ::-1].copy()
+        )
+        streams.append(
+            stream.model_copy(update={"columns": stream.columns[::-1], "axis": stream.axis[::-1]})
+        )
+    schema = opened.schema.model_copy(update={"streams": tuple(streams)})
+    for place, process in enumerate(schema.processes):
+        members = np.flatnonzero(events.process == place)
+        part = replace(events, streams=turned).take(members)
+        write_events(tmp_path / "turned", process.name, part, schema, process, process.name)
+    merge(tmp_path / "turned")
+    for name, source in (("a", dataset), ("b", "turned")):
+        assert type_("predict", trained, source, "--out", f"{name}.npz").code == 0
+    with np.load("a.npz") as a, np.load("b.npz") as b:
+        order = [np.argsort(scores["event_id"]) for scores in (a, b)]
+        np.testing.assert_array_equal(a["score"][order[0]], b["score"][order[1]])
+
+
+def test_killed_training_goes_on_to_the_same_bits(type_, dataset, tmp_path):
+    command = [
+        str(Path(sys.executable).with_name("manyscale")), "train", "card.yaml",
+        "--set", f"data.dataset={dataset}", "--set", "training.batch_size=4", "--out",
+    ]  # fmt: skip
+    Path("card.yaml").write_text(
+        "preset: kinematics-only\ntraining: {epochs: 6}\n", encoding="utf-8"
+    )
+    first = tmp_path / "run" / "checkpoints" / "epoch-00001"
+    with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not first.is_dir():
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "run" / "model").exists()
+    for folder in ("run", "whole"):
+        done = subprocess.run([*command, folder, "--resume"], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    weights = [Path(f) / "model" / "weights.safetensors" for f in ("run", "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_generated_events_do_not_depend_on_the_number_of_workers(type_):
+    Path("card.yaml").write_text(
+        "generate: {events: 24, unit_events: 8, multiparton: false, "
+        "processes: {hh4b: {pythia: ['35:m0=1500']}, zz: {}}}\n",
+        encoding="utf-8",
+    )
+    done = type_("generate", "card.yaml", "--out", "two", "--workers", 2)
+    assert done.code == 0, done.err
+    assert "cutflow" in done.out
+    assert (
+        type_("generate", "card.yaml", "--out", "one", "--workers", 1, "--units", "0:4").code == 0
+    )
+    done = type_("generate", "card.yaml", "--out", "one", "--workers", 1)
+    assert "are done already" in done.err
+    parts = [sorted((Path(name) / "parts").glob("*.parquet")) for name in ("one", "two")]
+    assert [p.name for p in parts[0]] == [p.name for p in parts[1]]
+    assert len(parts[0]) == 6
+    for one, two in zip(*parts, strict=True):
+        assert pq.read_table(one).equals(pq.read_table(two))
+    done = type_("generate", "card.yaml", "--out", "one", "--set", "generate.jets.radius=0.8")
+    assert (done.code, "other settings" in done.err) == (1, True)
+    done = type_("generate", "card.yaml", "--out", "three", "--units", "9:12")
+    assert (done.code, "only the units 0:6" in done.err) == (1, True)
+    done = type_(
+        "generate", "--out", "bad", "--set", "generate.processes={hh4b: {pythia: ['X:y=1']}}"
+    )
+    assert (done.code, "X:y=1" in done.err) == (1, True)
+    assert not Path("bad").exists()

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -42,6 +42,14 @@ class ConsoleProgress:
         self._first = 0
         self._begun = 0.0
         self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Give the terminal back, whatever happened."""
+        if self._bar is not None:
+            self._bar.stop()
 
     def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
         """Begin a bar, or the first plain line."""

@@ -77,7 +77,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         columns: Columns = None,
         epochs: int = 20,
         batch_size: int = 256,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         max_steps: int | None = None,
         patience: int | None = None,
         seed: int = 1,

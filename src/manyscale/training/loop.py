@@ -87,8 +87,8 @@ def train(
     progress.start("training", steps, "steps", done=state.step)
     while state.step < steps and not _stalled(state, settings):
         network.train()
-        order = epoch_order(events, seed, state.epoch)
         begun = time.perf_counter()
+        order = epoch_order(events, seed, state.epoch)
         loss_sum = torch.zeros((), device=fabric.device)
         weight_sum = torch.zeros((), device=fabric.device)
         seen = 0

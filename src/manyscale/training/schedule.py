@@ -13,7 +13,7 @@ class TrainingSettings(Settings):
 
     epochs: int = setting(20, "passes over the training events at most", ge=1)
     batch_size: int = setting(256, "events a step", ge=1)
-    learning_rate: float = setting(1e-3, "highest learning rate", gt=0, allow_inf_nan=False)
+    learning_rate: float = setting(2e-3, "highest learning rate", gt=0, allow_inf_nan=False)
     max_steps: int | None = setting(
         None, "steps at most; null: the epochs alone end the run; whichever ends first", ge=1
     )
