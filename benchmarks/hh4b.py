@@ -15,6 +15,7 @@ from manyscale.console import ConsoleProgress, print_comparison, print_cutflow
 from manyscale.model.presets import Preset
 from manyscale.runs.comparison import compare_cards
 from manyscale.runs.production import generate_dataset
+from manyscale.training.schedule import TrainingSettings
 
 PRESETS: tuple[Preset, ...] = ("model-2", "concatenation", "kinematics-only")
 EVENTS = 20_000
@@ -33,12 +34,14 @@ def main() -> None:
             update={
                 "data": card.data.model_copy(update={"dataset": chosen.out / "data"}),
                 "generate": card.generate.model_copy(update={"events": EVENTS}),
+                "training": TrainingSettings(epochs=25, batch_size=128),
             }
         )
     progress = ConsoleProgress()
     dataset = generate_dataset(cards["model-2"], chosen.out / "data", progress=progress)
     print_cutflow(dataset.schema.processes)
-    print_comparison(compare_cards(cards, chosen.out, seeds=chosen.seeds, progress=progress))
+    rows = compare_cards(cards, chosen.out, seeds=chosen.seeds, progress=progress)
+    print_comparison(rows, trainings=chosen.seeds)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
             rows = compare_cards(
                 cards, Path(scratch) / str(place), seeds=chosen.seeds, progress=ConsoleProgress()
             )
-            print_comparison(rows)
+            print_comparison(rows, trainings=chosen.seeds)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import manyscale as ms
 from helpers.commands import run, toy_dataset, toy_npz
@@ -267,7 +269,7 @@ def test_printed_card_is_the_card_and_nothing_else(type_):
         (["predict", "nowhere", "x.npz", "--out", "s.csv"], 1, "scores are written as"),
         (["report", "nowhere"], 1, "nowhere"),
         (["convert", "none.npz", "--label", "signal", "--out", "run"], 1, "none.npz"),
-        (["convert", "a.npz", "--label", "sig", "--out", "run"], 1, "must be signal or background"),
+        (["convert", "a.npz", "--label", "sig", "--out", "run"], 2, "sig"),
         (["convert", "a.npz", "b.npz", "--label", "signal", "--out", "run"], 1, "jet1=a.npz"),
         (["generate", "--out", "run", "--units", "5"], 1, "write A:B"),
         (["bake"], 2, "bake"),
@@ -383,3 +385,58 @@ def test_generated_events_do_not_depend_on_the_number_of_workers(type_):
     )
     assert (done.code, "X:y=1" in done.err) == (1, True)
     assert not Path("bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.accelerator=gpu", "finds none here"),
+        ("training.precision=16-mixed", "needs a GPU"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_devices_that_are_not_there_are_refused_before_anything_is_written(
+    type_, dataset, change, said
+):
+    Path("card.yaml").write_text(f"data: {{dataset: {dataset}}}\n", encoding="utf-8")
+    done = type_("train", "card.yaml", "--out", "run", "--set", change)
+    assert (done.code, said in done.err) == (1, True)
+    assert not Path("run").exists()
+
+
+def test_mixed_precision_trains(type_, dataset):
+    Path("card.yaml").write_text(f"data: {{dataset: {dataset}}}\n", encoding="utf-8")
+    change = ("--set", "training.precision=bf16-mixed", "--set", "training.max_steps=3")
+    assert type_("train", "card.yaml", "--out", "run", *change).code == 0
+
+
+def test_interrupt_ends_with_130_and_a_run_that_goes_on(dataset, tmp_path):
+    (tmp_path / "card.yaml").write_text(
+        f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\ntraining: {{epochs: 10000}}\n",
+        encoding="utf-8",
+    )
+    command = [
+        str(Path(sys.executable).with_name("manyscale")),
+        "train",
+        "card.yaml",
+        "--out",
+        "run",
+    ]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (tmp_path / "run" / "checkpoints").is_dir():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "with --resume" in err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_fault_of_ours_is_still_one_line(type_, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("manyscale.runs.inspection.known_features", broken)
+    done = type_("inspect", "--features")
+    assert (done.code, done.err) == (1, "error: ZeroDivisionError: by zero (--debug shows where)\n")

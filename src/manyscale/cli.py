@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -52,6 +52,11 @@ def main() -> None:
             traceback.print_exc()
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
+    except Exception as error:  # noqa: BLE001 - a fault of ours: still one line, and a way to see more
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        raise SystemExit(1) from None
 
 
 def _example(text: str) -> str:
@@ -82,7 +87,9 @@ def card(
     translation = translate_seed(from_seed)
     for remark in translation.remarks:
         typer.echo(remark, err=True)
-    typer.echo(card_text(translation.card, f"manyscale card, from {from_seed}"), nl=False)
+    unused = frozenset[str]() if translation.card.fusion else frozenset({"fusion"})
+    text = card_text(translation.card, f"manyscale card, from {from_seed}", leave_out=unused)
+    typer.echo(text, nl=False)
 
 
 @app.command(epilog=_example("manyscale demo --out runs/demo"))
@@ -130,7 +137,7 @@ def convert(
         list[str], typer.Argument(metavar="FILE...", help="npz; several streams as jet1=a.npz ...")
     ],
     out: Annotated[Path, typer.Option(help="dataset folder, new or to be added to")],
-    label: Annotated[str, typer.Option(help="signal or background")],
+    label: Annotated[Literal["signal", "background"], typer.Option(help="class of the events")],
     process: Annotated[str | None, typer.Option(help="name of the process")] = None,
     card: Annotated[Path | None, typer.Option(help="card with the columns of the npz")] = None,
     cross_section: Annotated[
@@ -250,7 +257,7 @@ def compare(
         raise typer.BadParameter("two cards have the same file name")
     with ConsoleProgress() as progress:
         rows = compare_cards(loaded, out, seeds=seeds, progress=progress)
-    print_comparison(rows)
+    print_comparison(rows, trainings=seeds)
     typer.echo(f"table: {out / 'comparison.json'}")
 
 
@@ -258,5 +265,6 @@ def compare(
 def report(run: Run) -> None:
     """Write the report of a run anew: one self-contained HTML file."""
     from manyscale.reporting.report import write_report
+    from manyscale.runs.folder import RunFolder
 
-    typer.echo(f"report: {write_report(run)}")
+    typer.echo(f"report: {write_report(RunFolder.open(run).root)}")

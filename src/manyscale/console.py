@@ -135,23 +135,41 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     """Print the figures of a run, the trees beside the network; `metrics` as in metrics.json."""
     trees = metrics["trees"]
     minus = trees["network_minus_trees"]
-    unknown = {"parameters": None, "events_per_second": None}
     against = {"difference": -minus["auc"], "difference_error": minus["auc_error"]}
+    nothing = {"parameters": None, "events_per_second": None}
     print_comparison(
-        [
-            {"name": "network", "parameters": None, **metrics},
-            {"name": "trees", **unknown, **trees, **against},
-        ]
+        [{"name": "network", **metrics}, {"name": "trees", **nothing, **trees, **against}]
     )
+    if "yields" in metrics:
+        _print_yields(metrics["yields"], metrics["significance"])
 
 
-def print_comparison(rows: Sequence[Mapping[str, Any]]) -> None:
+def _print_yields(yields: Mapping[str, Any], significance: Mapping[str, Any]) -> None:
+    parts = [f"{yields[kind]['expected']:.4g} {kind}" for kind in ("signal", "background")]
+    line = f"expected at {yields['luminosity']:g} fb^-1: {parts[0]}, {parts[1]} events"
+    best = significance["best"]
+    if best is None:
+        found = "no cut leaves enough simulated background for a significance"
+    else:
+        found = (
+            f"best cut {best['cut']:.3f}: {best['signal']:.4g} over {best['background']:.4g}, "
+            f"{best['value_with_mc_error']:.2g} sigma with the error of the simulation"
+        )
+    Console(highlight=False).print(f"{line}; {found}", soft_wrap=True)
+
+
+def print_comparison(rows: Sequence[Mapping[str, Any]], trainings: int = 1) -> None:
     """Print classifiers judged on the same events; see `manyscale.evaluation.compare`."""
-    header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "weights", "events/s"]
+    header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "parameters", "events/s"]
     table("", header, [_comparison_row(row) for row in rows])
+    meaning = (
+        "with the paired error; rejections with their 68% interval"
+        if trainings == 1
+        else f"all means over {trainings} trainings with other seeds, and so splits, with their errors"
+    )
     Console(highlight=False, stderr=True).print(
-        "Test events, class-balanced. minus first: AUC minus the first's, with the paired error.\n"
-        "rej. 50%: background rejection with half the signal kept, 68% interval. events/s: training.",
+        f"Test events, class-balanced. minus first: AUC minus the first's; {meaning}.\n"
+        "rej. 50%: background rejection with half the signal kept. events/s: training.",
         style="dim",
         soft_wrap=True,
     )

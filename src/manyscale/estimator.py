@@ -20,7 +20,6 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
 from manyscale.model.presets import Preset
-from manyscale.progress import Silent
 from manyscale.runs.building import build_model, fit_features
 from manyscale.runs.training import fit_network
 from manyscale.training.schedule import TrainingSettings
@@ -134,7 +133,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held_out.require_classes()
         events = train.events()
         fit_features(network, events)
-        state = fit_network(network, card, train, events, held_out.events(), None, Silent())
+        state = fit_network(network, card, train, train=events, validation=held_out.events())
         self.network_: MultiScaleClassifier = network
         self.history_ = state.history
         return self

@@ -76,7 +76,7 @@ def test_changes_come_before_the_check():
     assert (card.training.epochs, card.data.split.train) == (3, 0.8)
     for change, said in [
         ("training.epochs", "write it as key=value"),
-        ("training.epochs=0", "training.epochs is 0"),
+        ("training.epochs=0", "--set: training.epochs is 0"),
         ("seed.x=1", "unknown key 'seed.x'|seed is"),
     ]:
         with pytest.raises(CardError, match=said):
@@ -92,6 +92,9 @@ def test_changes_come_before_the_check():
         ("streams:\n  jet1: {layer: 3}", "unknown key 'streams.jet1.layer'; did you mean 'layers'"),
         ("fusion:\n- {query: a, context: [b], head: 2}", r"unknown key 'fusion\[0\].head'"),
         ("fusion: [{context: [b]}]", r"'fusion\[0\].query' is missing"),
+        ("streams: {jet1: {heads: 3}}", "streams.jet1: heads is 3; the width 32 is not a multiple"),
+        ("streams: null", "streams is null; it must be a mapping"),
+        ("data: {streams: jet1}", "it must be a list"),
         ("training: {epochs: 0}", "training.epochs is 0; it must be greater than or equal to 1"),
         ("training: {epochs: true}", "training.epochs is true; it must be a valid integer"),
         ("training: {epochs: many}", 'training.epochs is "many"; it must be a valid integer'),

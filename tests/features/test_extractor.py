@@ -147,6 +147,7 @@ def test_wrong_features_are_named(names, said):
 
 def test_every_known_name_is_described_once_with_a_doc():
     rows = list(describe())
-    assert len({name for _, name, _, _ in rows}) == len(rows)
-    assert all(doc for *_, doc in rows)
+    assert len({name for _, name, *_ in rows}) == len(rows)
+    assert all(doc for *_, doc, _ in rows)
+    assert all(made_of for kind, *_, made_of in rows if kind == "feature")
     assert {"column", "axis column", "feature"} == {kind for kind, *_ in rows}

@@ -43,7 +43,9 @@ def trained(folder=None, progress=None, *, dropout=0.1, **settings):
     train = dataset.train.events()
     fit_features(network, train)
     validation = dataset.validation.events()
-    state = fit_network(network, card, dataset, train, validation, folder, progress or Silent())
+    state = fit_network(
+        network, card, dataset, train=train, validation=validation, folder=folder, progress=progress
+    )
     return network.state_dict(), state
 
 
@@ -97,7 +99,7 @@ def test_loss_that_is_not_finite_names_the_epoch_and_what_to_do():
     train = dataset.train.events()
     fit_features(network, train)
     with pytest.raises(RunError, match=r"training loss is .* in epoch 1: lower"):
-        fit_network(network, card, dataset, train, dataset.validation.events(), None, Silent())
+        fit_network(network, card, dataset, train=train, validation=dataset.validation.events())
 
 
 def test_checkpoints_hold_no_pickle_and_a_damaged_one_is_named(tmp_path):
@@ -130,6 +132,6 @@ def test_event_weights_count_in_the_loss():
         network = build_model(card, SCHEMA)
         train = data.train.events()
         fit_features(network, train)
-        fit_network(network, card, data, train, data.validation.events(), None, Silent())
+        fit_network(network, card, data, train=train, validation=data.validation.events())
         found.append(network.head.layers[0].weight.detach().clone())
     assert not torch.equal(found[0], found[1])

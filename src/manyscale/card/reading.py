@@ -18,6 +18,9 @@ from manyscale.settings import Settings
 
 __all__ = ["load_card", "parse_card"]
 
+# JSON's words to YAML's.
+_WORDS = {"an object": "a mapping", "a valid array": "a list", "null": "empty"}
+
 Location = tuple[int | str, ...]
 
 
@@ -57,6 +60,8 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
         return Card.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
         lines = _lines(text)
+        for change in changes:
+            lines[tuple(change.partition("=")[0].strip().split("."))] = 0
         faults = [_describe(detail, content, lines, source) for detail in error.errors()]
         raise CardError("\n".join(dict.fromkeys(faults))) from error
 
@@ -125,10 +130,7 @@ def _describe(
     location = _in_card(detail["loc"], content)
     spelled = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     key = spelled.removeprefix(".")
-    line = next(
-        (lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), 0
-    )
-    where = f"{source} line {line}: " if line else f"{source}: "
+    where = _where(location, lines, source)
     if detail["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
@@ -137,9 +139,20 @@ def _describe(
     if detail["type"] == "missing":
         return f"{where}'{key}' is missing"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
     if detail["type"] == "value_error":
         return f"{where}{key}: {message}"
     return f"{where}{key} is {_spell(detail['input'])}; it must be {message}"
+
+
+def _where(location: Location, lines: dict[Location, int], source: str) -> str:
+    """The line of a fault, found by the innermost key that has one; 0 is a change by --set."""
+    for length in range(len(location), 0, -1):
+        line = lines.get(location[:length])
+        if line is not None:
+            return f"{source} line {line}: " if line else "--set: "
+    return f"{source}: "
 
 
 def _spell(value: object) -> str:

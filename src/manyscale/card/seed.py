@@ -199,11 +199,14 @@ class _Translator:
         test = self.values.get("test_ratio")
         if test is None:
             return SplitSettings()
-        if isinstance(test, bool) or not isinstance(test, int | float) or not 0 < test < 0.9:
+        test = round(test, 6) if isinstance(test, float) else test
+        if isinstance(test, bool) or not isinstance(test, int | float) or not 1e-3 <= test < 0.9:
             self.remarks.append(f"test_ratio = {test!r} is not possible; 0.15 taken")
             return SplitSettings()
         validation = round(0.1 * (1 - test), 6)
-        return SplitSettings(train=1 - test - validation, validation=validation, test=test)
+        return SplitSettings(
+            train=round(1 - test - validation, 6), validation=validation, test=test
+        )
 
     def _stream(self, place: int) -> StreamSettings:
         heads = self._number(self._key("num_heads", place), 1, 2, _MOST_HEADS) or 2
@@ -219,9 +222,7 @@ class _Translator:
                 f"{channels}: the number of columns is read off the file; name them in data.columns"
             )
         return self._checked(
-            StreamSettings(),
-            heads=heads,
-            width=math.ceil(wanted / multiple) * multiple,
+            StreamSettings(heads=heads, width=math.ceil(wanted / multiple) * multiple),
             layers=self._number(layers, 0, 2, 100),
             max_tokens=self._number(self._key("n_constit", place), 1, 128, 10_000),
             dropout=self.values.get("dropout_rate"),

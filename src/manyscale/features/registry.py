@@ -132,9 +132,14 @@ def default_features(stream: StreamSchema) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def describe() -> Iterator[tuple[str, str, str, str]]:
-    """Rows (kind, name, unit, doc) of every known column and feature, as `inspect --features` prints."""
+def describe() -> Iterator[tuple[str, str, str, str, str]]:
+    """Rows (kind, name, unit, doc, from) of every known column and feature, for a table.
+
+    `from`: the columns of which a feature is computed, or the codes of a class.
+    """
     for name, column in COLUMNS.items():
         kind = "axis column" if name in AXIS_COLUMNS else "column"
         kind = "feature" if name in RECIPES else kind
-        yield kind, name, column.unit, column.doc
+        made_of = " or ".join(", ".join(way.needs) for way in RECIPES.get(name, ()))
+        codes = ", ".join(f"{code} {of}" for code, of in enumerate(column.classes))
+        yield kind, name, column.unit, column.doc, made_of or codes

@@ -17,7 +17,7 @@ from manyscale.model.pooling import Head, HeadSettings
 from manyscale.model.tokens import Layout, length_groups
 from manyscale.settings import Settings, setting
 
-__all__ = ["ModelSettings", "MultiScaleClassifier", "pooled_streams"]
+__all__ = ["ModelSettings", "MultiScaleClassifier"]
 
 
 class ModelSettings(Settings):
@@ -28,18 +28,11 @@ class ModelSettings(Settings):
     head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
 
 
-def pooled_streams(settings: ModelSettings) -> tuple[str, ...]:
-    """Streams whose class tokens reach the head: those that ask, and those that no block touches."""
-    queries = {block.query for block in settings.fusion}
-    contexts = {name for block in settings.fusion for name in block.context}
-    return tuple(name for name in settings.streams if name in queries or name not in contexts)
-
-
 class MultiScaleClassifier(nn.Module):
     """Token streams to class scores.
 
-    Features of each stream, its encoder, the fusion blocks in their order, the class tokens of the
-    streams in `pooled_streams` side by side, the head.
+    Features of each stream, its encoder, the fusion blocks in their order, the class tokens of all
+    streams side by side, the head.
 
     Parameters
     ----------
@@ -81,9 +74,8 @@ class MultiScaleClassifier(nn.Module):
             Fusion(block, widths[block.query], [widths[name] for name in block.context])
             for block in settings.fusion
         )
-        self.pooled = pooled_streams(settings)
         self.classes = classes
-        self.head = Head([widths[name] for name in self.pooled], classes, settings.head)
+        self.head = Head(list(widths.values()), classes, settings.head)
         self._needed = _tokens_needed(settings)
 
     def _check_shared(self) -> None:
@@ -140,7 +132,7 @@ class MultiScaleClassifier(nn.Module):
                 for other in (name, *settings.context)
             )
             rows[name] = block(*context, contexts, class_only=name not in self._needed[number])
-        pooled = [rows[name][: layouts[name].events] for name in self.pooled]
+        pooled = [rows[name][: layouts[name].events] for name in self.settings.streams]
         logits: Tensor = self.head(pooled)
         return logits
 
@@ -159,7 +151,6 @@ def _check(settings: ModelSettings) -> None:
     streams = settings.streams
     first: dict[str, str] = {}
     for name, stream in streams.items():
-        faults += _head_faults(f"streams.{name}", stream.heads, stream.width)
         other = first.setdefault(stream.encoder or name, name)
         if _shape(stream) != _shape(streams[other]):
             faults.append(
@@ -176,8 +167,9 @@ def _check(settings: ModelSettings) -> None:
                 )
         if block.query in block.context or len(set(block.context)) < len(block.context):
             faults.append(f"{key} names a stream twice")
-        if block.query in streams:
-            faults += _head_faults(key, block.heads, streams[block.query].width)
+        width = streams[block.query].width if block.query in streams else 0
+        if width % block.heads:
+            faults.append(f"{key}.heads is {block.heads}; {width} is not a multiple of it")
     if faults:
         raise CardError("\n".join(faults))
 
@@ -185,9 +177,3 @@ def _check(settings: ModelSettings) -> None:
 def _shape(stream: StreamSettings) -> StreamSettings:
     """What streams that share an encoder must agree in; their features are compared resolved."""
     return stream.model_copy(update={"features": None, "encoder": None})
-
-
-def _head_faults(key: str, heads: int, width: int) -> list[str]:
-    if width % heads == 0:
-        return []
-    return [f"{key}.heads is {heads}; the width {width} is not a multiple of it"]

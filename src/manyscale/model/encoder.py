@@ -1,6 +1,7 @@
 """The encoder of one stream: embedding of its features, class token, self-attention layers."""
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from manyscale.features.extractor import FeatureExtractor
@@ -30,6 +31,14 @@ class StreamSettings(Settings):
         False, "add a learned embedding of the token's place, where order carries meaning"
     )
     dropout: float = setting(0.0, "dropout in the layers", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "StreamSettings":
+        if self.width % self.heads:
+            raise ValueError(
+                f"heads is {self.heads}; the width {self.width} is not a multiple of it"
+            )
+        return self
 
 
 class Embedding(nn.Module):

@@ -133,14 +133,14 @@ def summarise(network: MultiScaleClassifier) -> Summary:
             )
         )
         latest[block.query] = title
-    width = sum(settings.streams[name].width for name in network.pooled)
+    width = sum(stream.width for stream in settings.streams.values())
     blocks.append(
         Block(
             "pooling",
             "pooling",
-            tuple(latest[name] for name in network.pooled),
-            tuple("" for _ in network.pooled),
-            (f"class token of {', '.join(network.pooled)}",),
+            tuple(latest[name] for name in settings.streams),
+            tuple("" for _ in settings.streams),
+            (f"class token of {', '.join(settings.streams)}",),
             0,
             f"{width}",
         )

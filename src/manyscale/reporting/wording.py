@@ -55,7 +55,7 @@ def quantity(number: float, error: float | None = None) -> str:
     >>> quantity(25000, 250), quantity(1.5e-9, 2e-11), quantity(81.3)
     ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3')
     """
-    if number == 0 or 1e-3 <= abs(number) < 1e7:
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
         if error is None:
             return f"{number:,.4g}"
         digits = _digits(error)

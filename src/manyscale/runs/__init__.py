@@ -1,0 +1,1 @@
+"""The parts joined into what a user does: generate, train, evaluate, predict, report."""

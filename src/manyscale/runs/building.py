@@ -1,0 +1,99 @@
+"""A card and its data to what is trained: the dataset, the network, the events."""
+
+import torch
+
+from manyscale.card import Card
+from manyscale.data.dataset import Dataset
+from manyscale.data.npz import read_npz
+from manyscale.data.packing import PackedEvents
+from manyscale.data.schema import Schema
+from manyscale.errors import CardError
+from manyscale.features.columns import StreamBatch
+from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
+from manyscale.model.presets import resolve
+
+__all__ = ["build_model", "dropped_tokens", "fit_features", "model_settings", "open_data"]
+
+
+def open_data(card: Card) -> Dataset:
+    """Open the data that a card names, with its streams, classes, split and number of events.
+
+    Raises
+    ------
+    CardError
+        Where the card names no data.
+    DataError
+        Where the data cannot be read, or lack what the card asks for.
+    """
+    data = card.data
+    if data.dataset is not None:
+        dataset = Dataset.open(data.dataset, split=data.split, seed=card.seed)
+    elif data.signal is not None and data.background is not None:
+        dataset = read_npz(
+            signal=data.signal,
+            background=data.background,
+            columns=data.columns,
+            split=data.split,
+            seed=card.seed,
+        )
+    else:
+        raise CardError(
+            "the card names no data: set data.dataset to a dataset folder (made by `manyscale "
+            "generate` or `convert`), or data.signal and data.background to npz files"
+        )
+    return dataset.restricted(
+        streams=data.streams, classes=card.classes, max_events=data.max_events
+    )
+
+
+def model_settings(card: Card, schema: Schema) -> ModelSettings:
+    """Say what the card's preset and settings mean for the streams of the data."""
+    available = [stream.name for stream in schema.streams]
+    return resolve(card.preset, available, card.streams, card.fusion, card.head)
+
+
+def build_model(card: Card, schema: Schema) -> MultiScaleClassifier:
+    """Build the network of a card for data of that schema, its weights drawn from the card's seed.
+
+    Parameters
+    ----------
+    card
+        Says preset, streams, fusion, head and seed.
+    schema
+        Of the data: `Dataset.schema`.
+
+    Returns
+    -------
+    A torch module that takes a dict of `StreamBatch` and returns logits (events, 2).
+
+    Raises
+    ------
+    CardError
+        Where card and data do not fit together; the message names the key.
+    """
+    settings = model_settings(card, schema)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(card.seed)
+        return MultiScaleClassifier(settings, schema)
+
+
+def fit_features(network: MultiScaleClassifier, events: PackedEvents) -> None:
+    """Fit the standardisation on training events; streams that share an encoder share it."""
+    trimmed = network.trim(events.streams)
+    groups: dict[str, list[str]] = {}
+    for name, encoder in network.encoder_of.items():
+        groups.setdefault(encoder, []).append(name)
+    for first, *others in groups.values():
+        fitted = network.extractor(first)
+        fitted.fit([StreamBatch.of(trimmed[name]) for name in (first, *others)])
+        for other in others:
+            network.extractor(other).load_state_dict(fitted.state_dict())
+
+
+def dropped_tokens(network: MultiScaleClassifier, events: PackedEvents) -> dict[str, float]:
+    """Fraction of each stream's tokens that `max_tokens` leaves out."""
+    trimmed = network.trim(events.streams)
+    return {
+        name: 1 - int(stream.counts.sum()) / max(1, int(events.streams[name].counts.sum()))
+        for name, stream in trimmed.items()
+    }

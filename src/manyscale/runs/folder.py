@@ -1,0 +1,205 @@
+"""The folder of a run: what stands where, and where it came from."""
+
+import csv
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manyscale.errors import RunError
+from manyscale.training.checkpoint import latest
+
+__all__ = ["RunFolder", "read_metrics", "write_json"]
+
+_LIBRARIES = (
+    "manyscale", "torch", "lightning-fabric", "numpy", "pyarrow", "lightgbm", "scikit-learn",
+    "pydantic", "awkward", "fastjet", "pythia8mc",
+)  # fmt: skip
+
+
+def read_metrics(folder: "RunFolder") -> dict[str, Any]:
+    """Read metrics.json of an evaluated run."""
+    try:
+        metrics: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{folder.root} is not evaluated: `manyscale evaluate {folder.root}` does it ({error})"
+        ) from error
+    return metrics
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON whole or not at all."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run; complete or resumable at every instant."""
+
+    root: Path
+
+    @property
+    def card(self) -> Path:
+        """The complete card, as run."""
+        return self.root / "card.yaml"
+
+    @property
+    def model(self) -> Path:
+        """The model folder: weights, config, features, trees."""
+        return self.root / "model"
+
+    @property
+    def trees(self) -> Path:
+        """The boosted trees, as LightGBM's text."""
+        return self.model / "trees.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a killed training goes on from."""
+        return self.root / "checkpoints"
+
+    @property
+    def summary(self) -> Path:
+        """The blocks of the network with their sizes."""
+        return self.root / "summary.json"
+
+    @property
+    def flow_chart(self) -> Path:
+        """The flow chart of the network, as SVG."""
+        return self.root / "flow_chart.svg"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of the test events."""
+        return self.root / "metrics.json"
+
+    @property
+    def history(self) -> Path:
+        """A row an epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def plots(self) -> Path:
+        """The plots, as SVG."""
+        return self.root / "plots"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of the test events."""
+        return self.root / "scores" / "test.parquet"
+
+    @property
+    def tree_scores(self) -> Path:
+        """The trees' scores of the same events."""
+        return self.root / "scores" / "test_trees.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.root / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training, evaluation and report are done."""
+        return self.card.is_file() and self.metrics.is_file() and self.report.is_file()
+
+    @staticmethod
+    def open(root: Path | str) -> "RunFolder":
+        """Open a run that has been trained.
+
+        Raises
+        ------
+        RunError
+            Where the folder is none, is no run, or the run is not trained to its end.
+        """
+        folder = RunFolder(Path(root))
+        if not folder.root.is_dir():
+            raise RunError(f"there is no run {root}")
+        if not folder.card.is_file():
+            raise RunError(f"{root} is no run: it has no card.yaml")
+        if not folder.model.is_dir():
+            raise RunError(
+                f"the run {root} is not trained to its end: "
+                f"`manyscale train {folder.card} --out {root} --resume` goes on"
+            )
+        return folder
+
+    def claim(self, *, resume: bool) -> None:
+        """Make the folder ready for training.
+
+        Raises
+        ------
+        RunError
+            Where it holds a run and `resume` is not asked for, or anything else.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise RunError(f"{self.root} is a file; name a folder for the run")
+        # The demo keeps its events in its run's own folder.
+        if self.root.is_dir() and any(path.name != "data" for path in self.root.iterdir()):
+            if not self.card.is_file():
+                raise RunError(f"{self.root} holds something that is no run: name another folder")
+            if not resume:
+                going = "go on with it" if latest(self.checkpoints) else "start it afresh"
+                raise RunError(
+                    f"{self.root} already holds a run: add --resume to {going}, or name another "
+                    f"folder"
+                )
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def log(self, line: str) -> None:
+        """Add a line with the time to log.txt."""
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        with (self.root / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{now} {line}\n")
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write history.csv anew, whole."""
+        draft = self.history.with_name(".history.tmp")
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        draft.replace(self.history)
+
+    def write_provenance(self, data: Mapping[str, Any]) -> None:
+        """Write provenance.json: versions, commit, machine, command, data."""
+        versions = {}
+        for library in _LIBRARIES:
+            try:
+                versions[library] = importlib.metadata.version(library)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        content = {
+            "versions": {"python": platform.python_version(), **versions},
+            "commit": _commit(),
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+            },
+            "command": " ".join(["manyscale", *sys.argv[1:]]),
+            "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "data": dict(data),
+        }
+        write_json(self.root / "provenance.json", content)
+
+
+def _commit() -> str | None:
+    """Commit of the source tree that runs; None for an installed package."""
+    source = Path(__file__).resolve().parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,114 @@
+"""One unit of generated events to one part of a dataset; what a worker process does.
+
+Kept apart from `production`, so that workers need not import torch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyscale.data.parts import part_path, read_book, write_events
+from manyscale.data.records import pack_records
+from manyscale.data.schema import CutflowStep, Process, Schema, StreamSchema
+from manyscale.errors import DataError
+from manyscale.events.bookkeeping import Bookkeeping
+from manyscale.events.generation import generate_unit
+from manyscale.events.plan import Unit
+from manyscale.events.record import OBSERVABLES, STREAMS
+from manyscale.events.settings import GenerateSettings
+
+__all__ = ["GENERATED", "MakePart", "is_made", "part_name"]
+
+#: What generated events are made of.
+GENERATED = Schema(
+    streams=tuple(
+        StreamSchema(name=name, columns=layout.columns, axis=layout.axis)
+        for name, layout in STREAMS.items()
+    ),
+    observables=OBSERVABLES,
+)
+
+
+def part_name(unit: Unit) -> str:
+    """Name of a unit's part in the dataset."""
+    return f"{unit.process}-{unit.index:06d}"
+
+
+def is_made(folder: Path, unit: Unit) -> bool:
+    """Whether the part of a unit is there, with at least the events asked for.
+
+    Raises
+    ------
+    DataError
+        Where a part of that name was made with other settings or another seed.
+    """
+    path = part_path(folder, part_name(unit))
+    if not path.is_file():
+        return False
+    book, _ = read_book(path)
+    if book.identity != unit.identity:
+        raise DataError(
+            f"{folder} holds events made with other settings or another seed ({path.name}): name "
+            f"another folder"
+        )
+    return book.process.generated >= unit.events
+
+
+@dataclass(frozen=True)
+class MakePart:
+    """Makes the part of a unit; can be sent to another process.
+
+    Attributes
+    ----------
+    settings, seed
+        The section `generate` of the card, and its seed.
+    folder
+        The dataset.
+    """
+
+    settings: GenerateSettings
+    seed: int
+    folder: Path
+
+    def __call__(self, unit: Unit) -> int:
+        """Generate a unit and write its part; return the number of events that passed."""
+        result = generate_unit(self.settings, unit)
+        label = self.settings.event_class(unit.process)
+        packed = pack_records(
+            result.records,
+            GENERATED.streams,
+            identity=unit.identity,
+            label=1 if label == "signal" else 0,
+        )
+        write_events(
+            self.folder,
+            part_name(unit),
+            packed,
+            GENERATED,
+            self._process(unit, result.bookkeeping),
+            unit.identity,
+            {"command": "generate", "seed": self.seed, "settings": self._made()},
+        )
+        return len(packed)
+
+    def _made(self) -> dict[str, object]:
+        return self.settings.model_dump(mode="json", by_alias=True, exclude={"events"})
+
+    def _process(self, unit: Unit, book: Bookkeeping) -> Process:
+        chosen = self.settings.processes[unit.process]
+        stated = chosen.cross_section
+        return Process(
+            name=unit.process,
+            label=self.settings.event_class(unit.process),
+            cross_section=book.cross_section if stated is None else stated,
+            cross_section_error=book.cross_section_error if stated is None else None,
+            k_factor=chosen.k_factor,
+            filter_efficiency=chosen.filter_efficiency,
+            share=self.settings.share(unit.process),
+            generated=book.generated,
+            sum_weights=book.sum_weights,
+            sum_weights2=book.sum_weights2,
+            cutflow=tuple(
+                CutflowStep(step=s.step, events=s.events, sum_weights=s.sum_weights)
+                for s in book.cutflow
+            ),
+        )

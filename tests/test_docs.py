@@ -1,0 +1,81 @@
+"""Links, commands and card excerpts of the docs hold against the code; nothing is run here."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from helpers.toys import SCHEMA
+from manyscale import cli
+from manyscale.card import parse_card
+from manyscale.card.preset_cards import preset_card
+from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.model.summary import summarise
+from manyscale.reporting.flow_chart import flow_chart
+from manyscale.runs.building import build_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)\)")
+COMMAND = re.compile(r"^\s{4,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
+YAML_BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def commands_of(text):
+    """What is typed behind `manyscale`, comments left out."""
+    for found in COMMAND.finditer(text):
+        yield " ".join((found[1] or found[2]).split("#")[0].split())
+
+
+def options_of(command):
+    return {flag for parameter in command.params for flag in parameter.opts}
+
+
+@pages
+def test_links_lead_somewhere(page):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pages
+def test_commands_and_options_exist(page):
+    known = typer.main.get_command(cli.app).commands
+    for typed in commands_of(page.read_text(encoding="utf-8")):
+        name, *rest = typed.split()
+        if name == "--help":
+            continue
+        assert name in known, typed
+        flags = {word for word in rest if word.startswith("--")}
+        assert flags <= options_of(known[name]) | {"--help", "--debug"}, typed
+
+
+def test_commands_are_found():
+    assert "train card.yaml --out run" in set(commands_of(PAGES[0].read_text(encoding="utf-8")))
+
+
+@pages
+def test_card_excerpts_are_cards(page):
+    for block in YAML_BLOCK.findall(page.read_text(encoding="utf-8")):
+        parse_card(block, page.name)
+
+
+def test_architecture_names_every_file():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "src").rglob("*.py")} - {"__init__.py"}
+    assert [name for name in sorted(files) if f"`{name}`" not in text] == []
+
+
+def test_generation_lists_the_named_processes():
+    text = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
+    for name, process in NAMED_PROCESSES.items():
+        assert f"| `{name}` | {process.event_class} | {process.share:g} |" in text
+
+
+def test_picture_of_model_2_is_up_to_date():
+    """The toys have the columns of generated events. How to make it anew: CONTRIBUTING.md."""
+    network = build_model(preset_card("model-2"), SCHEMA)
+    drawn = (ROOT / "docs" / "pictures" / "model-2.svg").read_text(encoding="utf-8")
+    assert flow_chart(summarise(network)) == drawn
