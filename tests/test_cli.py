@@ -16,6 +16,7 @@ import torch
 
 import manyscale as ms
 from helpers.commands import run, toy_dataset, toy_npz
+from helpers.toys import SCHEMA, toy_events
 from manyscale.card.preset_cards import preset_card_text
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedStream
@@ -440,3 +441,126 @@ def test_fault_of_ours_is_still_one_line(type_, monkeypatch):
     monkeypatch.setattr("manyscale.runs.inspection.known_features", broken)
     done = type_("inspect", "--features")
     assert (done.code, done.err) == (1, "error: ZeroDivisionError: by zero (--debug shows where)\n")
+
+
+def metrics_of(folder):
+    return read_json(Path(folder) / "metrics.json")
+
+
+def test_yields_stand_for_all_events_also_with_fewer_trained_on(type_, dataset):
+    Path("card.yaml").write_text(
+        f"preset: kinematics-only\ndata: {{dataset: {dataset}, max_events: 60}}\n", encoding="utf-8"
+    )
+    assert type_("train", "card.yaml", "--out", "run", *QUICK).code == 0
+    assert metrics_of("run")["n_events"] < 40
+    expected = metrics_of("run")["yields"]["processes"]["hh4b"]["expected"]
+    # 0.01 pb at 3000 fb^-1, all generated toys are in the dataset.
+    assert expected == pytest.approx(0.01 * 1000 * 3000)
+
+
+def test_data_of_another_column_order_are_judged_the_same(type_, trained, tmp_path):
+    """Another dataset: other events, other order of columns, one stream more."""
+    events = toy_events(77, events=80, learnable=True)
+    order = {stream.name: stream.columns[::-1] for stream in SCHEMA.streams}
+    found = []
+    for turned in (False, True):
+        streams, packed = [], {}
+        for stream in SCHEMA.streams:
+            values = events.streams[stream.name]
+            packed[stream.name] = (
+                replace(values, values=values.values[:, ::-1].copy()) if turned else values
+            )
+            columns = order[stream.name] if turned else stream.columns
+            streams.append(stream.model_copy(update={"columns": columns}))
+        if turned:
+            packed["more"] = packed["kinematics"]
+            streams.append(streams[-1].model_copy(update={"name": "more"}))
+        schema = SCHEMA.model_copy(update={"streams": tuple(streams)})
+        folder = tmp_path / f"data-{turned}"
+        for place, process in enumerate(SCHEMA.processes):
+            part = replace(events, streams=packed).take(np.flatnonzero(events.process == place))
+            write_events(folder, process.name, part, schema, process, f"other {process.name}")
+        merge(folder)
+        run_copy = shutil.copytree(trained, tmp_path / f"run-{turned}")
+        done = type_("evaluate", run_copy, "--data", folder)
+        assert done.code == 0, done.err
+        found.append(metrics_of(run_copy))
+    assert found[0]["auc"] == pytest.approx(found[1]["auc"], abs=1e-6)
+    assert found[0]["trees"]["auc"] == found[1]["trees"]["auc"]
+    assert found[0]["n_events"] == 80
+
+
+def test_predicted_labels_are_those_of_the_run_s_classes(type_, dataset):
+    Path("card.yaml").write_text(
+        f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n"
+        "classes: {signal: [qcd], background: [hh4b]}\n",
+        encoding="utf-8",
+    )
+    assert type_("train", "card.yaml", "--out", "run", *QUICK).code == 0
+    assert type_("predict", "run", dataset, "--out", "scores.npz").code == 0
+    with np.load("scores.npz") as scores:
+        assert ms.evaluate(scores["label"], scores["score"])["auc"] > 0.5
+
+
+def test_stream_that_is_empty_for_one_class_still_gives_a_report(type_, tmp_path):
+    for label in ("signal", "background"):
+        toy_npz(tmp_path / f"{label}_a.npz", 120, label == "signal", 1 + (label == "signal"))
+        values = np.zeros((120, 2, 2))
+        if label == "signal":
+            values[:, 0] = 1.5
+        np.savez(tmp_path / f"{label}_b.npz", values)
+    Path("card.yaml").write_text(
+        "data:\n"
+        "  signal: {a: signal_a.npz, b: signal_b.npz}\n"
+        "  background: {a: background_a.npz, b: background_b.npz}\n",
+        encoding="utf-8",
+    )
+    done = type_("train", "card.yaml", "--out", "run", *QUICK)
+    assert done.code == 0, done.err
+    assert Path("run/plots/inputs_a.svg").is_file()
+    assert not Path("run/plots/inputs_b.svg").exists()
+
+
+def test_class_codes_of_any_size_are_accepted(type_, tmp_path):
+    rng = np.random.default_rng(3)
+    for label in ("signal", "background"):
+        values = np.ones((120, 3, 2))
+        values[..., 1] = rng.choice([-211, 22, 2112, 3], (120, 3))
+        values[..., 0] += rng.random((120, 3)) + (label == "signal")
+        np.savez(tmp_path / f"{label}.npz", values)
+    Path("card.yaml").write_text(
+        "preset: model-1\ndata: {signal: signal.npz, background: background.npz, "
+        "columns: {constituents: [pt, particle_class]}}\n",
+        encoding="utf-8",
+    )
+    done = type_("train", "card.yaml", "--out", "run", *QUICK)
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["convert", "a.npz", "--process", "mine", "--out", "new"], "say what the events are"),
+        (
+            ["convert", "a.npz", "--label", "signal", "--cross-section", "-3", "--out", "new"],
+            "cross section is -3",
+        ),
+        (["generate", "--out", "other"], "other streams or columns"),
+        (["compare", "one.yaml", "two.yaml", "--out", "both"], "other events"),
+        (["predict", "RUN", "a.npz", "--out", "a.npz"], "overwrite their input"),
+        (["evaluate", "RUN", "--luminosity", "-5"], "must be above 0"),
+    ],
+)
+def test_what_would_damage_or_mislead_is_refused(
+    type_, trained, dataset, tmp_path, arguments, said
+):
+    toy_npz(tmp_path / "a.npz", 20, True)
+    assert type_("convert", "a.npz", "--process", "hh4b", "--out", "other").code == 0
+    for name, seed in (("one", 1), ("two", 2)):
+        Path(f"{name}.yaml").write_text(
+            f"seed: {seed}\ndata: {{dataset: {dataset}}}\n", encoding="utf-8"
+        )
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    done = type_(*(trained if argument == "RUN" else argument for argument in arguments))
+    assert (done.code, said in done.err) == (1, True), done.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -81,6 +83,7 @@ def test_weights_and_streams_reach_the_training(arrays):
         (lambda X, y: small().fit(X, np.zeros(len(X))), "1 different labels"),
         (lambda X, y: small().fit(X, y[:-1]), "one number an event"),
         (lambda X, y: small().fit(np.full_like(X, np.nan), y), "nan|NaN"),
+        (lambda X, y: small(epochs=0).fit(X, y), "epochs is 0"),
         (lambda X, y: small(preset="model-2").fit(X, y), "needs two streams"),
         (lambda X, y: small().fit(X, y).predict(X[:, :, :2]), "2 columns, but the network"),
     ],
@@ -88,3 +91,21 @@ def test_weights_and_streams_reach_the_training(arrays):
 def test_mistakes_are_named(arrays, call, said):
     with pytest.raises(ms.ManyscaleError, match=said):
         call(*arrays)
+
+
+def test_dataset_of_another_column_order_scores_the_same():
+    events = toy_events(1, events=120, learnable=True)
+    data = Dataset.from_events(SCHEMA, events)
+    clf = ms.Classifier(preset="kinematics-only", epochs=1).fit(data)
+    stream = SCHEMA.stream("kinematics")
+    turned = stream.model_copy(update={"columns": stream.columns[::-1]})
+    packed = events.streams["kinematics"]
+    other = Dataset.from_events(
+        SCHEMA.model_copy(update={"streams": (turned,)}),
+        replace(
+            events, streams={"kinematics": replace(packed, values=packed.values[:, ::-1].copy())}
+        ),
+    )
+    np.testing.assert_array_equal(clf.predict_proba(other), clf.predict_proba(data))
+    with pytest.raises(ms.ManyscaleError, match="no stream 'kinematics'"):
+        clf.predict_proba(Dataset.from_events(SCHEMA, events).restricted(streams=["jet1"]))

@@ -137,7 +137,9 @@ def convert(
         list[str], typer.Argument(metavar="FILE...", help="npz; several streams as jet1=a.npz ...")
     ],
     out: Annotated[Path, typer.Option(help="dataset folder, new or to be added to")],
-    label: Annotated[Literal["signal", "background"], typer.Option(help="class of the events")],
+    label: Annotated[
+        Literal["signal", "background"] | None, typer.Option(help="class of the events")
+    ] = None,
     process: Annotated[str | None, typer.Option(help="name of the process")] = None,
     card: Annotated[Path | None, typer.Option(help="card with the columns of the npz")] = None,
     cross_section: Annotated[

@@ -1,10 +1,12 @@
 """The multi-scale classifier as an estimator of scikit-learn's shape."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -12,10 +14,11 @@ from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.identity import uniform
 from manyscale.data.npz import Arrays, Columns, from_arrays, read_npz_events
-from manyscale.data.packing import PackedEvents
+from manyscale.data.packing import PackedStream
+from manyscale.deployment.alignment import Alignment
 from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.inference import class_probabilities
-from manyscale.errors import DataError
+from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
@@ -131,14 +134,24 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network = build_model(card, train.schema)
         train.require_classes()
         held_out.require_classes()
-        events = train.events()
-        fit_features(network, events)
-        state = fit_network(network, card, train, train=events, validation=held_out.events())
+        _check_streams(train, held_out)
+        fit_features(network, train.events())
+        state = fit_network(network, card, train=train, validation=held_out)
         self.network_: MultiScaleClassifier = network
         self.history_ = state.history
         return self
 
     def _card(self) -> Card:
+        try:
+            return self._settings()
+        except ValidationError as error:
+            faults = [
+                f"{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}"
+                for fault in error.errors()
+            ]
+            raise CardError("; ".join(faults)) from error
+
+    def _settings(self) -> Card:
         return Card(
             preset=self.preset,
             seed=self.seed,
@@ -188,18 +201,18 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: X) -> NDArray[np.float32]:  # noqa: N803
         """Probability of each class, (events, 2), in the order of `classes_`."""
         check_is_fitted(self)
-        return class_probabilities(self.network_, self._events(X).streams)
+        return class_probabilities(self.network_, self._streams(X))
 
     def predict(self, X: X) -> NDArray[Any]:  # noqa: N803
         """The more probable label of each event, (events,)."""
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
 
-    def _events(self, X: X) -> PackedEvents:  # noqa: N803
+    def _streams(self, X: X) -> Mapping[str, PackedStream]:  # noqa: N803
+        wanted = [self.network_.extractor(name).stream for name in self.network_.settings.streams]
         if isinstance(X, Dataset):
-            return X.events()
-        names = self.network_.settings.streams
-        return read_npz_events(X, [self.network_.extractor(name).stream for name in names])
+            return Alignment(X.schema, wanted).streams(X.events())
+        return read_npz_events(X, wanted).streams
 
     def save(self, folder: Path | str) -> None:
         """Write a model folder: weights, architecture, features; no pickle."""
@@ -214,6 +227,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classifier.classes_ = np.array([0, 1])
         classifier.network_ = bundle.network
         return classifier
+
+
+def _check_streams(train: Dataset, validation: Dataset) -> None:
+    if train.schema.streams != validation.schema.streams:
+        raise DataError("the validation events have other streams or columns than the training's")
 
 
 def _set_aside(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:

@@ -81,7 +81,7 @@ def test_scores_are_written_in_order_and_replace_a_file_whole(tmp_path, ending):
     path = tmp_path / f"scores{ending}"
     path.write_text("old", encoding="utf-8")
     check_target(path)
-    scores = Scores.of(events, np.linspace(0, 1, 10))
+    scores = Scores.of(events, np.linspace(0, 1, 10), labelled=True)
     write_scores(path, scores)
     if ending == ".npz":
         with np.load(path, allow_pickle=False) as stored:
@@ -100,8 +100,7 @@ def test_scores_are_written_in_order_and_replace_a_file_whole(tmp_path, ending):
 
 def test_scores_of_unlabelled_events_have_no_label():
     events = toy_events(4, events=3)
-    events.label[:] = -1
-    assert "label" not in Scores.of(events, np.zeros(3)).columns
+    assert "label" not in Scores.of(events, np.zeros(3), labelled=False).columns
 
 
 def test_wrong_targets_are_refused_before_any_work(tmp_path):

@@ -10,7 +10,7 @@ from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError, DataError
 from manyscale.features.columns import StreamBatch
 from manyscale.features.constituents import wrap_phi
-from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.features.registry import default_features, describe
 
 JET = SCHEMA.stream("jet1")
@@ -99,7 +99,7 @@ def test_unnamed_columns_are_plain_numbers():
 def test_standardised_on_what_it_was_fitted_on():
     extractor = FeatureExtractor.for_stream(JET)
     batches = [StreamBatch.of(toy_events(seed).streams["jet1"]) for seed in (1, 2)]
-    extractor.fit(batches)
+    standardise([(extractor, batch) for batch in batches])
     numbers = torch.cat([extractor(batch)[0] for batch in batches])
     inside = (numbers.abs() < 10).all(1)
     assert inside.float().mean() > 0.99
@@ -112,7 +112,7 @@ def test_constant_feature_becomes_zero():
     stream = PackedStream(
         np.full((5, 1), 7, np.float32), np.array([5]), np.zeros((1, 0), np.float32)
     )
-    extractor.fit([StreamBatch.of(stream)])
+    standardise([(extractor, StreamBatch.of(stream))])
     assert extractor(StreamBatch.of(stream))[0].tolist() == [[0.0]] * 5
 
 
@@ -128,7 +128,7 @@ def test_infinite_feature_is_named_with_its_event():
     values = np.array([[1], [2], [np.inf]], np.float32)
     stream = PackedStream(values, np.array([2, 0, 1]), np.zeros((3, 0), np.float32))
     with pytest.raises(DataError, match="'f0' of stream 'x' is inf in event 2"):
-        extractor.fit([StreamBatch.of(stream)])
+        standardise([(extractor, StreamBatch.of(stream))])
 
 
 @pytest.mark.parametrize(
@@ -151,3 +151,16 @@ def test_every_known_name_is_described_once_with_a_doc():
     assert all(doc for *_, doc, _ in rows)
     assert all(made_of for kind, *_, made_of in rows if kind == "feature")
     assert {"column", "axis column", "feature"} == {kind for kind, *_ in rows}
+
+
+def test_streams_of_other_column_orders_share_a_standardisation():
+    turned = StreamSchema(name="jet2", columns=JET.columns[::-1], axis=JET.axis[::-1])
+    stream = toy_events(2).streams["jet1"]
+    other = PackedStream(stream.values[:, ::-1].copy(), stream.counts, stream.axis[:, ::-1].copy())
+    names = default_features(JET)
+    one, two = FeatureExtractor.for_stream(JET, names), FeatureExtractor.for_stream(turned, names)
+    alone = FeatureExtractor.for_stream(JET, names)
+    standardise([(one, StreamBatch.of(stream)), (two, StreamBatch.of(other))])
+    standardise([(alone, StreamBatch.of(stream))])
+    torch.testing.assert_close(one.mean, alone.mean)
+    torch.testing.assert_close(two.deviation, alone.deviation)

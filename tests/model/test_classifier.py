@@ -119,8 +119,8 @@ def test_shared_encoder_halves_the_weights():
     shared = StreamSettings(encoder="jets")
     together = network_of("concatenation", jet1=shared, jet2=shared)
     apart = network_of("concatenation")
-    assert set(together.encoders) == {"jets", "kinematics"}
-    jets = sum(p.numel() for p in together.encoders["jets"].parameters())
+    assert together.encoder("jet1") is together.encoder("jet2")
+    jets = sum(p.numel() for p in together.encoder("jet1").parameters())
     difference = sum(p.numel() for p in apart.parameters()) - sum(
         p.numel() for p in together.parameters()
     )
@@ -192,3 +192,14 @@ def test_gradients_of_grouped_attention_are_those_of_events_alone():
         network(to_torch(events.streams, np.array([event]))).square().sum().backward()
     for parameter, grad in zip(network.parameters(), together, strict=True):
         torch.testing.assert_close(parameter.grad, grad, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["train", "items", "a.b", "values"])
+def test_streams_and_encoders_may_be_called_as_torch_calls_its_own(name):
+    schema = SCHEMA.model_copy(
+        update={"streams": (SCHEMA.stream("jet1").model_copy(update={"name": name}),)}
+    )
+    settings = resolve("model-1", [name], {name: StreamSettings(encoder=name)})
+    network = MultiScaleClassifier(settings, schema)
+    batch = to_torch({name: toy_events(1).streams["jet1"]}, np.arange(4))
+    assert network(batch).shape == (4, 2)

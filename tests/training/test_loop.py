@@ -42,9 +42,13 @@ def trained(folder=None, progress=None, *, dropout=0.1, **settings):
     network = build_model(card, dataset.schema)
     train = dataset.train.events()
     fit_features(network, train)
-    validation = dataset.validation.events()
     state = fit_network(
-        network, card, dataset, train=train, validation=validation, folder=folder, progress=progress
+        network,
+        card,
+        train=dataset.train,
+        validation=dataset.validation,
+        folder=folder,
+        progress=progress,
     )
     return network.state_dict(), state
 
@@ -99,7 +103,7 @@ def test_loss_that_is_not_finite_names_the_epoch_and_what_to_do():
     train = dataset.train.events()
     fit_features(network, train)
     with pytest.raises(RunError, match=r"training loss is .* in epoch 1: lower"):
-        fit_network(network, card, dataset, train=train, validation=dataset.validation.events())
+        fit_network(network, card, train=dataset.train, validation=dataset.validation)
 
 
 def test_checkpoints_hold_no_pickle_and_a_damaged_one_is_named(tmp_path):
@@ -132,6 +136,6 @@ def test_event_weights_count_in_the_loss():
         network = build_model(card, SCHEMA)
         train = data.train.events()
         fit_features(network, train)
-        fit_network(network, card, data, train=train, validation=data.validation.events())
+        fit_network(network, card, train=data.train, validation=data.validation)
         found.append(network.head.layers[0].weight.detach().clone())
     assert not torch.equal(found[0], found[1])

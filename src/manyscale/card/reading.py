@@ -57,7 +57,11 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
     for change in changes:
         _apply(content, change)
     try:
-        return Card.model_validate_json(json.dumps(content, default=str), strict=True)
+        encoded = json.dumps(content, default=str)
+    except (TypeError, ValueError) as error:
+        raise CardError(f"{source}: this is no plain card: {error}") from error
+    try:
+        return Card.model_validate_json(encoded, strict=True)
     except ValidationError as error:
         lines = _lines(text)
         for change in changes:

@@ -67,7 +67,7 @@ def translate_seed(path: Path | str) -> Translation:
         raise CardError(f"{path} cannot be read as the seed's input.py: {error}") from error
     assignments, remarks = _literals(tree, text)
     model = next((a.value for a in reversed(assignments) if a.name == "model"), None)
-    if model not in _STREAMS or isinstance(model, bool):
+    if not isinstance(model, int) or isinstance(model, bool) or model not in _STREAMS:
         raise CardError(f"{path}: model is {model!r}; it must be 1, 2 or 3")
     values = _values_of_model(assignments, model, remarks)
     return _Translator(path.resolve().parent, model, values, remarks).translation()

@@ -1,6 +1,7 @@
 """npz files into a dataset folder."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,9 @@ def convert_npz(
         nothing is written.
     """
     folder, process = Path(folder), process or label
+    for what, number in (("cross section", cross_section), ("sum of weights", sum_weights)):
+        if number is not None and not 0 < number < math.inf:
+            raise DataError(f"the {what} is {number:g}; it must be above 0")
     claim_folder(folder)
     padded = open_padded(files)
     books = {path: read_book(path)[0] for path in sorted((folder / PARTS).glob("*.parquet"))}

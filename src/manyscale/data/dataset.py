@@ -163,6 +163,20 @@ class Dataset:
             for place, of in enumerate(self.schema.processes)
         }
 
+    @property
+    def event_ids(self) -> NDArray[np.uint64]:
+        """Which events these are, (events,)."""
+        return self._index.event_id
+
+    @property
+    def process_weights(self) -> NDArray[np.float64]:
+        """Sum of the events' weights of each process of the schema, (processes,)."""
+        known = self._index.process >= 0
+        sums = np.bincount(
+            self._index.process[known], self._index.weight[known], len(self.schema.processes)
+        )
+        return sums.astype(np.float64)
+
     def events(self) -> PackedEvents:
         """Return all events, decoded; read once and kept."""
         return self._events

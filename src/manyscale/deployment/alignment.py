@@ -34,11 +34,15 @@ class Alignment:
 
     def streams(self, events: PackedEvents) -> Mapping[str, PackedStream]:
         """Return the wanted streams of some events."""
+        return self.select(events.streams)
+
+    def select(self, streams: Mapping[str, PackedStream]) -> Mapping[str, PackedStream]:
+        """Return the wanted streams and columns of some streams."""
         return {
             name: PackedStream(
-                _columns(events.streams[name].values, columns),
-                events.streams[name].counts,
-                _columns(events.streams[name].axis, axis),
+                _columns(streams[name].values, columns),
+                streams[name].counts,
+                _columns(streams[name].axis, axis),
             )
             for name, (columns, axis) in self._places.items()
         }

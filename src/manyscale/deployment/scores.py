@@ -32,14 +32,14 @@ class Scores:
     columns: Mapping[str, NDArray[np.generic]]
 
     @staticmethod
-    def of(events: PackedEvents, score: NDArray[np.floating]) -> "Scores":
-        """Put the scores of events beside what is known of them."""
+    def of(events: PackedEvents, score: NDArray[np.floating], *, labelled: bool) -> "Scores":
+        """Put the scores of events beside what is known of them; `labelled`: label and weight are."""
         columns: dict[str, NDArray[np.generic]] = {
             "event_id": events.event_id,
             "score": np.asarray(score, np.float32),
             "selected": np.ones(len(events), np.bool_),
         }
-        if len(events) and (events.label >= 0).all():
+        if labelled:
             columns |= {"label": events.label.astype(np.int8), "weight": events.weight}
         return Scores(columns | dict(events.observables))
 

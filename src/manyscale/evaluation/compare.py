@@ -63,7 +63,11 @@ def compare(
             difference, error = auc_difference(
                 labels, judged.scores, classifiers[first].scores, weights
             )
-            row |= {"difference_to": first, "difference": difference, "difference_error": error}
+            row |= {
+                "difference_to": first,
+                "difference": difference,
+                "difference_error": None if np.isnan(error) else error,
+            }
         rows.append(row)
     return rows
 

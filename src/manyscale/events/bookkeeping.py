@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 __all__ = ["Bookkeeping", "CutStep", "Cutflow", "add_cutflows"]
 
 
@@ -50,23 +48,3 @@ class Bookkeeping:
     cross_section: float
     cross_section_error: float
     cutflow: Cutflow
-
-    @staticmethod
-    def combine(parts: Sequence["Bookkeeping"]) -> "Bookkeeping":
-        """Add up parts of one process that were generated with different seeds.
-
-        The cross section is the mean of the parts', weighted with their generated events; their
-        errors are independent.
-        """
-        generated = np.array([part.generated for part in parts])
-        share = generated / generated.sum()
-        values = np.array([part.cross_section for part in parts])
-        errors = np.array([part.cross_section_error for part in parts])
-        return Bookkeeping(
-            generated=int(generated.sum()),
-            sum_weights=sum(part.sum_weights for part in parts),
-            sum_weights2=sum(part.sum_weights2 for part in parts),
-            cross_section=float(share @ values),
-            cross_section_error=float(np.sqrt(np.sum((share * errors) ** 2))),
-            cutflow=add_cutflows([part.cutflow for part in parts]),
-        )

@@ -1,6 +1,6 @@
 """The torch module in front of the network: columns to standardised features."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.features.columns import StreamBatch, TokenColumns
 from manyscale.features.registry import default_features, is_categorical, recipe
 
-__all__ = ["FeatureExtractor"]
+__all__ = ["FeatureExtractor", "standardise"]
 
 # A standardised number beyond this is an outlier that would only disturb the first layer.
 _CLIP = 10.0
@@ -35,7 +35,7 @@ class FeatureExtractor(nn.Module):
     class_sizes
         Rows of the embedding table of each categorical feature.
     mean, deviation
-        (numbers,): the standardisation, fitted on the training split by `fit`.
+        (numbers,): the standardisation, fitted on the training split by `standardise`.
     """
 
     mean: Tensor
@@ -93,33 +93,8 @@ class FeatureExtractor(nn.Module):
         unknown = _TABLE_ROWS - 1
         return numbers, torch.where((classes < 0) | (classes > unknown), unknown, classes)
 
-    @torch.no_grad()
-    def fit(self, batches: Iterable[StreamBatch]) -> None:
-        """Fit the standardisation on training events; one extractor may serve several streams.
-
-        Raises
-        ------
-        DataError
-            Where a feature is not finite; the message names stream, feature and event.
-        """
-        count = 0
-        total = torch.zeros(len(self.numbers), dtype=torch.float64)
-        squares = torch.zeros(len(self.numbers), dtype=torch.float64)
-        for batch in batches:
-            numbers, _ = self.raw(batch)
-            self._check_finite(numbers, batch)
-            wide = numbers.double()
-            count += len(wide)
-            total += wide.sum(0)
-            squares += (wide**2).sum(0)
-        if count:
-            mean = total / count
-            variance = (squares / count - mean**2).clamp(min=0)
-            self.mean.copy_(mean)
-            # A constant feature stays zero instead of being blown up.
-            self.deviation.copy_(torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt())
-
-    def _check_finite(self, numbers: Tensor, batch: StreamBatch) -> None:
+    def check_finite(self, numbers: Tensor, batch: StreamBatch) -> None:
+        """Refuse a feature that is not finite; the message names stream, feature and event."""
         bad = (~torch.isfinite(numbers)).nonzero()
         if len(bad):
             token, place = bad[0].tolist()
@@ -128,3 +103,39 @@ class FeatureExtractor(nn.Module):
                 f"feature '{self.numbers[place]}' of stream '{self.stream.name}' is "
                 f"{numbers[token, place].item()} in event {event} of the training events"
             )
+
+
+@torch.no_grad()
+def standardise(sources: Sequence[tuple[FeatureExtractor, StreamBatch]]) -> None:
+    """Fit one standardisation on the training events of streams that share it.
+
+    Parameters
+    ----------
+    sources
+        Each stream's extractor, of the same features, and its training events.
+
+    Raises
+    ------
+    DataError
+        Where a feature is not finite; the message names stream, feature and event.
+    """
+    first = sources[0][0]
+    count = 0
+    total = torch.zeros(len(first.numbers), dtype=torch.float64)
+    squares = torch.zeros(len(first.numbers), dtype=torch.float64)
+    for extractor, batch in sources:
+        numbers, _ = extractor.raw(batch)
+        extractor.check_finite(numbers, batch)
+        wide = numbers.double()
+        count += len(wide)
+        total += wide.sum(0)
+        squares += (wide**2).sum(0)
+    if not count:
+        return
+    mean = total / count
+    variance = (squares / count - mean**2).clamp(min=0)
+    # A constant feature stays zero instead of being blown up.
+    deviation = torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt()
+    for extractor, _ in sources:
+        extractor.mean.copy_(mean)
+        extractor.deviation.copy_(deviation)

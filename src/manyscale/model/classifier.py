@@ -64,8 +64,8 @@ class MultiScaleClassifier(nn.Module):
         self.encoders = nn.ModuleDict()
         for name, stream in settings.streams.items():
             extractor = FeatureExtractor.for_stream(schema.stream(name), stream.features)
-            self.extractors[name] = extractor
-            shared = self.encoder_of[name]
+            self.extractors[_key(name)] = extractor
+            shared = _key(self.encoder_of[name])
             if shared not in self.encoders:
                 self.encoders[shared] = Encoder(extractor, stream)
         self._check_shared()
@@ -82,7 +82,7 @@ class MultiScaleClassifier(nn.Module):
         first: dict[str, str] = {}
         for name, shared in self.encoder_of.items():
             other = first.setdefault(shared, name)
-            if self.extractors[name].names != self.extractors[other].names:
+            if self.extractor(name).names != self.extractor(other).names:
                 raise CardError(
                     f"streams '{other}' and '{name}' share the encoder '{shared}' but differ in "
                     f"their features: give both the same features, or each its own encoder"
@@ -90,13 +90,13 @@ class MultiScaleClassifier(nn.Module):
 
     def extractor(self, stream: str) -> FeatureExtractor:
         """The feature module of a stream."""
-        module = self.extractors[stream]
+        module = self.extractors[_key(stream)]
         assert isinstance(module, FeatureExtractor)  # noqa: S101 - for the type checker
         return module
 
     def encoder(self, stream: str) -> Encoder:
         """The encoder of a stream, which it may share with others."""
-        module = self.encoders[self.encoder_of[stream]]
+        module = self.encoders[_key(self.encoder_of[stream])]
         assert isinstance(module, Encoder)  # noqa: S101 - for the type checker
         return module
 
@@ -118,7 +118,7 @@ class MultiScaleClassifier(nn.Module):
             counts[name] = batch[name].host_counts
             device = batch[name].values.device
             layouts[name] = layout = Layout.of(counts[name], device)
-            numbers, classes = self.extractors[name](batch[name])
+            numbers, classes = self.extractor(name)(batch[name])
             encoder = self.encoder(name)
             rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
         for number, (block, settings) in enumerate(
@@ -177,3 +177,8 @@ def _check(settings: ModelSettings) -> None:
 def _shape(stream: StreamSettings) -> StreamSettings:
     """What streams that share an encoder must agree in; their features are compared resolved."""
     return stream.model_copy(update={"features": None, "encoder": None})
+
+
+def _key(name: str) -> str:
+    """Name of a module: torch takes no dots in it, nor names of its own such as `train`."""
+    return "of_" + name.replace(".", "_dot_")

@@ -1,8 +1,10 @@
 """From the class tokens of the streams to the scores of the classes."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from manyscale.settings import Settings, setting
@@ -13,7 +15,7 @@ __all__ = ["Head", "HeadSettings"]
 class HeadSettings(Settings):
     """The layers between the pooled class tokens and the scores."""
 
-    units: tuple[int, ...] = setting((64,), "widths of the hidden layers")
+    units: tuple[Annotated[int, Field(ge=1)], ...] = setting((64,), "widths of the hidden layers")
     dropout: float = setting(0.0, "dropout behind each hidden layer", ge=0, lt=1)
 
 

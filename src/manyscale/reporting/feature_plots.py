@@ -129,7 +129,8 @@ def _bars(axes: Axes, column: InputColumn, sample: Sample) -> None:
     places = np.arange(len(names))
     for label, name in enumerate(CLASS_NAMES):
         values, weights = _of_class(sample, label)
-        content = np.bincount(values.astype(np.intp), weights, len(names))[: len(names)]
+        named = (values >= 0) & (values < len(names))
+        content = np.bincount(values[named].astype(np.intp), weights[named], len(names))
         axes.barh(
             places + 0.4 * (label - 0.5),
             content,

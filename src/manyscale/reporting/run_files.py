@@ -36,7 +36,7 @@ class Difference(_Part):
     """AUC of one classifier minus that of another on the same events, and its paired error."""
 
     auc: float
-    auc_error: float
+    auc_error: float | None = None
 
 
 class ComparisonRow(_Part):

@@ -9,14 +9,22 @@ from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Schema
 from manyscale.errors import CardError
 from manyscale.features.columns import StreamBatch
+from manyscale.features.extractor import standardise
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
 
 __all__ = ["build_model", "dropped_tokens", "fit_features", "model_settings", "open_data"]
 
 
-def open_data(card: Card) -> Dataset:
-    """Open the data that a card names, with its streams, classes, split and number of events.
+def open_data(card: Card, *, most: int | None = None) -> Dataset:
+    """Open the data that a card names, with its streams, classes and split.
+
+    Parameters
+    ----------
+    card
+        Its section `data` and its `classes`.
+    most
+        Events of each class at most; `card.data.max_events` for training and test, None for all.
 
     Raises
     ------
@@ -41,9 +49,7 @@ def open_data(card: Card) -> Dataset:
             "the card names no data: set data.dataset to a dataset folder (made by `manyscale "
             "generate` or `convert`), or data.signal and data.background to npz files"
         )
-    return dataset.restricted(
-        streams=data.streams, classes=card.classes, max_events=data.max_events
-    )
+    return dataset.restricted(streams=data.streams, classes=card.classes, max_events=most)
 
 
 def model_settings(card: Card, schema: Schema) -> ModelSettings:
@@ -83,11 +89,8 @@ def fit_features(network: MultiScaleClassifier, events: PackedEvents) -> None:
     groups: dict[str, list[str]] = {}
     for name, encoder in network.encoder_of.items():
         groups.setdefault(encoder, []).append(name)
-    for first, *others in groups.values():
-        fitted = network.extractor(first)
-        fitted.fit([StreamBatch.of(trimmed[name]) for name in (first, *others)])
-        for other in others:
-            network.extractor(other).load_state_dict(fitted.state_dict())
+    for names in groups.values():
+        standardise([(network.extractor(name), StreamBatch.of(trimmed[name])) for name in names])
 
 
 def dropped_tokens(network: MultiScaleClassifier, events: PackedEvents) -> dict[str, float]:

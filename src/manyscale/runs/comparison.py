@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyscale.card import Card, load_card
 from manyscale.deployment.scores import Scores, read_scores
@@ -16,12 +17,14 @@ from manyscale.progress import Progress, Silent
 from manyscale.reporting import plots
 from manyscale.reporting.report import write_comparison
 from manyscale.reporting.run_files import ComparisonRow
-from manyscale.runs.building import open_data
+from manyscale.runs.building import build_model, open_data
 from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.folder import RunFolder, read_metrics, write_json
 from manyscale.runs.training import train_run
 
 __all__ = ["Rows", "compare_cards", "compare_runs", "show_comparison"]
+
+TABLE = "comparison.json"
 
 Rows = list[dict[str, Any]]
 
@@ -68,6 +71,9 @@ def compare_cards(
     root = Path(root)
     if "trees" in cards:
         raise RunError("a card may not be called 'trees': the table has the boosted trees under it")
+    _check_together(cards)
+    if root.is_dir() and any(path.name not in {*cards, "data", TABLE} for path in root.iterdir()):
+        raise RunError(f"{root} holds something else: name another folder")
     trainings = []
     for shift in range(seeds):
         folders: dict[str, RunFolder] = {}
@@ -75,15 +81,30 @@ def compare_cards(
             seeded = card.model_copy(update={"seed": card.seed + shift})
             place = root / name if seeds == 1 else root / name / f"seed-{seeded.seed}"
             progress.say(f"{name}, seed {seeded.seed}")
-            trees_from = next(iter(folders.values()), None)
+            same = (folders[n] for n in folders if cards[n].data.streams == card.data.streams)
             folders[name] = train_run(
-                seeded, place, resume=True, trees_from=trees_from, progress=progress
+                seeded, place, resume=True, trees_from=next(same, None), progress=progress
             )
             evaluate_run(place, progress=progress)
         trainings.append(compare_runs(folders))
     rows = trainings[0] if seeds == 1 else average(trainings)
-    write_json(root / "comparison.json", rows)
+    write_json(root / TABLE, rows)
     return rows
+
+
+def _check_together(cards: Mapping[str, Card]) -> None:
+    """Refuse, before anything is trained, cards that do not train and test on the same events."""
+    first, *_ = cards
+    ids: dict[str, list[NDArray[np.uint64]]] = {}
+    for name, card in cards.items():
+        dataset = open_data(card, most=card.data.max_events)
+        build_model(card, dataset.schema)
+        ids[name] = [part.event_ids for part in (dataset.train, dataset.test)]
+        if not all(map(np.array_equal, ids[name], ids[first])):
+            raise RunError(
+                f"'{name}' would be trained and judged on other events than '{first}': give both "
+                f"cards the same data, split, classes and seed"
+            )
 
 
 def compare_runs(folders: Mapping[str, RunFolder]) -> Rows:
@@ -133,7 +154,7 @@ def _signal(scores: Scores) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _balanced(card: Card, scores: Scores) -> np.ndarray[Any, np.dtype[np.float64]]:
-    dataset = open_data(card)
+    dataset = open_data(card, most=card.data.max_events)
     test = dataset.test.events()
     if not np.array_equal(test.event_id, scores.columns["event_id"]):
         raise RunError("the data have changed since the runs were evaluated: evaluate them again")

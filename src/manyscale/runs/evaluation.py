@@ -1,6 +1,7 @@
 """Judging a trained run: figures, scores and plots of its test events."""
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from manyscale.statistics.sample import Sample
 
 __all__ = ["evaluate_run"]
 
-# Training events that the over-training plot and the input plots look at: a fixed sample.
-_SAMPLE = 20_000
+# Training events of each class that the over-training plot and the input plots look at: a fixed sample.
+_SAMPLE = 10_000
 _SAMPLE_SEED = 0
 
 
@@ -68,28 +69,37 @@ def evaluate_run(
     folder = RunFolder.open(root)
     card = load_card(folder.card)
     bundle = load_bundle(folder.model)
-    own = open_data(card)
+    luminosity = card.evaluation.luminosity if luminosity is None else luminosity
+    if luminosity is not None and not 0 < luminosity < np.inf:
+        raise DataError(f"the luminosity is {luminosity:g} fb^-1; it must be above 0")
+    own = open_data(card, most=card.data.max_events)
     dataset = own if data is None else _foreign(data, own, card)
     test = (own.test if data is None else dataset).events()
     weights = dataset.balanced_weights(test)
     progress.say(f"evaluating {len(test)} events")
 
-    alignment = Alignment(dataset.schema, bundle.streams)
-    signal = class_probabilities(bundle.network, alignment.streams(test))[:, 1]
-    matrix, names = summaries(test, tree_extractors(dataset))
+    # By name: another dataset may have its columns in another order.
+    streams = Alignment(dataset.schema, own.schema.streams).streams(test)
+    signal = class_probabilities(
+        bundle.network, Alignment(own.schema, bundle.streams).select(streams)
+    )[:, 1]
+    matrix, names = summaries(replace(test, streams=streams), tree_extractors(own))
     beside = Trees.load(folder.trees).predict(matrix, names).astype(np.float32)
     metrics = evaluate(test.label, signal, weights)
     metrics["events_per_second"] = _training_rate(folder)
     metrics["parameters"] = sum(p.numel() for p in bundle.network.parameters())
     metrics["trees"] = evaluate(test.label, beside, weights)
     difference, error = auc_difference(test.label, signal, beside, weights)
-    metrics["trees"]["network_minus_trees"] = {"auc": difference, "auc_error": error}
-    luminosity = card.evaluation.luminosity if luminosity is None else luminosity
-    metrics |= _physical(dataset, test, signal, luminosity, progress)
+    metrics["trees"]["network_minus_trees"] = {
+        "auc": difference,
+        "auc_error": None if np.isnan(error) else error,
+    }
+    whole = dataset if data is not None else open_data(card)
+    metrics |= _physical(whole, test, signal, luminosity, progress)
 
     folder.scores.parent.mkdir(exist_ok=True)
-    write_scores(folder.scores, Scores.of(test, signal))
-    write_scores(folder.tree_scores, Scores.of(test, beside))
+    write_scores(folder.scores, Scores.of(test, signal, labelled=True))
+    write_scores(folder.tree_scores, Scores.of(test, beside, labelled=True))
     curves = {card.preset: signal, "trees": beside}
     plot_scores(folder, test.label, weights, curves)
     _plot_training(folder, own, bundle, Sample.of(test.label, signal, weights))
@@ -102,8 +112,8 @@ def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
     """Open another dataset for the test; events that the network was trained on are refused."""
     dataset = Dataset.open(path).restricted(streams=card.data.streams, classes=card.classes)
     dataset.require_classes()
-    known = np.concatenate([own.train.events().event_id, own.validation.events().event_id])
-    common = int(np.isin(dataset.events().event_id, known).sum())
+    known = np.concatenate([own.train.event_ids, own.validation.event_ids])
+    common = int(np.isin(dataset.event_ids, known).sum())
     if common:
         raise DataError(
             f"{path}: {common} of its events were used to train the network; a test on them would "
@@ -113,25 +123,23 @@ def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
 
 
 def _physical(
-    dataset: Dataset,
+    whole: Dataset,
     test: PackedEvents,
     signal: NDArray[np.float32],
     luminosity: float | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Yields and significance at a luminosity, where the data's cross sections are known."""
+    """Yields and significance at a luminosity; the test events stand for `whole`."""
     if luminosity is None:
         return {}
-    processes = dataset.schema.processes
+    processes = whole.schema.processes
     if all(process.cross_section is None for process in processes):
         return {}
-    whole, part = (
-        np.bincount(events.process, events.weight, len(processes))
-        for events in (dataset.events(), test)
-    )
-    for process in np.flatnonzero((part == 0) & (whole != 0)):
+    every = whole.process_weights
+    part = np.bincount(test.process, test.weight, len(processes))
+    for process in np.flatnonzero((part == 0) & (every != 0)):
         progress.say(f"no test event of {processes[process].name}: the yields count it as nothing")
-    factors = np.divide(whole, part, out=np.ones(len(processes)), where=part != 0)
+    factors = np.divide(every, part, out=np.ones(len(processes)), where=part != 0)
     try:
         scaled = scale_events(processes, test.process, test.weight, luminosity, factors)
     except DataError as error:
@@ -146,7 +154,11 @@ def _physical(
 def _plot_training(folder: RunFolder, own: Dataset, bundle: Bundle, test: Sample) -> None:
     """Plot a fixed sample of the training events: their scores beside the test's, and the inputs."""
     train = own.train.events()
-    train = train.take(epoch_order(len(train), _SAMPLE_SEED, 0)[:_SAMPLE])
+    order = epoch_order(len(train), _SAMPLE_SEED, 0)
+    # So many of each class: a rare one would be missing from a sample of all.
+    train = train.take(
+        np.concatenate([order[train.label[order] == label][:_SAMPLE] for label in (0, 1)])
+    )
     weights = own.balanced_weights(train)
     streams = Alignment(own.schema, bundle.streams).streams(train)
     signal = class_probabilities(bundle.network, streams)[:, 1]

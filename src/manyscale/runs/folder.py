@@ -156,6 +156,12 @@ class RunFolder:
                 )
         self.root.mkdir(parents=True, exist_ok=True)
 
+    def write_card(self, text: str) -> None:
+        """Write card.yaml, whole."""
+        draft = self.card.with_name(".card.tmp")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self.card)
+
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt."""
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
@@ -196,10 +202,18 @@ class RunFolder:
 
 def _commit() -> str | None:
     """Commit of the source tree that runs; None for an installed package."""
-    source = Path(__file__).resolve().parent
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
+    source = Path(__file__).resolve()
+    # Installed inside a repository of the user's, the file is there but not tracked.
+    commands = (["ls-files", "--error-unmatch", source.name], ["describe", "--always", "--dirty"])
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+        for command in commands:
+            done = subprocess.run(  # noqa: S603
+                ["git", "-C", str(source.parent), *command],  # noqa: S607
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -128,14 +128,17 @@ def _run(path: Path) -> Found:
 
 
 def _write_chart(summary: Summary, path: Path) -> str:
-    path.write_text(flow_chart(summary), encoding="utf-8")
+    try:
+        path.write_text(flow_chart(summary), encoding="utf-8")
+    except OSError as error:
+        return f"no flow chart: {error}"
     return f"flow chart: {path}"
 
 
 def _card(path: Path) -> Found:
     card = load_card(path)
     try:
-        schema = open_data(card).schema
+        schema = open_data(card, most=card.data.max_events).schema
     except ManyscaleError as error:
         return Found(
             lines=[f"card {path} is valid, preset {card.preset}", f"no network yet: {error}"]

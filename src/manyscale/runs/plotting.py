@@ -54,10 +54,14 @@ def plot_inputs(
     """Plot every input of the network by class, and write their ranking to separation.json."""
     ranking = []
     for name, stream in network.trim(streams).items():
+        owner = np.repeat(label, stream.counts)
+        if not ((owner == 0).any() and (owner == 1).any()):
+            folder.log(f"no plot of the inputs of {name}: one class has no tokens there")
+            continue
         figure, rows = feature_plots.input_distributions(
             name,
             _inputs(network.extractor(name), stream),
-            np.repeat(label, stream.counts),
+            owner,
             np.repeat(weights, stream.counts),
         )
         save(figure, folder.plots, f"inputs_{name}")

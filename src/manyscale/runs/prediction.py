@@ -1,10 +1,16 @@
 """Scoring new events with a trained run."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import read_npz_events
-from manyscale.data.schema import Schema
+from manyscale.data.schema import Label, Process, Schema
 from manyscale.deployment.alignment import Alignment
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.inference import class_probabilities
@@ -44,9 +50,14 @@ def predict_run(
     progress = progress or Silent()
     source, target = Path(source), Path(target)
     check_target(target)
-    bundle = load_bundle(RunFolder.open(root).model)
+    if target.resolve() == source.resolve() or target.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"the scores would overwrite their input {source}: name another file")
+    folder = RunFolder.open(root)
+    bundle = load_bundle(folder.model)
+    labels = np.zeros(0, np.int64)
     if source.is_dir():
         dataset = Dataset.open(source)
+        labels = _labels(load_card(folder.card), dataset.schema.processes)
         alignment = Alignment(dataset.schema, bundle.streams)
         chunks, total = dataset.chunks(_CHUNK), len(dataset)
     else:
@@ -59,8 +70,26 @@ def predict_run(
     parts = []
     for events in chunks:
         signal = class_probabilities(bundle.network, alignment.streams(events))[:, 1]
-        parts.append(Scores.of(events, signal))
+        if len(labels):
+            events = replace(events, label=labels[events.process])  # noqa: PLW2901
+        parts.append(Scores.of(events, signal, labelled=bool(len(labels) and labels.min() >= 0)))
         progress.advance(len(events))
     progress.stop()
     write_scores(target, Scores.concatenate(parts))
     return total
+
+
+def _labels(card: Card, processes: Sequence[Process]) -> NDArray[np.int64]:
+    """Label of each process by the run's own classes; -1 for those of neither."""
+    classes: dict[str, Label] = {process.name: process.label for process in processes}
+    if card.classes is not None:
+        classes |= {name: label for label, names in card.classes.items() for name in names}
+        left_out = {p.name for p in processes if p.label in card.classes}
+        left_out -= {name for names in card.classes.values() for name in names}
+        return _numbers([None if p.name in left_out else classes[p.name] for p in processes])
+    return _numbers([classes[process.name] for process in processes])
+
+
+def _numbers(labels: Sequence[Label | None]) -> NDArray[np.int64]:
+    numbers = {"signal": 1, "background": 0, None: -1}
+    return np.array([numbers[label] for label in labels], np.int64)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from manyscale.card import Card, load_card
 from manyscale.data.convert import convert_npz
@@ -11,6 +12,7 @@ from manyscale.data.manifest import merge
 from manyscale.data.parts import claim_folder
 from manyscale.data.schema import Label
 from manyscale.errors import DataError
+from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.progress import Progress, Silent
 
 __all__ = ["convert_files", "generate_dataset", "parse_share"]
@@ -45,7 +47,8 @@ def generate_dataset(
     CardError
         Where Pythia refuses a setting.
     DataError
-        Where the folder holds something else, or a unit failed twice.
+        Where the folder holds something else, events of other streams among it, or a unit failed
+        twice.
     MissingExtraError
         Where the libraries that generate are not installed.
     """
@@ -53,7 +56,7 @@ def generate_dataset(
     from manyscale.events.generation import check_processes  # noqa: PLC0415
     from manyscale.events.plan import plan  # noqa: PLC0415
     from manyscale.events.work import ProcessPool, run_units  # noqa: PLC0415
-    from manyscale.runs.units import MakePart, is_made  # noqa: PLC0415
+    from manyscale.runs.units import MakePart, check_streams, is_made  # noqa: PLC0415
 
     progress = progress or Silent()
     folder = Path(folder)
@@ -62,6 +65,7 @@ def generate_dataset(
     if first >= len(units):
         raise DataError(f"--units {first}:{last}: the card has only the units 0:{len(units)}")
     claim_folder(folder)
+    check_streams(folder)
     check_processes(card.generate)
     chosen = units[first:last]
     missing = [unit for unit in chosen if not is_made(folder, unit)]
@@ -108,7 +112,7 @@ def convert_files(
     files: Sequence[str],
     folder: Path | str,
     *,
-    label: Label,
+    label: Label | None = None,
     process: str | None = None,
     card: Path | str | None = None,
     cross_section: float | None = None,
@@ -124,7 +128,8 @@ def convert_files(
     folder
         The dataset, new or to be added to.
     label, process
-        Class of the events, and name of their process (by default the class).
+        Class of the events, and name of their process (by default the class). Of a named process
+        (hh4b, qcd, ...) the class is known.
     card
         Names the columns: its `data.columns`.
     cross_section, sum_weights
@@ -136,6 +141,8 @@ def convert_files(
         Where a file cannot be read, does not fit the dataset, or is in it under another process.
     """
     progress = progress or Silent()
+    if label is None:
+        label = _class_of(process)
     columns = load_card(card).data.columns if card is not None else None
     done = convert_npz(
         folder,
@@ -153,6 +160,18 @@ def convert_files(
     if cross_section is None:
         progress.say("the cross section is unknown: --cross-section says it; until then no yields")
     return f"{done.events} events of {done.process} added to {folder}"
+
+
+def _class_of(process: str | None) -> Label:
+    """Class of a named process; refuse any other."""
+    if process in get_args(Label):
+        return "signal" if process == "signal" else "background"
+    if process in NAMED_PROCESSES:
+        return NAMED_PROCESSES[process].event_class
+    raise DataError(
+        "say what the events are: --label signal or --label background, or --process with one of "
+        f"{', '.join(NAMED_PROCESSES)}"
+    )
 
 
 def _by_stream(files: Sequence[str]) -> str | dict[str, str]:

@@ -8,12 +8,12 @@ import torch
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.packing import PackedEvents
+from manyscale.data.sampling import epoch_order
 from manyscale.deployment.bundle import save_bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.errors import CardError, RunError
 from manyscale.evaluation.summaries import summaries
-from manyscale.evaluation.trees import Table, Trees
+from manyscale.evaluation.trees import MOST_EVENTS, Table, Trees
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.summary import summarise
@@ -64,30 +64,29 @@ def train_run(
         if folder.model.is_dir():
             return folder
     card = _with_absolute_paths(card)
-    dataset = open_data(card)
+    check_device(card.training)
+    dataset = open_data(card, most=card.data.max_events)
     network = build_model(card, dataset.schema)
     for part in (dataset, dataset.train, dataset.validation, dataset.test):
         part.require_classes()
-    check_device(card.training)
+        part.balanced_weights(part.events())
+    fit_features(network, dataset.train.events())
+
     folder.claim(resume=resume)
     if not folder.card.is_file():
-        folder.card.write_text(card_text(card, "manyscale card, as run"), encoding="utf-8")
-    folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+        folder.write_card(card_text(card, "manyscale card, as run"))
+        folder.write_provenance({"source": dataset.source, "events": len(dataset)})
     folder.log("training begins" if not resume else "training goes on")
     for notice in dataset.notices:
         folder.log(notice)
         progress.say(notice)
-
-    train, validation = dataset.train.events(), dataset.validation.events()
-    fit_features(network, train)
-    _write_facts(folder, dataset, network, train)
+    _write_facts(folder, dataset, network)
     try:
         state = fit_network(
             network,
             card,
-            dataset,
-            train=train,
-            validation=validation,
+            train=dataset.train,
+            validation=dataset.validation,
             folder=folder,
             progress=progress,
         )
@@ -102,7 +101,9 @@ def train_run(
     if trees_from is not None:
         shutil.copy(trees_from.trees, draft / folder.trees.name)
     else:
-        _fit_trees(card, dataset, train, validation, progress).save(draft / folder.trees.name)
+        progress.say("training the boosted trees")
+        trees = _fit_trees(dataset.train, dataset.validation, card.seed)
+        trees.save(draft / folder.trees.name)
     draft.rename(folder.model)
     return folder
 
@@ -147,15 +148,13 @@ def _with_absolute_paths(card: Card) -> Card:
     return card.model_copy(update={"data": data.model_copy(update=changes)})
 
 
-def _write_facts(
-    folder: RunFolder, dataset: Dataset, network: MultiScaleClassifier, train: PackedEvents
-) -> None:
+def _write_facts(folder: RunFolder, dataset: Dataset, network: MultiScaleClassifier) -> None:
     """Write what the report says of data and network."""
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     facts = {
         "processes": [process.model_dump() for process in dataset.schema.processes],
         "splits": {name: part.class_counts for name, part in splits.items()},
-        "dropped_tokens": dropped_tokens(network, train),
+        "dropped_tokens": dropped_tokens(network, dataset.train.events()),
         "notices": list(dataset.notices),
     }
     write_json(folder.root / "data.json", facts)
@@ -167,10 +166,9 @@ def _write_facts(
 def fit_network(
     network: MultiScaleClassifier,
     card: Card,
-    dataset: Dataset,
     *,
-    train: PackedEvents,
-    validation: PackedEvents,
+    train: Dataset,
+    validation: Dataset,
     folder: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> TrainingState:
@@ -194,14 +192,15 @@ def fit_network(
     if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
         state = checkpoint.load(last, network, optimizer)
         progress.say(f"going on behind epoch {state.epoch}")
-    judged = network.trim(validation.streams)
-    judged_weights = dataset.balanced_weights(validation)
+    held_out = validation.events()
+    judged = network.trim(held_out.streams)
+    judged_weights = validation.balanced_weights(held_out)
 
     def validate() -> loop.Validation:
         signal = class_probabilities(network, judged)[:, 1]
         return loop.Validation(
-            loss=log_loss(validation.label, signal, judged_weights),
-            auc=auc(validation.label, signal, judged_weights),
+            loss=log_loss(held_out.label, signal, judged_weights),
+            auc=auc(held_out.label, signal, judged_weights),
         )
 
     def save(state: TrainingState) -> None:
@@ -209,10 +208,11 @@ def fit_network(
             checkpoint.save(folder.checkpoints, state, network, optimizer)
             folder.write_history(state.history)
 
-    weights = dataset.balanced_weights(train)
+    events = train.events()
+    weights = train.balanced_weights(events)
     data = loop.TrainingEvents(
-        network.trim(train.streams),
-        train.label,
+        network.trim(events.streams),
+        events.label,
         (weights / weights.mean()).astype(np.float32),
     )
     return loop.train(
@@ -234,19 +234,17 @@ def tree_extractors(dataset: Dataset) -> dict[str, FeatureExtractor]:
     return {stream.name: FeatureExtractor.for_stream(stream) for stream in dataset.schema.streams}
 
 
-def _fit_trees(
-    card: Card,
-    dataset: Dataset,
-    train: PackedEvents,
-    validation: PackedEvents,
-    progress: Progress,
-) -> Trees:
-    progress.say("training the boosted trees")
-    extractors = tree_extractors(dataset)
+def _fit_trees(train: Dataset, validation: Dataset, seed: int) -> Trees:
+    extractors = tree_extractors(train)
 
-    def table(events: PackedEvents) -> tuple[Table, tuple[str, ...]]:
+    def table(part: Dataset) -> tuple[Table, tuple[str, ...]]:
+        events = part.events()
+        weights = part.balanced_weights(events)
+        # Drawn before they are summarised: the summaries of all might not fit in memory.
+        chosen = epoch_order(len(events), seed, 0)[:MOST_EVENTS]
+        events = events.take(chosen)
         matrix, names = summaries(events, extractors)
-        return Table(matrix, events.label, dataset.balanced_weights(events)), names
+        return Table(matrix, events.label, weights[chosen]), names
 
     watched, names = table(validation)
-    return Trees.fit(table(train)[0], watched, names, seed=card.seed)
+    return Trees.fit(table(train)[0], watched, names, seed=seed)

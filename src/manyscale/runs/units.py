@@ -16,7 +16,7 @@ from manyscale.events.plan import Unit
 from manyscale.events.record import OBSERVABLES, STREAMS
 from manyscale.events.settings import GenerateSettings
 
-__all__ = ["GENERATED", "MakePart", "is_made", "part_name"]
+__all__ = ["GENERATED", "MakePart", "check_streams", "is_made", "part_name"]
 
 #: What generated events are made of.
 GENERATED = Schema(
@@ -31,6 +31,25 @@ GENERATED = Schema(
 def part_name(unit: Unit) -> str:
     """Name of a unit's part in the dataset."""
     return f"{unit.process}-{unit.index:06d}"
+
+
+def check_streams(folder: Path) -> None:
+    """Refuse, before any work, a dataset whose events are made of something else.
+
+    Raises
+    ------
+    DataError
+        Names the streams of the dataset.
+    """
+    path = next(iter(sorted(part_path(folder, "x").parent.glob("*.parquet"))), None)
+    if path is None:
+        return
+    book, _ = read_book(path)
+    if book.streams != GENERATED.streams:
+        streams = ", ".join(stream.name for stream in book.streams)
+        raise DataError(
+            f"{folder} holds events of other streams or columns ({streams}): name another folder"
+        )
 
 
 def is_made(folder: Path, unit: Unit) -> bool:

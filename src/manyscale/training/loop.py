@@ -116,13 +116,13 @@ def train(
             progress.advance(1)
             if state.step == steps:
                 break
+        mean_loss = float(loss_sum / weight_sum)  # waits for the device
         seconds = time.perf_counter() - begun
-        mean_loss = float(loss_sum / weight_sum)
         if not np.isfinite(mean_loss):
             raise RunError(
                 f"the training loss is {mean_loss} in epoch {state.epoch + 1}: lower "
                 f"training.learning_rate (now {settings.learning_rate}) or look for extreme event "
-                f"weights; --resume goes on from the epoch before"
+                f"weights, and train into another folder"
             )
         network.eval()
         validation = validate()
