@@ -34,7 +34,7 @@ def main() -> None:
             update={
                 "data": card.data.model_copy(update={"dataset": chosen.out / "data"}),
                 "generate": card.generate.model_copy(update={"events": EVENTS}),
-                "training": TrainingSettings(epochs=25, batch_size=128),
+                "training": TrainingSettings(epochs=30, batch_size=128),
             }
         )
     progress = ConsoleProgress()
