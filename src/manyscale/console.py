@@ -119,7 +119,13 @@ class ConsoleProgress:
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """Print a table on stdout, figures to the right."""
-    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE)
+    drawn = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
     for place, name in enumerate(header):
         figures = place > 0 and all(_FIGURE.fullmatch(row[place]) for row in rows)
         drawn.add_column(name, justify="right" if figures else "left", overflow="fold")
@@ -160,7 +166,7 @@ def _print_yields(yields: Mapping[str, Any], significance: Mapping[str, Any]) ->
 
 def print_comparison(rows: Sequence[Mapping[str, Any]], trainings: int = 1) -> None:
     """Print classifiers judged on the same events; see `manyscale.evaluation.compare`."""
-    header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "parameters", "events/s"]
+    header = ["classifier", "AUC", "minus first", "rej. 50%", "rej. 70%", "params"]
     table("", header, [_comparison_row(row) for row in rows])
     meaning = (
         "with the paired error; rejections with their 68% interval"
@@ -169,7 +175,7 @@ def print_comparison(rows: Sequence[Mapping[str, Any]], trainings: int = 1) -> N
     )
     Console(highlight=False, stderr=True).print(
         f"Test events, class-balanced. minus first: AUC minus the first's; {meaning}.\n"
-        "rej. 50%: background rejection with half the signal kept. events/s: training.",
+        "0.9554(28) is 0.9554 ± 0.0028; rej. 50%: background rejection with half the signal kept.",
         style="dim",
         soft_wrap=True,
     )
@@ -183,12 +189,11 @@ def _comparison_row(row: Mapping[str, Any]) -> list[str]:
         "" if difference is None else _with_error(difference, row["difference_error"], sign="+"),
         *(_rejection(row["background_rejection"][key]) for key in ("0.50", "0.70")),
         "" if row["parameters"] is None else f"{row['parameters']:,}",
-        "" if row["events_per_second"] is None else f"{row['events_per_second']:,.0f}",
     ]
 
 
 def _with_error(value: float, error: float | None, sign: str = "") -> str:
-    return f"{value:{sign}.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return f"{value:{sign}.4f}" + ("" if error is None else f"({error * 1e4:.0f})")
 
 
 def _rejection(point: Mapping[str, float | None]) -> str:
