@@ -30,13 +30,10 @@ class Bundle:
         Ready to score, on the CPU.
     streams
         Schema of each stream that the network takes.
-    folder
-        Where it was read from.
     """
 
     network: MultiScaleClassifier
     streams: tuple[StreamSchema, ...]
-    folder: Path
 
 
 def _features(network: MultiScaleClassifier) -> dict[str, Any]:
@@ -104,4 +101,4 @@ def load_bundle(folder: Path | str) -> Bundle:
         reason = "it was written by a newer manyscale: install that one" if newer else str(error)
         raise RunError(f"model folder {folder} cannot be read: {reason}") from error
     network.eval()
-    return Bundle(network, streams, folder)
+    return Bundle(network, streams)

@@ -1,6 +1,5 @@
 """Several cards trained on the same events, in one table."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,9 +140,9 @@ def _scores_of(folders: Mapping[str, RunFolder]) -> _Together:
             )
     classifiers = {}
     for name, folder in folders.items():
-        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+        metrics = read_metrics(folder)
         classifiers[name] = Judged(
-            _signal(scores[name]), summary["parameters"], read_metrics(folder)["events_per_second"]
+            _signal(scores[name]), metrics["parameters"], metrics["events_per_second"]
         )
     trees = read_scores(next(iter(folders.values())).tree_scores)
     return _Together(events, classifiers | {"trees": Judged(_signal(trees))})

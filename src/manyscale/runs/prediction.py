@@ -81,15 +81,16 @@ def predict_run(
 
 def _labels(card: Card, processes: Sequence[Process]) -> NDArray[np.int64]:
     """Label of each process by the run's own classes; -1 for those of neither."""
-    classes: dict[str, Label] = {process.name: process.label for process in processes}
-    if card.classes is not None:
-        classes |= {name: label for label, names in card.classes.items() for name in names}
-        left_out = {p.name for p in processes if p.label in card.classes}
-        left_out -= {name for names in card.classes.values() for name in names}
-        return _numbers([None if p.name in left_out else classes[p.name] for p in processes])
-    return _numbers([classes[process.name] for process in processes])
-
-
-def _numbers(labels: Sequence[Label | None]) -> NDArray[np.int64]:
-    numbers = {"signal": 1, "background": 0, None: -1}
-    return np.array([numbers[label] for label in labels], np.int64)
+    classes = card.classes or {}
+    named = {name: label for label, names in classes.items() for name in names}
+    numbers: dict[Label, int] = {"signal": 1, "background": 0}
+    return np.array(
+        [
+            # A class that the card lists holds the processes listed and no others.
+            -1
+            if process.label in classes and process.name not in named
+            else numbers[named.get(process.name, process.label)]
+            for process in processes
+        ],
+        np.int64,
+    )

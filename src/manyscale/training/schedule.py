@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from manyscale.data.sampling import steps_per_epoch
 from manyscale.settings import Settings, setting
 
 __all__ = ["TrainingSettings", "learning_rate", "total_steps"]
@@ -33,7 +34,7 @@ class TrainingSettings(Settings):
 
 def total_steps(settings: TrainingSettings, events: int) -> int:
     """Count the steps of a whole run over so many training events."""
-    steps = settings.epochs * math.ceil(events / settings.batch_size)
+    steps = settings.epochs * steps_per_epoch(events, settings.batch_size)
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
