@@ -9,7 +9,7 @@ import vector
 from manyscale.errors import CardError
 from manyscale.events.generation import check_processes, generate_unit
 from manyscale.events.plan import plan
-from manyscale.events.record import OBJECTS, OBSERVABLES, STREAMS
+from manyscale.events.record import OBJECTS, OBSERVABLES, layouts
 from manyscale.events.settings import CutSettings, GenerateSettings
 from manyscale.events.work import ProcessPool, run_units
 
@@ -29,7 +29,7 @@ def _unit(settings, process, index=0):
 def test_layout_of_the_records(signal):
     records = signal.records
     assert len(records) > 30
-    for name, layout in STREAMS.items():
+    for name, layout in layouts(GenerateSettings().streams).items():
         assert tuple(records[name].fields) == layout.columns
         assert {str(ak.flatten(records[name][c]).type.content) for c in layout.columns} == {
             "float32"

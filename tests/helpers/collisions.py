@@ -55,4 +55,4 @@ def hits(events: list[list[tuple[float, float, float]]]) -> Hits:
     pt, eta, phi = np.array([h for event in ordered for h in event], float).reshape(-1, 3).T
     zero = np.zeros(len(pt), np.int8)
     counts = np.array([len(event) for event in events])
-    return Hits(counts, pt, eta, phi, pt * np.cosh(eta), zero, zero)
+    return Hits(counts, pt, eta, phi, pt * np.cosh(eta), zero, zero, 0.0 * pt, 0.0 * pt)

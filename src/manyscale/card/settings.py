@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, model_validator
 from manyscale.data.npz import LONE_STREAM
 from manyscale.data.schema import Label
 from manyscale.data.split import SplitSettings
+from manyscale.events.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
@@ -81,6 +82,7 @@ class Card(Settings):
     head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
     training: TrainingSettings = setting(TrainingSettings(), "how the network is trained")
     generate: GenerateSettings = setting(GenerateSettings(), "events made by Pythia 8")
+    convert: ConvertSettings = setting(ConvertSettings(), "what to take from files")
     evaluation: EvaluationSettings = setting(
         EvaluationSettings(), "what the scores are judged against"
     )

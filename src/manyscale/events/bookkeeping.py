@@ -35,16 +35,18 @@ class Bookkeeping:
     generated
         Number of events tried, before any selection.
     sum_weights, sum_weights2
-        Sums of the weights, and of their squares, of all generated events.
+        Sums of the weights, and of their squares, of all generated events; None where the source
+        does not say.
     cross_section, cross_section_error
-        In pb, with its statistical error.
+        In pb, with its statistical error; None where the source does not say.
     cutflow
-        First step "generated"; each step counts what passed it and all before.
+        The first step counts all events of the source; each further one what passed it and all
+        before.
     """
 
     generated: int
-    sum_weights: float
-    sum_weights2: float
-    cross_section: float
-    cross_section_error: float
+    sum_weights: float | None
+    sum_weights2: float | None
+    cross_section: float | None
+    cross_section_error: float | None
     cutflow: Cutflow

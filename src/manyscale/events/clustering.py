@@ -27,25 +27,29 @@ class JetPairs:
     momentum
         (pairs, 2): the jet of higher pT first.
     members
-        (pairs, 2, constituents): places among the hits of the event.
+        (pairs, 2, constituents): places among the hits of the event; None where there are no hits.
     """
 
     event: Integers
     momentum: Momentum
-    members: ak.Array
+    members: ak.Array | None
 
     def take(self, which: NDArray[np.bool_]) -> "JetPairs":
         """Return some of the pairs."""
-        return JetPairs(self.event[which], self.momentum[which], self.members[which])
+        members = None if self.members is None else self.members[which]
+        return JetPairs(self.event[which], self.momentum[which], members)
 
     def constituents(self, hits: Hits, jet: int) -> Hits:
-        """Constituents of the first (0) or second (1) jet of each pair, in the order of the hits."""
+        """Constituents of the first (0) or second (1) jet of each pair, by falling pT."""
+        assert self.members is not None  # noqa: S101  # hits without members are nothing
         members = self.members[:, jet]
         counts = ak.to_numpy(ak.num(members))
         first = np.cumsum(hits.counts) - hits.counts
         places = np.repeat(first[self.event], counts) + ak.to_numpy(ak.flatten(members))
-        # Events follow one another among the hits, so that sorting keeps them apart.
+        # Hits of the same pT stay in their own order.
         places.sort()
+        event = np.repeat(np.arange(len(counts)), counts)
+        places = places[np.lexsort((-hits.pt[places], event))]
         return Hits(counts, *(column[places] for column in hits.columns))
 
 

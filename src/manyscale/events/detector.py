@@ -117,7 +117,9 @@ class Detector:
         )
         order = np.lexsort((-joined.pt, joined.event))
         counts = np.bincount(joined.event, minlength=len(stable.counts))
-        return Hits(counts, *(column[order] for column in joined[1:]))
+        unmeasured = np.zeros(len(order))
+        measured = (column[order] for column in joined[1:])
+        return Hits(counts, *(*measured, unmeasured, unmeasured))
 
     def _find_tracks(self, seen: _Seen) -> NDArray[np.bool_]:
         settings = self.settings.tracks

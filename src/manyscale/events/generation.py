@@ -1,35 +1,19 @@
 """One unit of work: a fresh Pythia, the detector, jets, cuts; out come records and bookkeeping."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import awkward as ak
 import numpy as np
 
+from manyscale.errors import CardError
 from manyscale.events import pythia
 from manyscale.events.bookkeeping import Bookkeeping, add_cutflows
 from manyscale.events.plan import Unit
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.source import UnitResult
 
-__all__ = ["UnitResult", "check_processes", "generate_unit", "run_unit"]
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """What a unit made.
-
-    Attributes
-    ----------
-    records
-        Awkward array of the events that passed, in the layout of record.py; their `entry` counts
-        the generated events of the unit.
-    bookkeeping
-        What was generated.
-    """
-
-    records: ak.Array
-    bookkeeping: Bookkeeping
+__all__ = ["check_processes", "generate_unit", "run_unit"]
 
 
 def check_processes(settings: GenerateSettings) -> None:
@@ -38,8 +22,14 @@ def check_processes(settings: GenerateSettings) -> None:
     Raises
     ------
     CardError
-        Where Pythia refuses a setting; the message names it and the process.
+        Where Pythia refuses a setting, the message naming it and the process; or where columns are
+        asked for that the detector does not measure.
     """
+    if settings.columns:
+        raise CardError(
+            f"generate.columns: the detector here measures no {' or '.join(settings.columns)}; only "
+            "files that are converted have them"
+        )
     for process in settings.processes:
         pythia.read_settings(process, settings.pythia_lines(process))
 

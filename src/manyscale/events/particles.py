@@ -14,7 +14,9 @@ __all__ = [
     "Floats",
     "Hits",
     "Integers",
+    "Leptons",
     "Particles",
+    "SmallJets",
     "TruthEvents",
     "heaviest_flavour",
 ]
@@ -68,7 +70,10 @@ class Particles(_Flat):
 
 @dataclass(frozen=True)
 class Hits(_Flat):
-    """What a detector saw: tracks and cells, in GeV and radians; `particle_class` as in record.py."""
+    """What a detector saw: tracks and cells, in GeV and radians; `particle_class` as in record.py.
+
+    d0 and dz in mm, 0 for what leaves no track and where they are not measured.
+    """
 
     pt: Floats
     eta: Floats
@@ -76,6 +81,31 @@ class Hits(_Flat):
     energy: Floats
     charge: NDArray[np.int8]
     particle_class: NDArray[np.int8]
+    d0: Floats
+    dz: Floats
+
+
+@dataclass(frozen=True)
+class SmallJets(_Flat):
+    """Small-R jets; `multiplicity` is the number of constituents."""
+
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    mass: Floats
+    multiplicity: Array
+    n_btags: Array
+
+
+@dataclass(frozen=True)
+class Leptons(_Flat):
+    """Isolated electrons and muons; `particle_class` as in record.py."""
+
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    charge: Array
+    particle_class: Array
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,20 @@
 
 An array of records has the fields
 
-- `entry` (int64), the event's place in its source, and `weight` (float64);
-- one list of tokens a stream of `STREAMS`, a struct of float32 columns each;
+- `piece` and `entry` (int64), the event's piece of the source (0 where there is one alone) and its
+  place in it, and `weight` (float64), with any further weights by name;
+- one list of tokens a stream, a struct of float32 columns each;
 - `<stream>_axis` for the streams that have one: a struct of float32 columns, once an event;
-- `observables`: a struct of what the network never sees, `OBSERVABLES`.
+- `observables`: a struct of what the network never sees, `OBSERVABLES` and what the source adds.
+
+Events of collisions have the streams of `STREAMS` that were asked for; an ntuple has those of its
+branch map.
 
 Constituents stand in the order of falling pT, objects in that of `OBJECTS`. Units are GeV and
 radians, azimuths in (-pi, pi].
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CHARGED_HADRON",
+    "CONSTITUENTS",
     "ELECTRON",
     "MUON",
     "NEUTRAL_HADRON",
@@ -26,6 +32,7 @@ __all__ = [
     "PHOTON",
     "STREAMS",
     "StreamLayout",
+    "layouts",
     "wrap_phi",
 ]
 
@@ -35,6 +42,9 @@ CHARGED_HADRON, ELECTRON, MUON, PHOTON, NEUTRAL_HADRON = range(5)
 #: The tokens of `kinematics`; their place here is the code of the column `object_class`.
 OBJECTS = ("leading jet", "second jet", "pair", "missing momentum")
 
+#: The streams whose tokens are what a fat jet is made of.
+CONSTITUENTS = ("jet1", "jet2")
+
 
 class StreamLayout(NamedTuple):
     """Columns of a stream's tokens, and those that it has once an event."""
@@ -43,18 +53,42 @@ class StreamLayout(NamedTuple):
     axis: tuple[str, ...] = ()
 
 
+def layouts(streams: Sequence[str], columns: Sequence[str] = ()) -> dict[str, StreamLayout]:
+    """Layouts of the named streams; those of constituents with further columns.
+
+    Examples
+    --------
+    >>> layouts(["jet1", "missing"], ["d0"])["jet1"].columns[-2:]
+    ('particle_class', 'd0')
+    """
+    return {
+        name: StreamLayout((*STREAMS[name].columns, *columns), STREAMS[name].axis)
+        if name in CONSTITUENTS
+        else STREAMS[name]
+        for name in streams
+    }
+
+
 _PARTICLE = ("pt", "eta", "phi", "energy", "charge", "particle_class")
 _AXIS = ("jet_pt", "jet_eta", "jet_phi", "jet_mass")
 _OBJECT = ("pt", "eta", "phi", "mass", "multiplicity", "n_btags", "width", "object_class")
 
+#: What the two fat jets are made of, on two scales; the jets and leptons beside them; the missing
+#: momentum; and the reconstructed objects, `OBJECTS`.
 STREAMS: dict[str, StreamLayout] = {
     "jet1": StreamLayout(_PARTICLE, _AXIS),
     "jet2": StreamLayout(_PARTICLE, _AXIS),
+    "subjets1": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity"), _AXIS),
+    "subjets2": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity"), _AXIS),
+    "small_jets": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity", "n_btags")),
+    "leptons": StreamLayout(("pt", "eta", "phi", "charge", "particle_class")),
+    "missing": StreamLayout(("pt", "phi")),
     "kinematics": StreamLayout(_OBJECT),
 }
 
-#: Masses of the two jets and of the pair and missing pT in GeV, b-tags of the two jets.
-OBSERVABLES = ("m_j1", "m_j2", "m_hh", "n_btags_j1", "n_btags_j2", "met")
+#: Masses of the two jets and of the pair and missing pT in GeV, b-tags of the two jets, and whether
+#: each is a h -> b bbar by the generator's particles: 1 yes, 0 no, -1 not known.
+OBSERVABLES = ("m_j1", "m_j2", "m_hh", "n_btags_j1", "n_btags_j2", "met", "h_bb_j1", "h_bb_j2")
 
 
 def wrap_phi(phi: NDArray[np.floating]) -> NDArray[np.floating]:

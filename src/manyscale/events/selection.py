@@ -1,44 +1,54 @@
 """The cuts on the two jets of highest pT, and the cutflow that they make."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.bookkeeping import Cutflow, CutStep
-from manyscale.events.clustering import JetPairs
-from manyscale.events.particles import Floats
+from manyscale.events.detected import DetectedEvents
+from manyscale.events.particles import Array
 from manyscale.events.settings import CutSettings
 
 __all__ = ["select"]
 
 
 def select(
-    pairs: JetPairs, n_btags: NDArray[np.int64], weight: Floats, cuts: CutSettings
+    events: DetectedEvents, cuts: CutSettings, first_step: str
 ) -> tuple[NDArray[np.bool_], Cutflow]:
-    """Which pairs pass all cuts, and how much passed each.
+    """Which pairs of jets pass all cuts, and how much passed each.
 
     Parameters
     ----------
-    pairs
-        Jets above `cuts.second_pt`.
-    n_btags
-        (pairs, 2): b-tags of both jets.
-    weight
-        (events,): weights of all events, with jets or without.
+    events
+        With their own steps, which come before the cuts on the jets.
     cuts
         The cuts.
+    first_step
+        Name of the cutflow's first step, which counts all events.
+
+    Returns
+    -------
+    passed : (pairs,)
+    cutflow
     """
-    pt, eta = pairs.momentum.pt, np.abs(pairs.momentum.eta)
-    steps = {
-        f"two jets, pT > {cuts.second_pt:g} GeV": np.ones(len(pairs.event), bool),
-        f"leading jet pT > {cuts.leading_pt:g} GeV": pt[:, 0] > cuts.leading_pt,
-        f"both abs(eta) < {cuts.max_eta:g}": (eta < cuts.max_eta).all(axis=1),
-    }
-    if cuts.min_btags:
-        steps[f"b-tags >= {cuts.min_btags}"] = n_btags.sum(axis=1) >= cuts.min_btags
-    passed = np.ones(len(pairs.event), bool)
-    cutflow = [CutStep("generated", len(weight), float(weight.sum()))]
-    for step, kept in steps.items():
-        passed &= kept
-        sum_weights = float(weight[pairs.event[passed]].sum())
-        cutflow.append(CutStep(step, int(passed.sum()), sum_weights))
+    kept = np.ones(len(events.weight), bool)
+    cutflow = [CutStep(first_step, len(kept), float(events.weight.sum()))]
+    for step, mask in events.steps.items():
+        kept = kept & mask
+        cutflow.append(CutStep(step, int(kept.sum()), float(events.weight[kept].sum())))
+    passed = kept[events.pairs.event]
+    weight = events.weight[events.pairs.event]
+    for step, of_pairs in _cuts_on_jets(events, cuts):
+        passed = passed & of_pairs
+        cutflow.append(CutStep(step, int(passed.sum()), float(weight[passed].sum())))
     return passed, tuple(cutflow)
+
+
+def _cuts_on_jets(events: DetectedEvents, cuts: CutSettings) -> Iterator[tuple[str, Array]]:
+    pt, eta = events.pairs.momentum.pt, np.abs(events.pairs.momentum.eta)
+    yield f"two jets, pT > {cuts.second_pt:g} GeV", pt[:, 1] > cuts.second_pt
+    yield f"leading jet pT > {cuts.leading_pt:g} GeV", pt[:, 0] > cuts.leading_pt
+    yield f"both abs(eta) < {cuts.max_eta:g}", np.all(eta < cuts.max_eta, axis=1)
+    if cuts.min_btags:
+        yield f"b-tags >= {cuts.min_btags}", events.n_btags.sum(axis=1) >= cuts.min_btags

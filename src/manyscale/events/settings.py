@@ -1,9 +1,9 @@
 """Settings of generated events: processes, detector, jets, cuts. Imports none of their libraries."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manyscale.events.processes import NAMED_PROCESSES, EventClass
 from manyscale.settings import Settings, setting
@@ -14,6 +14,7 @@ __all__ = [
     "DetectorSettings",
     "GenerateSettings",
     "JetSettings",
+    "ObjectSettings",
     "ProcessSettings",
     "TaggingSettings",
     "TrackSettings",
@@ -34,6 +35,16 @@ def _check_line(line: str) -> str:
     return line
 
 
+StreamName = Literal[
+    "jet1",
+    "jet2",
+    "subjets1",
+    "subjets2",
+    "small_jets",
+    "leptons",
+    "missing",
+    "kinematics",
+]
 PythiaLine = Annotated[str, AfterValidator(_check_line)]
 
 
@@ -113,6 +124,19 @@ class JetSettings(Settings):
     radius: float = setting(1.0, "radius of the anti-kT jets", gt=0, le=2)
 
 
+class ObjectSettings(Settings):
+    """What the streams of small jets, leptons and subjets hold."""
+
+    jet_radius: float = setting(0.4, "radius of the small anti-kT jets", gt=0, le=1)
+    jet_pt: float = setting(25.0, "smallest pT of a small jet", unit="GeV", ge=1)
+    lepton_pt: float = setting(10.0, "smallest pT of an electron or muon", unit="GeV", ge=0)
+    isolation: float = setting(
+        0.2, "largest pT of others within 0.3 of a lepton, over its own", ge=0
+    )
+    subjet_radius: float = setting(0.2, "radius of the subjets, anti-kT", gt=0, le=1)
+    subjet_pt: float = setting(5.0, "smallest pT of a subjet", unit="GeV", ge=0)
+
+
 class CutSettings(Settings):
     """What is asked of the two jets of highest pT."""
 
@@ -142,6 +166,15 @@ class GenerateSettings(Settings):
     )
     detector: DetectorSettings = setting(DetectorSettings(), "the parametrised detector")
     jets: JetSettings = setting(JetSettings(), "the fat jets")
+    objects: ObjectSettings = setting(ObjectSettings(), "small jets, leptons and subjets")
+    streams: tuple[StreamName, ...] = setting(
+        ("jet1", "jet2", "kinematics"),
+        "streams kept; also subjets1, subjets2, small_jets, leptons, missing",
+        min_length=1,
+    )
+    columns: tuple[Literal["d0", "dz"], ...] = setting(
+        (), "further columns of the constituents, d0 and dz, of files that have them"
+    )
     cuts: CutSettings = setting(CutSettings(), "what is asked of the two jets of highest pT")
 
     @model_validator(mode="after")
@@ -157,6 +190,13 @@ class GenerateSettings(Settings):
                     "say its class (signal or background) and its pythia settings"
                 )
         return self
+
+    @field_validator("streams", "columns")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"a name stands twice in {', '.join(names)}")
+        return names
 
     def event_class(self, process: str) -> EventClass:
         """Signal or background."""

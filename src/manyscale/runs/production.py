@@ -55,8 +55,9 @@ def generate_dataset(
     # Heavy, and an extra: only who generates pays for it.
     from manyscale.events.generation import check_processes  # noqa: PLC0415
     from manyscale.events.plan import plan  # noqa: PLC0415
+    from manyscale.events.record import layouts  # noqa: PLC0415
     from manyscale.events.work import ProcessPool, run_units  # noqa: PLC0415
-    from manyscale.runs.units import MakePart, check_streams, is_made  # noqa: PLC0415
+    from manyscale.runs.units import MakePart, check_streams, collision_schema, is_made  # noqa: PLC0415
 
     progress = progress or Silent()
     folder = Path(folder)
@@ -65,7 +66,7 @@ def generate_dataset(
     if first >= len(units):
         raise DataError(f"--units {first}:{last}: the card has only the units 0:{len(units)}")
     claim_folder(folder)
-    check_streams(folder)
+    check_streams(folder, collision_schema(layouts(card.generate.streams)))
     check_processes(card.generate)
     chosen = units[first:last]
     missing = [unit for unit in chosen if not is_made(folder, unit)]

@@ -3,6 +3,7 @@
 Kept apart from `production`, so that workers need not import torch.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +14,26 @@ from manyscale.errors import DataError
 from manyscale.events.bookkeeping import Bookkeeping
 from manyscale.events.generation import generate_unit
 from manyscale.events.plan import Unit
-from manyscale.events.record import OBSERVABLES, STREAMS
+from manyscale.events.record import OBSERVABLES, StreamLayout, layouts
 from manyscale.events.settings import GenerateSettings
 
-__all__ = ["GENERATED", "MakePart", "check_streams", "is_made", "part_name"]
+__all__ = ["MakePart", "check_streams", "collision_schema", "is_made", "part_name"]
 
-#: What generated events are made of.
-GENERATED = Schema(
-    streams=tuple(
-        StreamSchema(name=name, columns=layout.columns, axis=layout.axis)
-        for name, layout in STREAMS.items()
-    ),
-    observables=OBSERVABLES,
-)
+
+def collision_schema(
+    streams: Mapping[str, StreamLayout],
+    weights: Sequence[str] = (),
+    observables: Sequence[str] = OBSERVABLES,
+) -> Schema:
+    """Schema of events with these streams, further weights and observables."""
+    return Schema(
+        streams=tuple(
+            StreamSchema(name=name, columns=layout.columns, axis=layout.axis)
+            for name, layout in streams.items()
+        ),
+        weights=("weight", *weights),
+        observables=tuple(observables),
+    )
 
 
 def part_name(unit: Unit) -> str:
@@ -33,7 +41,7 @@ def part_name(unit: Unit) -> str:
     return f"{unit.process}-{unit.index:06d}"
 
 
-def check_streams(folder: Path) -> None:
+def check_streams(folder: Path, schema: Schema) -> None:
     """Refuse, before any work, a dataset whose events are made of something else.
 
     Raises
@@ -45,7 +53,7 @@ def check_streams(folder: Path) -> None:
     if path is None:
         return
     book, _ = read_book(path)
-    if book.streams != GENERATED.streams:
+    if book.streams != schema.streams:
         streams = ", ".join(stream.name for stream in book.streams)
         raise DataError(
             f"{folder} holds events of other streams or columns ({streams}): name another folder"
@@ -91,10 +99,11 @@ class MakePart:
     def __call__(self, unit: Unit) -> int:
         """Generate a unit and write its part; return the number of events that passed."""
         result = generate_unit(self.settings, unit)
+        schema = collision_schema(layouts(self.settings.streams))
         label = self.settings.event_class(unit.process)
         packed = pack_records(
             result.records,
-            GENERATED.streams,
+            schema.streams,
             identity=unit.identity,
             label=1 if label == "signal" else 0,
         )
@@ -102,7 +111,7 @@ class MakePart:
             self.folder,
             part_name(unit),
             packed,
-            GENERATED,
+            schema,
             self._process(unit, result.bookkeeping),
             unit.identity,
             {"command": "generate", "seed": self.seed, "settings": self._made()},

@@ -1,0 +1,84 @@
+"""The card's section `convert`: what to take from files, by names and simple expressions."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from manyscale.events.processes import NAMED_PROCESSES, EventClass
+from manyscale.settings import Settings, setting
+
+__all__ = ["ConvertSettings", "FileProcess"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class FileProcess(Settings):
+    """Which events of a file are of a process."""
+
+    where: str = Field(description="expression that is true for its events")
+    event_class: EventClass | None = setting(
+        None, "signal or background; null: as the named process", alias="class"
+    )
+
+
+def _as_where(value: Any) -> Any:  # noqa: ANN401 - whatever the card holds
+    return {"where": value} if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ConvertSettings(Settings):
+    """What to take from files. Expressions: + - * / **, comparisons, & |, sqrt log exp abs ..."""
+
+    tree: str | None = setting(
+        None, "tree, RNTuple or HDF5 group with the events; null: the only one"
+    )
+    branches: dict[str, dict[str, str]] = setting(
+        {}, "of any ntuple: each stream's columns, as branches or expressions of them"
+    )
+    process: dict[str, Annotated[FileProcess, BeforeValidator(_as_where)]] = setting(
+        {}, "of a file with events of several processes: each name with what is true for its events"
+    )
+    weight: str | None = setting(None, "event weight; null: as the format has it, else 1")
+    variations: tuple[str, ...] | None = setting(
+        None, "branches of varied weights; null: PSWeight and LHEScaleWeight of NanoAOD"
+    )
+    observables: dict[str, str] = setting(
+        {}, "what is kept beside the events and never seen by the network"
+    )
+    selection: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = setting(
+        (), "one or more expressions that must be true; each a step of the cutflow"
+    )
+    unit_events: int | None = setting(
+        None, "entries of a unit of work; null: some seconds' worth of the format", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> "ConvertSettings":
+        for name in (*self.branches, *self.process, *self.observables):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"'{name}' is no name: use letters, digits and _, a letter first")
+        for name, process in self.process.items():
+            if name not in {*NAMED_PROCESSES, "signal", "background"} and not process.event_class:
+                raise ValueError(
+                    f"process '{name}' is not one of signal, background, "
+                    f"{', '.join(NAMED_PROCESSES)}: write {name}: {{where: ..., class: signal}}"
+                )
+        for stream, columns in self.branches.items():
+            if not columns:
+                raise ValueError(f"the stream '{stream}' has no columns")
+        return self
+
+    def event_class(self, process: str) -> EventClass:
+        """Class of a process of `process`."""
+        stated = self.process[process].event_class
+        if stated is not None:
+            return stated
+        if process in NAMED_PROCESSES:
+            return NAMED_PROCESSES[process].event_class
+        return "signal" if process == "signal" else "background"

@@ -1,0 +1,1 @@
+"""Simple expressions of branches, as a card holds them: parsed, never run as code."""
