@@ -271,7 +271,7 @@ def test_printed_card_is_the_card_and_nothing_else(type_):
         (["report", "nowhere"], 1, "nowhere"),
         (["convert", "none.npz", "--label", "signal", "--out", "run"], 1, "none.npz"),
         (["convert", "a.npz", "--label", "sig", "--out", "run"], 2, "sig"),
-        (["convert", "a.npz", "b.npz", "--label", "signal", "--out", "run"], 1, "jet1=a.npz"),
+        (["convert", "a.npz", "b.npz", "--label", "signal", "--out", "run"], 1, "no file a.npz"),
         (["generate", "--out", "run", "--units", "5"], 1, "write A:B"),
         (["bake"], 2, "bake"),
     ],

@@ -32,6 +32,13 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the card")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; without it, one a core")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="dask scheduler, tcp://host:8786, whose workers to use"),
+]
+Units = Annotated[
+    str | None, typer.Option(metavar="A:B", help="do the units from A to B alone, B left out")
+]
 
 
 def main() -> None:
@@ -113,9 +120,8 @@ def generate(
     *,
     out: Annotated[Path, typer.Option(help="dataset folder")],
     workers: Workers = None,
-    units: Annotated[
-        str | None, typer.Option(metavar="A:B", help="make the units from A to B alone")
-    ] = None,
+    cluster: Cluster = None,
+    units: Units = None,
     changes: Changes = None,
 ) -> None:
     """Make events with Pythia 8, a parametrised detector and anti-kT jets."""
@@ -126,48 +132,66 @@ def generate(
     chosen = load_card(card, changes or []) if card else parse_card("", "defaults", changes or [])
     share = parse_share(units) if units else None
     with ConsoleProgress() as progress:
-        dataset = generate_dataset(chosen, out, workers=workers, share=share, progress=progress)
+        dataset = generate_dataset(
+            chosen, out, workers=workers, cluster=cluster, share=share, progress=progress
+        )
     print_cutflow(dataset.schema.processes)
     typer.echo(f"dataset: {out}")
 
 
-@app.command(epilog=_example("manyscale convert signal.npz --label signal --out data/mine"))
+@app.command(epilog=_example("manyscale convert *.root --process ttbar --out data/mine"))
 def convert(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="npz; several streams as jet1=a.npz ...")
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="files of one format, lists of files; of npz several streams as jet1=a.npz ...",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="dataset folder, new or to be added to")],
     label: Annotated[
         Literal["signal", "background"] | None, typer.Option(help="class of the events")
     ] = None,
     process: Annotated[str | None, typer.Option(help="name of the process")] = None,
-    card: Annotated[Path | None, typer.Option(help="card with the columns of the npz")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="card with cuts, streams, branches, columns of npz")
+    ] = None,
     cross_section: Annotated[
         float | None, typer.Option(metavar="PB", help="cross section in pb")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME", help="branch of the event weights")
+    ] = None,
     sum_weights: Annotated[float | None, typer.Option(help="sum of the generated weights")] = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    units: Units = None,
 ) -> None:
-    """Add the events of npz files to a dataset."""
-    from manyscale.console import ConsoleProgress
-    from manyscale.runs.production import convert_files
+    """Add the events of files to a dataset: Delphes, NanoAOD, ntuples, HepMC, LHE, npz."""
+    from manyscale.console import ConsoleProgress, print_cutflow
+    from manyscale.runs.conversion import convert_files
+    from manyscale.runs.production import parse_share
+    from manyscale.runs.request import Request
 
-    said = convert_files(
-        files,
-        out,
-        label=label,
-        process=process,
-        card=card,
-        cross_section=cross_section,
-        sum_weights=sum_weights,
-        progress=ConsoleProgress(),
-    )
-    typer.echo(said)
+    with ConsoleProgress() as progress:
+        added = convert_files(
+            files,
+            out,
+            Request(label, process, cross_section, sum_weights, weights),
+            card=card,
+            workers=workers,
+            cluster=cluster,
+            share=parse_share(units) if units else None,
+            progress=progress,
+        )
+    print_cutflow(added.processes)
+    typer.echo(added.said)
 
 
 @app.command(epilog=_example("manyscale inspect data/hh4b"))
 def inspect(
     path: Annotated[
-        Path | None, typer.Argument(help="dataset, run, model folder, card or npz")
+        str | None, typer.Argument(help="dataset, run, model folder, card, or a file of events")
     ] = None,
     features: Annotated[
         bool, typer.Option("--features", help="print all known columns and features")
@@ -175,6 +199,9 @@ def inspect(
     verify: Annotated[
         bool, typer.Option("--verify", help="check the checksums of a dataset")
     ] = False,
+    luminosity: Annotated[
+        float, typer.Option(metavar="FB", min=0, help="of the expected events, in fb^-1")
+    ] = 3000.0,
 ) -> None:
     """Say what is in a dataset, a run, a card or a file."""
     from manyscale.console import table
@@ -182,7 +209,11 @@ def inspect(
 
     if features == (path is not None):
         raise typer.BadParameter("give either a PATH or --features")
-    found = known_features() if path is None else inspect_path(path, verify=verify)
+    found = (
+        known_features()
+        if path is None
+        else inspect_path(path, verify=verify, luminosity=luminosity)
+    )
     for part in found.tables:
         table(part.title, part.header, part.rows)
     for line in found.lines:
@@ -230,10 +261,12 @@ def evaluate(
 @app.command(epilog=_example("manyscale predict runs/first new.npz --out scores.parquet"))
 def predict(
     run: Run,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="dataset folder or npz file")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="dataset folder, npz, or any file convert reads")
+    ],
     out: Annotated[Path, typer.Option(help="scores: ends in .npz, .parquet or .root")],
 ) -> None:
-    """Score every event of a dataset or an npz file."""
+    """Score every event of a dataset or a file."""
     from manyscale.console import ConsoleProgress
     from manyscale.runs.prediction import predict_run
 

@@ -27,3 +27,7 @@ class MissingExtraError(ManyscaleError):
             f"this needs the library '{library}', which is not installed: "
             f"pip install 'manyscale[{extra}]'"
         )
+        self._of = library, extra
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
+        return type(self), self._of

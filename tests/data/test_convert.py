@@ -8,11 +8,7 @@ import pytest
 
 from manyscale.data.convert import convert_npz
 from manyscale.data.dataset import Dataset
-from manyscale.data.manifest import merge
 from manyscale.data.npz import read_npz
-from manyscale.data.parts import write_events
-from manyscale.data.schema import Process, Schema, StreamSchema
-from manyscale.data.store import no_events
 from manyscale.errors import DataError
 
 COLUMNS = ["eta", "pt"]
@@ -113,20 +109,6 @@ def test_files_that_do_not_fit_the_dataset(tmp_path, files, what, columns, says)
     with pytest.raises(DataError, match=says):
         convert_npz(tmp_path / "out", {what: files[1]}, "background", columns=columns)
     assert listing(tmp_path / "out") == before
-
-
-def test_a_dataset_with_observables_does_not_take_events_without(tmp_path, files):
-    out = tmp_path / "out"
-    schema = Schema(
-        streams=(StreamSchema(name="constituents", columns=("f0", "f1")),), observables=("m_hh",)
-    )
-    process = Process(name="qcd", label="background")
-    write_events(out, "unit", no_events(schema), schema, process, "unit")
-    merge(out)
-    before = listing(out)
-    with pytest.raises(DataError, match="observables are m_hh and none"):
-        convert_npz(out, files[0], "signal")
-    assert listing(out) == before
 
 
 def test_a_failure_leaves_no_new_folder(tmp_path, files):

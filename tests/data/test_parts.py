@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -250,9 +251,26 @@ def test_parts_that_do_not_fit_together(tmp_path):
     write(tmp_path, "b", unit(label="background"))
     with pytest.raises(DataError, match="label of the process hh4b is signal, for the other backg"):
         merge(tmp_path)
-    write(tmp_path, "b", schema=PLAIN.model_copy(update={"observables": ()}))
-    with pytest.raises(DataError, match="observables are m_hh and none"):
-        merge(tmp_path)
+
+
+def test_weights_and_observables_that_a_part_lacks_are_nominal_and_unknown(tmp_path):
+    first = toy_events(1, 20)
+    varied = replace(first, weights={"scale_up": 1.5 * first.weight})
+    schema = PLAIN.model_copy(update={"weights": ("weight", "scale_up")})
+    write_events(tmp_path, "a", varied, schema, unit(), "a")
+    second = replace(toy_events(2, 10), weight=np.full(10, 3.0), observables={})
+    bare = PLAIN.model_copy(update={"observables": ()})
+    write_events(tmp_path, "b", second, bare, unit("qcd", "background"), "b")
+    merge(tmp_path)
+    dataset = Dataset.open(tmp_path)
+    assert dataset.schema.weights == ("weight", "scale_up")
+    events = dataset.events()
+    known = np.isin(events.event_id, first.event_id)
+    assert known.sum() == 20
+    assert (events.weights["scale_up"][known] == 1.5).all()
+    assert (events.weights["scale_up"][~known] == 3.0).all()
+    assert np.isnan(events.observables["m_hh"][~known]).all()
+    assert np.array_equal(events.observables["m_hh"][known], first.observables["m_hh"])
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

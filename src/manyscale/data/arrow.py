@@ -12,8 +12,8 @@ from manyscale.data.schema import Schema, StreamSchema
 
 __all__ = ["BOOKKEEPING", "arrow_schema", "from_arrow", "stored_columns", "to_arrow", "token_paths"]
 
-#: Columns of a part that are not tokens, weights or observables.
-BOOKKEEPING = ("process", "event_id")
+#: Columns of a part that say which event it is and how much it counts.
+BOOKKEEPING = ("process", "event_id", "weight")
 
 
 def arrow_schema(schema: Schema, observables: Mapping[str, NDArray[np.generic]]) -> pa.Schema:
@@ -90,35 +90,53 @@ def to_arrow(
     return pa.RecordBatch.from_arrays(columns, schema=layout)
 
 
-def from_arrow(batch: pa.RecordBatch, schema: Schema, streams: Sequence[str]) -> PackedEvents:
+def from_arrow(
+    batch: pa.RecordBatch, schema: Schema, streams: Sequence[str], *, known: bool
+) -> PackedEvents:
     """Bring a batch of a part back to packed events.
 
     Parameters
     ----------
     batch
-        Holds at least `stored_columns(schema, streams)`; weights and observables that it lacks are
-        left out (weights of one then).
+        Holds at least `stored_columns(schema, streams)`.
     schema
         Of the dataset: says the place and class of each process.
+    known
+        Whether further weights and observables are taken, too. A weight that the batch lacks is the
+        nominal one, an observable that it lacks NaN.
     """
     process = _process_places(batch.column("process"), schema)
     labels = np.array([int(p.label == "signal") for p in schema.processes] + [-1])
-    present = set(batch.schema.names)
-    weights = {name: _numbers(batch.column(name)) for name in schema.weights if name in present}
-    observables = {}
-    if schema.observables and "observables" in present:
-        inner = batch.column("observables")
-        observables = {name: _numbers(inner.field(name)) for name in schema.observables}
-    nominal = weights.pop(schema.weights[0], None)
+    weight = _numbers(batch.column("weight"))
+    weights, observables = {}, {}
+    if known:
+        weights = {name: _weight(batch, name, weight) for name in schema.weights[1:]}
+        observables = _observables(batch, schema)
     return PackedEvents(
         {name: _stream_from_arrow(batch, schema.stream(name)) for name in streams},
         _numbers(batch.column("event_id")),
         labels[process],
         process,
-        np.ones(len(process)) if nominal is None else nominal,
+        weight,
         observables,
         weights,
     )
+
+
+def _weight(batch: pa.RecordBatch, name: str, nominal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _numbers(batch.column(name)) if name in batch.schema.names else nominal
+
+
+def _observables(batch: pa.RecordBatch, schema: Schema) -> dict[str, NDArray[np.generic]]:
+    stored: dict[str, pa.Array] = {}
+    if "observables" in batch.schema.names:
+        inner = batch.column("observables")
+        names = [field.name for field in inner.type]
+        stored = {name: inner.field(name) for name in names}
+    unknown = np.full(len(batch), np.nan)
+    return {
+        name: _numbers(stored[name]) if name in stored else unknown for name in schema.observables
+    }
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from manyscale.data.parts import PARTS, PartBook, claim_folder, new_part, part_p
 from manyscale.data.schema import CutflowStep, Label, Process, Schema, StreamSchema
 from manyscale.errors import DataError
 
-__all__ = ["Converted", "convert_npz"]
+__all__ = ["Converted", "check_positive", "convert_npz", "describe_process", "read_books"]
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,11 @@ def convert_npz(
         nothing is written.
     """
     folder, process = Path(folder), process or label
-    for what, number in (("cross section", cross_section), ("sum of weights", sum_weights)):
-        if number is not None and not 0 < number < math.inf:
-            raise DataError(f"the {what} is {number:g}; it must be above 0")
+    check_positive(cross_section, sum_weights)
     claim_folder(folder)
     padded = open_padded(files)
-    books = {path: read_book(path)[0] for path in sorted((folder / PARTS).glob("*.parquet"))}
-    described = _describe(process, label, cross_section, list(books.values()))
+    books = read_books(folder)
+    described = describe_process(process, label, cross_section, list(books.values()))
     if _is_there(padded, process, books):
         merge(folder)
         return Converted(process, len(padded), added=False)
@@ -119,12 +117,24 @@ def convert_npz(
     return Converted(process, len(padded), added=True, notices=notices)
 
 
+def check_positive(cross_section: float | None, sum_weights: float | None) -> None:
+    """Refuse a stated cross section or sum of weights that is not above 0."""
+    for what, number in (("cross section", cross_section), ("sum of weights", sum_weights)):
+        if number is not None and not 0 < number < math.inf:
+            raise DataError(f"the {what} is {number:g}; it must be above 0")
+
+
+def read_books(folder: Path) -> dict[Path, PartBook]:
+    """Read what the parts of a dataset say of themselves; none where there is no dataset yet."""
+    return {path: read_book(path)[0] for path in sorted((folder / PARTS).glob("*.parquet"))}
+
+
 def _part_name(process: str, padded: PaddedEvents) -> str:
     source = hashlib.blake2b(f"{process}\n{padded.identity}".encode(), digest_size=8).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', process)}-{source}"
 
 
-def _describe(
+def describe_process(
     name: str, label: Label, cross_section: float | None, books: Sequence[PartBook]
 ) -> Process:
     """Describe the process, as the dataset does where it has it; refuse to say otherwise of it."""

@@ -1,7 +1,7 @@
 """A dataset: events, what they are made of, and which of them are for training and for the test."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,39 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.balance import balanced_weights
-from manyscale.data.identity import uniform
+from manyscale.data.columns import ColumnStore, NewColumns, with_names
 from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Label, Schema
-from manyscale.data.split import SPLITS, SplitName, SplitSettings, split_places
+from manyscale.data.restriction import Restriction
+from manyscale.data.split import SplitName, SplitSettings
 from manyscale.data.store import FolderStore, MemoryStore, Store, no_events
+from manyscale.data.writing import common_types, scaled, write_dataset
 from manyscale.errors import DataError
 
 __all__ = ["Dataset"]
 
 # Events decoded at a time where nobody says how many.
 _BATCH = 16_384
-# Process place of events that a restriction leaves out; -1 is "unknown".
-_DROPPED = -2
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """Which events of a store belong to a dataset.
-
-    Attributes
-    ----------
-    places
-        (processes of the store + 1,): the place of each in the dataset's schema, of unknown ones
-        last; None where nothing was restricted.
-    ceilings
-        Label to the largest draw of the events kept.
-    part
-        The part of the split; None for all.
-    """
-
-    places: NDArray[np.int64] | None = None
-    ceilings: Mapping[int, float] = field(default_factory=dict)
-    part: SplitName | None = None
 
 
 class Dataset:
@@ -64,7 +44,7 @@ class Dataset:
         self,
         store: Store,
         schema: Schema,
-        selection: _Selection,
+        restriction: Restriction,
         *,
         split: SplitSettings,
         seed: int,
@@ -75,7 +55,7 @@ class Dataset:
         self.source = source
         self.notices = list(notices)
         self._store = store
-        self._selection = selection
+        self._restriction = restriction
         self._split = split
         self._seed = seed
 
@@ -99,7 +79,7 @@ class Dataset:
         return Dataset(
             store,
             store.schema,
-            _Selection(),
+            Restriction(),
             split=split or SplitSettings(),
             seed=seed,
             source=str(Path(path).resolve()),
@@ -119,7 +99,7 @@ class Dataset:
         return Dataset(
             MemoryStore(schema, events),
             schema,
-            _Selection(),
+            Restriction(),
             split=split or SplitSettings(),
             seed=seed,
             source=source,
@@ -171,11 +151,17 @@ class Dataset:
     @property
     def process_weights(self) -> NDArray[np.float64]:
         """Sum of the events' weights of each process of the schema, (processes,)."""
+        return self._sum_of_processes(self._index.weight)
+
+    @property
+    def process_weights2(self) -> NDArray[np.float64]:
+        """Sum of the events' squared weights of each process of the schema, (processes,)."""
+        return self._sum_of_processes(np.square(self._index.weight))
+
+    def _sum_of_processes(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         known = self._index.process >= 0
-        sums = np.bincount(
-            self._index.process[known], self._index.weight[known], len(self.schema.processes)
-        )
-        return sums.astype(np.float64)
+        processes = len(self.schema.processes)
+        return np.bincount(self._index.process[known], values[known], processes).astype(np.float64)
 
     def events(self) -> PackedEvents:
         """Return all events, decoded; read once and kept."""
@@ -230,6 +216,52 @@ class Dataset:
             restricted = restricted._with_events(max_events)  # noqa: SLF001
         return restricted
 
+    def with_columns(self, columns: NewColumns) -> "Dataset":
+        """Return the dataset with further columns, computed whenever events are read.
+
+        Parameters
+        ----------
+        columns
+            For each stream, new names and how each is computed: a function of the stream's columns
+            by name, each (tokens,), those that it has once an event repeated, that returns a number
+            a token. It is given the tokens of many events at once, of how many may vary.
+
+        Raises
+        ------
+        DataError
+            Where there is no such stream or a name is taken; and, once the events are read, where
+            a function gives something else than a finite number a token.
+        """
+        schema = with_names(self.schema, columns)
+        return self._derived(self._restriction, schema, ColumnStore(self._store, columns))
+
+    def write(self, folder: Path | str) -> None:
+        """Write the events to a new dataset folder, whole or not at all, in constant memory.
+
+        What was generated of a process counts in proportion to its events written, so that a part
+        of the split, or fewer events, stand for the same cross section.
+
+        Raises
+        ------
+        DataError
+            Where the folder holds something or cannot be written.
+        """
+        whole = self._derived(replace(self._restriction, part=None, ceilings={})).process_counts
+        counts = self.process_counts
+        processes = tuple(
+            scaled(process, count / whole[process.name])
+            if (count := counts[process.name]) < whole[process.name]
+            else process
+            for process in self.schema.processes
+        )
+        write_dataset(
+            Path(folder),
+            self.schema.model_copy(update={"processes": processes}),
+            self._batches(_BATCH),
+            common_types(self._batches(_BATCH, streams=())),
+            self.source,
+        )
+
     def balanced_weights(self, events: PackedEvents) -> NDArray[np.float64]:
         """Weights under which each class sums to one, its processes in their stated mix.
 
@@ -249,7 +281,7 @@ class Dataset:
             if count:
                 continue
             have = ", ".join(f"{p.name} ({p.label})" for p in self.schema.processes) or "none"
-            part = f"the {self._selection.part} part of " if self._selection.part else ""
+            part = f"the {self._restriction.part} part of " if self._restriction.part else ""
             raise DataError(
                 f"{part}the data ({self.source}) hold no {label} events; their processes are {have}. "
                 f"Training and evaluation need both classes: add events with `manyscale generate` "
@@ -259,7 +291,7 @@ class Dataset:
 
     @cached_property
     def _index(self) -> PackedEvents:
-        """All events without what they are made of: event_id, label, process."""
+        """All events without what they are made of: event_id, label, process, weight."""
         batches = list(self._batches(1 << 20, streams=(), known=False))
         return PackedEvents.concatenate(batches) if batches else no_events(self._bare)
 
@@ -283,36 +315,15 @@ class Dataset:
     ) -> Iterator[PackedEvents]:
         names = [stream.name for stream in self.schema.streams] if streams is None else streams
         for batch in self._store.batches(names, size, known=known):
-            yield self._select(batch)
+            yield self._restriction.keep(batch, self.schema.processes, self._split, self._seed)
 
-    def _select(self, events: PackedEvents) -> PackedEvents:
-        """Relabel some events of the store and keep those that belong here."""
-        selection = self._selection
-        if selection.places is not None:
-            process = selection.places[events.process]
-            labels = np.array([int(p.label == "signal") for p in self.schema.processes] + [-1])
-            kept = np.flatnonzero(process != _DROPPED)
-            events = replace(events, process=process).take(kept)
-            events = replace(events, label=labels[events.process])
-        if selection.ceilings:
-            draw = uniform(events.event_id, "max_events")
-            events = events.take(np.flatnonzero(draw <= self._ceiling_of(events.label)))
-        if selection.part is not None:
-            place = split_places(events.event_id, self._seed, self._split)
-            events = events.take(np.flatnonzero(place == SPLITS.index(selection.part)))
-        return events
-
-    def _ceiling_of(self, label: NDArray[np.int64]) -> NDArray[np.float64]:
-        ceiling = np.ones(len(label))
-        for of, value in self._selection.ceilings.items():
-            ceiling[label == of] = value
-        return ceiling
-
-    def _derived(self, selection: _Selection, schema: Schema | None = None) -> "Dataset":
+    def _derived(
+        self, restriction: Restriction, schema: Schema | None = None, store: Store | None = None
+    ) -> "Dataset":
         return Dataset(
-            self._store,
+            store or self._store,
             schema or self.schema,
-            selection,
+            restriction,
             split=self._split,
             seed=self._seed,
             source=self.source,
@@ -320,63 +331,21 @@ class Dataset:
         )
 
     def _part(self, name: SplitName) -> "Dataset":
-        if self._selection.part is not None:
+        if self._restriction.part is not None:
             raise DataError(
-                f"these events are the {self._selection.part} part already; split the whole dataset"
+                f"these events are the {self._restriction.part} part already; split the whole dataset"
             )
-        return self._derived(replace(self._selection, part=name))
+        return self._derived(replace(self._restriction, part=name))
 
     def _with_streams(self, names: Sequence[str]) -> "Dataset":
         if not names or len(set(names)) < len(names):
             raise DataError(f"streams must name at least one stream, each once; they are {names}")
         kept = tuple(self.schema.stream(name) for name in names)
-        return self._derived(self._selection, self.schema.model_copy(update={"streams": kept}))
+        return self._derived(self._restriction, self.schema.model_copy(update={"streams": kept}))
 
     def _with_classes(self, classes: Mapping[Label, Sequence[str]]) -> "Dataset":
-        label_of = self._labels_of(classes)
-        before = {process.name: place for place, process in enumerate(self.schema.processes)}
-        kept = tuple(
-            self.schema.processes[before[name]].model_copy(update={"label": label})
-            for name, label in label_of.items()
-        )
-        step = np.full(len(before) + 1, _DROPPED)
-        step[[before[process.name] for process in kept]] = np.arange(len(kept))
-        places = self._selection.places
-        if places is None:
-            places = np.append(np.arange(len(before)), -1)
-        places = np.where(places == _DROPPED, _DROPPED, step[places])
-        return self._derived(
-            replace(self._selection, places=places),
-            self.schema.model_copy(update={"processes": kept}),
-        )
-
-    def _labels_of(self, classes: Mapping[Label, Sequence[str]]) -> dict[str, Label]:
-        """Class of each process to be kept, by name."""
-        known = [process.name for process in self.schema.processes]
-        label_of: dict[str, Label] = {}
-        for label, names in classes.items():
-            for name in names:
-                if name not in known:
-                    raise DataError(
-                        f"classes.{label} names a process '{name}' that the data do not have; they "
-                        f"have {', '.join(known) or 'none'}"
-                    )
-                if name in label_of:
-                    raise DataError(f"classes names the process '{name}' twice")
-                label_of[name] = label
-        for process in self.schema.processes:
-            if process.label not in classes:
-                label_of.setdefault(process.name, process.label)
-        return label_of
+        restriction, kept = self._restriction.to_classes(self.schema.processes, classes)
+        return self._derived(restriction, self.schema.model_copy(update={"processes": kept}))
 
     def _with_events(self, most: int) -> "Dataset":
-        if most < 1:
-            raise DataError(f"max_events must be at least 1, is {most}")
-        index = self._index
-        draw = uniform(index.event_id, "max_events")
-        ceilings = dict(self._selection.ceilings)
-        for label in np.unique(index.label).tolist():
-            of_class = draw[index.label == label]
-            if len(of_class) > most:
-                ceilings[label] = float(np.partition(of_class, most - 1)[most - 1])
-        return self._derived(replace(self._selection, ceilings=ceilings))
+        return self._derived(self._restriction.to_events(self._index, most))

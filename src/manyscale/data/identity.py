@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["event_ids", "file_identity", "uniform"]
+__all__ = ["FIRST_BYTES", "event_ids", "file_identity", "remote_identity", "uniform"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FIRST_BYTES = 1 << 20
+#: How much of a file its identity depends on.
+FIRST_BYTES = 1 << 20
 
 
 def event_ids(identity: str, entries: ArrayLike) -> NDArray[np.uint64]:
@@ -37,13 +38,21 @@ def uniform(event_id: NDArray[np.uint64], purpose: str) -> NDArray[np.float64]:
 
 def file_identity(paths: Sequence[Path]) -> str:
     """Name the source that some files are together: names, sizes, checksums of the first MiB."""
-    return json.dumps([_facts(path) for path in paths])
+    return json.dumps([_facts_of_file(path) for path in paths])
 
 
-def _facts(path: Path) -> tuple[str, int, str]:
+def remote_identity(name: str, size: int, head: bytes) -> str:
+    """Name the source that a remote file is; the same as if it were here."""
+    return json.dumps([_facts(name, size, head)])
+
+
+def _facts_of_file(path: Path) -> tuple[str, int, str]:
     with path.open("rb") as file:
-        checksum = hashlib.blake2b(file.read(_FIRST_BYTES), digest_size=16).hexdigest()
-    return path.name, path.stat().st_size, checksum
+        return _facts(path.name, path.stat().st_size, file.read(FIRST_BYTES))
+
+
+def _facts(name: str, size: int, head: bytes) -> tuple[str, int, str]:
+    return name, size, hashlib.blake2b(head, digest_size=16).hexdigest()
 
 
 def _base(text: str) -> np.uint64:

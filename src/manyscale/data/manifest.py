@@ -4,17 +4,27 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
+from manyscale.data.plans import held_back
 from manyscale.data.schema import COLUMNS, SCHEMA_VERSION, CutflowStep, Process, Schema
 from manyscale.errors import DataError
 
-__all__ = ["Manifest", "PartEntry", "check_together", "merge", "read_manifest", "verify"]
+__all__ = [
+    "Manifest",
+    "PartEntry",
+    "check_together",
+    "has_parts",
+    "is_merged",
+    "merge",
+    "read_manifest",
+    "verify",
+]
 
 _FOOTER_TAIL = 8
 
@@ -114,6 +124,9 @@ def read_manifest(folder: Path) -> Manifest:
 def merge(folder: Path | str) -> Schema:
     """Bring dataset.json up to date with the parts that are there, whatever machine made them.
 
+    Parts of a plan that counts only as a whole, and is not complete, are left out. Weights and
+    observables may differ between parts: those that one lacks are its nominal weight, and NaN.
+
     Several writers may add parts and merge at once: a part that comes while another merge is at
     work is in the last dataset.json written.
 
@@ -164,10 +177,26 @@ def verify(folder: Path | str) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def _listing(folder: Path) -> list[tuple[str, int, int]]:
-    """Parts there are: name, size, time of last change; sorted by name."""
+def has_parts(folder: Path) -> bool:
+    """Whether there are parts that count."""
+    return bool(_listing(folder))
+
+
+def is_merged(folder: Path) -> bool:
+    """Whether dataset.json lists all parts that count."""
     try:
-        found = [(path.name, path.stat()) for path in (folder / PARTS).glob("*.parquet")]
+        listed = {part.file for part in read_manifest(folder).parts}
+    except DataError:
+        return False
+    return listed == {f"{PARTS}/{name}" for name, *_ in _listing(folder)}
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Parts there are that count: name, size, time of last change; sorted by name."""
+    try:
+        hidden = held_back(folder)
+        paths = [path for path in (folder / PARTS).glob("*.parquet") if path.stem not in hidden]
+        found = [(path.name, path.stat()) for path in paths]
     except FileNotFoundError:
         return _listing(folder)
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
@@ -184,14 +213,13 @@ def _from_parts(folder: Path, paths: Sequence[Path]) -> Manifest:
         books.append((path, book))
         entries.append(_entry(path, book, events, known))
     processes = check_together(books)
-    first = books[0][1]
     made = {json.dumps(book.made, sort_keys=True): book.made for _, book in books if book.made}
     return Manifest(
         content=Schema(
-            streams=first.streams,
+            streams=books[0][1].streams,
             processes=processes,
-            weights=first.weights,
-            observables=first.observables,
+            weights=_union(book.weights for _, book in books),
+            observables=_union(book.observables for _, book in books),
         ),
         parts=tuple(entries),
         made=tuple(made.values()),
@@ -241,8 +269,7 @@ def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...
     Raises
     ------
     DataError
-        Where two do not fit together: other streams, weights, observables, or another say on a
-        process.
+        Where two do not fit together: other streams, or another say on a process.
     """
     first_path, first = books[0]
     for path, book in books[1:]:
@@ -255,14 +282,12 @@ def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...
                 f"the parts {first_path} and {path} do not fit together: one has the streams "
                 f"{_describe(first)}, the other {_describe(book)}"
             )
-        for what in ("weights", "observables"):
-            if getattr(book, what) != getattr(first, what):
-                raise DataError(
-                    f"the parts {first_path} and {path} do not fit together: their {what} are "
-                    f"{', '.join(getattr(first, what)) or 'none'} and "
-                    f"{', '.join(getattr(book, what)) or 'none'}"
-                )
     return _processes(books)
+
+
+def _union(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All names, each once, in the order in which they first stand."""
+    return tuple(dict.fromkeys(name for some in names for name in some))
 
 
 def _describe(book: PartBook) -> str:

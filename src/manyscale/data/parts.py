@@ -235,7 +235,7 @@ def read_part(
     streams
         Those to be read.
     known
-        Whether weights and observables are read, too.
+        Whether further weights and observables are read, too.
 
     Raises
     ------
@@ -244,13 +244,14 @@ def read_part(
     """
     columns = stored_columns(schema, streams)
     if known:
-        columns += [*schema.weights, "observables"]
+        columns += [*schema.weights[1:], "observables"]
     with (
         _naming(path),
         pq.ParquetFile(path, read_dictionary=["process"], page_checksum_verification=True) as file,
     ):
-        for batch in file.iter_batches(size, columns=columns):
-            yield from_arrow(batch, schema, streams)
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(size, columns=there):
+            yield from_arrow(batch, schema, streams, known=known)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def pack_records(
     records: ak.Array,
     streams: Sequence[StreamSchema],
     *,
-    identity: str,
+    identity: str | Sequence[str],
     label: int = -1,
     weights: Sequence[str] = (),
 ) -> PackedEvents:
@@ -31,12 +31,14 @@ def pack_records(
     Parameters
     ----------
     records
-        With the fields `entry` (place in the source), `weight`, a list of tokens and, where there
+        With the fields `entry` (place in the source; `piece`, where the source has several),
+        `weight`, a list of tokens and, where there
         is one, `<stream>_axis` for each stream, and `observables`.
     streams
         Which streams and columns to take.
     identity
-        The source of which `entry` is the place; `event_id` follows from both.
+        The source of which `entry` is the place, or one for each `piece` of it; `event_id` follows
+        from both.
     label
         Class of all these events.
     weights
@@ -49,7 +51,7 @@ def pack_records(
     observables = records["observables"] if "observables" in fields else None
     return PackedEvents(
         {stream.name: _pack_stream(records, stream) for stream in streams},
-        event_ids(identity, ak.to_numpy(records["entry"])),
+        _event_ids(records, [identity] if isinstance(identity, str) else identity),
         np.full(events, label, np.int64),
         np.full(events, -1, np.int64),
         ak.to_numpy(records["weight"]).astype(np.float64),
@@ -58,6 +60,19 @@ def pack_records(
         else {name: ak.to_numpy(observables[name]) for name in ak.fields(observables)},
         {name: ak.to_numpy(records[name]).astype(np.float64) for name in weights},
     )
+
+
+def _event_ids(records: ak.Array, identities: Sequence[str]) -> NDArray[np.uint64]:
+    import awkward as ak  # noqa: PLC0415
+
+    entry = ak.to_numpy(records["entry"])
+    if len(identities) == 1:
+        return event_ids(identities[0], entry)
+    piece = ak.to_numpy(records["piece"])
+    numbers = np.zeros(len(entry), np.uint64)
+    for place in np.unique(piece).tolist():
+        numbers[piece == place] = event_ids(identities[place], entry[piece == place])
+    return numbers
 
 
 def _pack_stream(records: ak.Array, stream: StreamSchema) -> PackedStream:

@@ -27,7 +27,7 @@ class Store(Protocol):
     ) -> Iterator[PackedEvents]:
         """Give the events with the named streams, at most `size` at a time.
 
-        Weights and observables may be left out where `known` is false.
+        Further weights and observables may be left out where `known` is false.
         """
 
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from manyscale.data.schema import COLUMNS, Schema, StreamSchema
 from manyscale.errors import RunError
+from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.jet_frame import FRAMED
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 
 __all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]
@@ -46,10 +48,18 @@ def _features(network: MultiScaleClassifier) -> dict[str, Any]:
                 "kind": "class" if feature in extractor.classes else "number",
                 "unit": COLUMNS[feature].unit if feature in COLUMNS else "",
                 "doc": COLUMNS[feature].doc if feature in COLUMNS else "plain number",
+                **_frame(extractor, feature),
             }
             for feature in extractor.names
         ]
     return described
+
+
+def _frame(extractor: FeatureExtractor, feature: str) -> dict[str, Any]:
+    """The jet frame in which a feature is taken, where there is one."""
+    if extractor.frame is None or feature not in FRAMED:
+        return {}
+    return {"frame": extractor.frame.settings.model_dump()}
 
 
 def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:

@@ -25,8 +25,8 @@ class Scores:
     Attributes
     ----------
     columns
-        Named arrays (events,): `event_id`, `score` (the signal probability), `selected`, and
-        `label`, `weight` and observables where they are known.
+        Named arrays (events,): `event_id`, `score` (the signal probability; NaN where not
+        `selected`), `selected`, and `label`, `weight` and observables where they are known.
     """
 
     columns: Mapping[str, NDArray[np.generic]]
@@ -42,6 +42,10 @@ class Scores:
         if labelled:
             columns |= {"label": events.label.astype(np.int8), "weight": events.weight}
         return Scores(columns | dict(events.observables))
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.columns["event_id"])
 
     @staticmethod
     def concatenate(parts: Sequence["Scores"]) -> "Scores":

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -10,10 +10,9 @@ import numpy as np
 from manyscale.events.assembly import assemble
 from manyscale.events.bookkeeping import Bookkeeping, add_cutflows
 from manyscale.events.detected import DetectedEvents
-from manyscale.events.particles import Integers
 from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.source import THE_PROCESS, FileEvents, Piece, UnitResult, batches
+from manyscale.events.source import THE_PROCESS, Batch, FileEvents, Piece, UnitResult, load_batches
 
 __all__ = ["Totals", "read_objects"]
 
@@ -43,9 +42,10 @@ def read_objects(
     settings: GenerateSettings,
     *,
     batch: int,
-    load: Callable[[Piece], ak.Array],
-    detect: Callable[[ak.Array, Integers, Integers], tuple[DetectedEvents, Counter[str]]],
-    totals: Callable[[DetectedEvents], Totals],
+    entries: Callable[[str], int],
+    load: Callable[[Piece], Any],
+    detect: Callable[[Batch], tuple[DetectedEvents, Counter[str]]],
+    totals: Callable[[Batch, DetectedEvents], Totals],
 ) -> FileEvents:
     """Read pieces of files batch by batch, select, and make records.
 
@@ -57,26 +57,22 @@ def read_objects(
         Cuts and objects.
     batch
         Entries held at a time.
-    load
-        Reads a piece: an awkward array of records, an entry each; those of several pieces must be
-        of one type.
+    entries, load
+        See `load_batches`.
     detect
-        Makes detected events of loaded entries, given `piece` and `entry` of each; and notes.
+        Makes detected events of a loaded batch; and notes.
     totals
         What is known of the generated events of a batch.
     """
     weights, records, cutflows, notes = [], [], [], Counter[str]()
     known: list[Totals] = []
-    for group in batches(pieces, batch):
-        loaded = ak.concatenate([load(part) for _, part in group])
-        place = np.concatenate([np.full(p.last - p.first, at) for at, p in group])
-        entry = np.concatenate([np.arange(p.first, p.last) for _, p in group])
-        events, odd = detect(loaded, place, entry)
+    for group in load_batches(pieces, batch, entries, load):
+        events, odd = detect(group)
         selected, cutflow = assemble(events, streams, settings.cuts, settings.objects, _FIRST_STEP)
         weights.append(events.weight)
         records.append(selected)
         cutflows.append(cutflow)
-        known.append(totals(events))
+        known.append(totals(group, events))
         notes += odd
     result = UnitResult(
         ak.concatenate(records),

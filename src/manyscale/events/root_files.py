@@ -10,7 +10,7 @@ import uproot
 
 from manyscale.errors import DataError
 
-__all__ = ["open_root", "read_branches", "trees"]
+__all__ = ["open_root", "read_branches", "reading", "size_and_head", "trees"]
 
 
 @contextmanager
@@ -25,7 +25,8 @@ def open_root(path: str) -> Iterator[Any]:
     if "://" not in path and not Path(path).is_file():
         raise DataError(f"there is no file {path}")
     try:
-        file = uproot.open(path)
+        # uproot's caches would keep the trees of a hundred files, and 100 MB of arrays.
+        file = uproot.open(path, object_cache=None, array_cache=None)
     except Exception as error:  # uproot raises whatever a damaged header leads it to
         raise DataError(
             f"{path} cannot be opened as a ROOT file; it may be cut short ({_line(error)})"
@@ -34,11 +35,19 @@ def open_root(path: str) -> Iterator[Any]:
         yield file
 
 
+def size_and_head(path: str, head: int) -> tuple[int, bytes]:
+    """Size in bytes and the first bytes of a remote ROOT file."""
+    with open_root(path) as file:
+        source = file.file.source
+        return source.num_bytes, source.chunk(0, min(head, source.num_bytes)).raw_data.tobytes()
+
+
 def trees(file: Any) -> dict[str, Any]:  # noqa: ANN401 - uproot has no types
     """Trees and RNTuples of a file by name, of each the newest cycle."""
     kinds = {"TTree", "TNtuple", "TNtupleD", "TChain", "ROOT::RNTuple"}
     named = file.classnames(recursive=True)
-    return {name.partition(";")[0]: file[name] for name in named if named[name] in kinds}
+    chosen = dict.fromkeys(name.partition(";")[0] for name in named if named[name] in kinds)
+    return {name: file[name] for name in chosen}
 
 
 def read_branches(
@@ -56,15 +65,29 @@ def read_branches(
         Where a branch cannot be read; names file, tree, branch and entries.
     """
     columns = {}
+    where = f"{path}, tree '{tree.name}'"
     for name in branches:
-        try:
+        with reading(where, name, first, last):
             columns[name] = tree[name].array(entry_start=first, entry_stop=last)
-        except Exception as error:
-            raise DataError(
-                f"{path}, tree '{tree.name}', branch '{name}': entries {first} to {last - 1} cannot "
-                f"be read; the file may be damaged ({_line(error)})"
-            ) from error
     return columns
+
+
+@contextmanager
+def reading(where: str, branch: str, first: int, last: int) -> Iterator[None]:
+    """Read entries `first` to `last - 1` of a branch of a tree inside.
+
+    Raises
+    ------
+    DataError
+        Where that fails, whatever the reason; names `where`, branch and entries.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"{where}, branch '{branch}': entries {first} to {last - 1} cannot be read; the file "
+            f"may be damaged ({_line(error)})"
+        ) from error
 
 
 def _line(error: Exception) -> str:

@@ -1,31 +1,43 @@
 """What readers of input files have in common: pieces of files in, records and bookkeeping out."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import awkward as ak
+import numpy as np
 
 from manyscale.events.bookkeeping import Bookkeeping
-from manyscale.events.particles import Floats
+from manyscale.events.particles import Floats, Integers
 from manyscale.events.record import StreamLayout
 
-__all__ = ["THE_PROCESS", "Contents", "FileEvents", "Piece", "Reader", "UnitResult", "batches"]
+__all__ = [
+    "THE_PROCESS",
+    "Batch",
+    "Contents",
+    "FileEvents",
+    "Piece",
+    "Reader",
+    "UnitResult",
+    "load_batches",
+]
 
 #: Stands for the process that the caller names, where a file does not divide its events.
 THE_PROCESS = ""
 
 
 class Piece(NamedTuple):
-    """Entries `first` to `last - 1` of a file, counted from 0."""
+    """Entries `first` to `last - 1` of a file, counted from 0; without `last`, to its end."""
 
     path: str
     first: int
-    last: int
+    last: int | None
 
     def __str__(self) -> str:
         """Name the piece in messages."""
+        if self.last is None:
+            return self.path
         return f"{self.path}, entries {self.first} to {self.last - 1}"
 
 
@@ -95,30 +107,73 @@ class FileEvents:
     notes: Counter[str] = field(default_factory=Counter)
 
 
-def batches(pieces: Sequence[Piece], size: int) -> Iterator[list[tuple[int, Piece]]]:
-    """Divide pieces into batches of at most `size` entries, each part with its piece's place.
+class Batch(NamedTuple):
+    """Entries of one or more pieces, loaded together.
 
-    Examples
-    --------
-    >>> for batch in batches([Piece("a", 0, 3), Piece("b", 5, 9)], 4):
-    ...     print([(place, part.first, part.last) for place, part in batch])
-    [(0, 0, 3), (1, 5, 6)]
-    [(1, 6, 9)]
+    Attributes
+    ----------
+    loaded
+        What `load` made of each part of a piece.
+    parts
+        Those parts, each with the place of its piece.
     """
-    batch: list[tuple[int, Piece]] = []
-    room = size
+
+    loaded: list[Any]
+    parts: list[tuple[int, Piece]]
+
+    @property
+    def piece(self) -> Integers:
+        """(entries,): the place of each entry's piece."""
+        return np.concatenate([np.full(_size(part), place) for place, part in self.parts])
+
+    @property
+    def entry(self) -> Integers:
+        """(entries,): the place of each entry in its file."""
+        return np.concatenate([np.arange(*part[1:]) for _, part in self.parts])
+
+    def where(self, event: int) -> str:
+        """Name an event of the batch in messages."""
+        place = self.piece[event]
+        path = next(part.path for at, part in self.parts if at == place)
+        return f"{path}, entry {self.entry[event]}"
+
+
+def load_batches(
+    pieces: Sequence[Piece],
+    size: int,
+    entries: Callable[[str], int],
+    load: Callable[[Piece], Any],
+) -> Iterator[Batch]:
+    """Load pieces in batches of at most `size` entries; a batch may hold many small files.
+
+    Parameters
+    ----------
+    entries
+        Number of events of a file; asked only when a piece to its end is due, so that its file is
+        opened once.
+    load
+        Reads a part of a piece; its `last` is known.
+    """
+    batch, room = Batch([], []), size
     for place, piece in enumerate(pieces):
         first = piece.first
-        while first < piece.last:
-            last = min(piece.last, first + room)
-            batch.append((place, Piece(piece.path, first, last)))
-            room -= last - first
-            first = last
+        end = entries(piece.path) if piece.last is None else piece.last
+        while first < end:
+            part = Piece(piece.path, first, min(end, first + room))
+            batch.loaded.append(load(part))
+            batch.parts.append((place, part))
+            first += _size(part)
+            room -= _size(part)
             if not room:
                 yield batch
-                batch, room = [], size
-    if batch:
+                batch, room = Batch([], []), size
+    if batch.parts:
         yield batch
+
+
+def _size(part: Piece) -> int:
+    assert part.last is not None  # noqa: S101  # parts of a batch have an end
+    return part.last - part.first
 
 
 class Reader(Protocol):
@@ -127,6 +182,9 @@ class Reader(Protocol):
     @property
     def step(self) -> int:
         """Entries of a unit of work that keep a core busy for some seconds."""
+
+    def entries(self, path: str) -> int:
+        """Return the number of events of a file; raises as `look` does."""
 
     def look(self, path: str) -> Contents:
         """See what is in a file without reading its events.

@@ -1,5 +1,6 @@
 """Units of work on any executor: bounded memory, a retry, clear errors, a prompt end."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -13,17 +14,20 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
-from manyscale.errors import CardError, DataError
+from manyscale.errors import CardError, DataError, ManyscaleError, MissingExtraError
 
-__all__ = ["ProcessPool", "run_units"]
+__all__ = ["OneByOne", "ProcessPool", "open_executor", "run_units"]
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
 _NAMED = 5
+# Seconds that a scheduler has to answer.
+_PATIENCE = 10
 
 
 def run_units(
@@ -85,10 +89,14 @@ def run_units(
 
 
 def _describe(failed: Sequence[tuple[Unit, BaseException]], total: int) -> str:
-    faults = [f"{unit}: {type(error).__name__}: {error}" for unit, error in failed[:_NAMED]]
+    faults = [f"{unit}: {_said(error)}" for unit, error in failed[:_NAMED]]
     if len(failed) > _NAMED:
         faults.append(f"and {len(failed) - _NAMED} more")
     return f"{len(failed)} of {total} units failed, each twice: " + "; ".join(faults)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, ManyscaleError) else f"{type(error).__name__}: {error}"
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -128,6 +136,67 @@ class ProcessPool(ProcessPoolExecutor):
             for worker in workers:
                 worker.terminate()
         return super().__exit__(kind, error, traceback)
+
+
+class OneByOne(Executor):
+    """Does each call at once, here."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
+        """Make the call."""
+        future = Future[Any]()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  # it is the caller's, as of any executor
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def open_executor(workers: int, cluster: str | None) -> Iterator[tuple[Executor, int]]:
+    """Open where units are done, with the number to hand over at a time.
+
+    Parameters
+    ----------
+    workers
+        Processes on this machine; with one, the work is done here.
+    cluster
+        Address of a dask scheduler, whose workers are then used; they see the same files.
+
+    Raises
+    ------
+    DataError
+        Where no scheduler answers at the address, or it has no workers.
+    MissingExtraError
+        Where dask.distributed is not installed.
+    """
+    if cluster is not None:
+        with _cluster(cluster) as (executor, threads):
+            yield executor, 2 * threads
+    elif workers == 1:
+        yield OneByOne(), 1
+    else:
+        with ProcessPool(workers) as pool:
+            yield pool, 2 * workers
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    try:
+        distributed = importlib.import_module("distributed")  # an extra, without types
+    except ModuleNotFoundError:
+        raise MissingExtraError("distributed", "cluster") from None
+    try:
+        client = distributed.Client(address, timeout=_PATIENCE)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise DataError(
+            f"--cluster {address}: no dask scheduler answers there ({type(error).__name__}); is it "
+            "running, and is the address as it printed it?"
+        ) from error
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise DataError(f"--cluster {address}: the scheduler there has no workers")
+        yield client.get_executor(pure=False, retries=0), threads
 
 
 def _prepare_worker() -> None:

@@ -24,7 +24,7 @@ from manyscale.progress import Progress, Silent
 from manyscale.reporting.run_files import read_history
 from manyscale.runs.building import open_data
 from manyscale.runs.folder import RunFolder, write_json
-from manyscale.runs.plotting import plot_inputs, plot_overtraining, plot_scores
+from manyscale.runs.plotting import plot_images, plot_inputs, plot_overtraining, plot_scores
 from manyscale.runs.training import tree_extractors
 from manyscale.statistics.metrics import auc_difference, evaluate
 from manyscale.statistics.sample import Sample
@@ -80,9 +80,8 @@ def evaluate_run(
 
     # By name: another dataset may have its columns in another order.
     streams = Alignment(dataset.schema, own.schema.streams).streams(test)
-    signal = class_probabilities(
-        bundle.network, Alignment(own.schema, bundle.streams).select(streams)
-    )[:, 1]
+    taken = Alignment(own.schema, bundle.streams).select(streams)
+    signal = class_probabilities(bundle.network, taken)[:, 1]
     matrix, names = summaries(replace(test, streams=streams), tree_extractors(own))
     beside = Trees.load(folder.trees).predict(matrix, names).astype(np.float32)
     metrics = evaluate(test.label, signal, weights)
@@ -102,6 +101,7 @@ def evaluate_run(
     write_scores(folder.tree_scores, Scores.of(test, beside, labelled=True))
     curves = {card.preset: signal, "trees": beside}
     plot_scores(folder, test.label, weights, curves)
+    plot_images(folder, card.evaluation.images, bundle.streams, taken, test.label, weights)
     _plot_training(folder, own, bundle, Sample.of(test.label, signal, weights))
     write_json(folder.metrics, metrics)
     folder.log(f"evaluated: AUC {metrics['auc']:.5f} on {len(test)} events")

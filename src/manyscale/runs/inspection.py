@@ -1,4 +1,4 @@
-"""What is in a path: a dataset, a run, a model folder, a card, an npz file."""
+"""What is in a path: a dataset, a run, a model folder, a card, a file of events."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +7,15 @@ from manyscale.card import load_card
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
 from manyscale.data.npy import open_npz
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.parts import MANIFEST
+from manyscale.data.plans import PLANS, find_plans, missing_units
+from manyscale.data.schema import StreamSchema
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
+from manyscale.evaluation.yields import normalisation
+from manyscale.events.convert_settings import ConvertSettings
+from manyscale.events.formats import expand, recognise
+from manyscale.events.settings import GenerateSettings
 from manyscale.features.registry import describe
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.summary import Summary, summarise
@@ -17,9 +23,13 @@ from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.building import build_model, open_data
 from manyscale.runs.folder import RunFolder, read_metrics
 
-__all__ = ["Found", "Rows", "inspect_path", "known_features"]
+__all__ = ["LUMINOSITY", "Found", "Rows", "inspect_path", "known_features"]
+
+#: fb^-1, where none is given.
+LUMINOSITY = 3000.0
 
 _CARD_ENDINGS = {".yaml", ".yml"}
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -53,38 +63,38 @@ def known_features() -> Found:
     )
 
 
-def inspect_path(path: Path | str, *, verify: bool = False) -> Found:
+def inspect_path(
+    path: Path | str, *, verify: bool = False, luminosity: float = LUMINOSITY
+) -> Found:
     """Look into a path.
 
     Parameters
     ----------
     path
-        A dataset, a run, a model folder, a card or an npz file.
+        A dataset, a run, a model folder, a card (ending in .yaml), or any file or address that
+        `convert` reads.
     verify
         Read every part of a dataset and check its size and checksum.
+    luminosity
+        In fb^-1, for the expected events of a dataset.
 
     Raises
     ------
     ManyscaleError
         Where the path is none of these, or is damaged.
     """
+    if "://" in str(path):
+        return _file(str(path))
     path = Path(path)
     if path.is_dir():
         if RunFolder(path).card.is_file():
             return _run(path)
         if (path / "config.json").is_file():
             return _network(load_bundle(path).network, f"model folder {path}")
-        return _dataset(path, verify=verify)
+        return _dataset(path, verify=verify, luminosity=luminosity)
     if not path.exists():
         raise DataError(f"there is no {path}")
-    if path.suffix in _CARD_ENDINGS:
-        return _card(path)
-    try:
-        return _npz(path)
-    except DataError as error:
-        raise DataError(
-            f"{error} (inspect reads datasets, runs, model folders, cards ending in .yaml, and npz)"
-        ) from error
+    return _card(path) if path.suffix in _CARD_ENDINGS else _file(str(path))
 
 
 def _network(network: MultiScaleClassifier, title: str) -> Found:
@@ -154,33 +164,89 @@ def _streams(streams: tuple[StreamSchema, ...]) -> Rows:
     return Rows("streams", ["stream", "columns of a token", "once an event"], rows)
 
 
-def _processes(schema: Schema, accepted: dict[str, int]) -> Rows:
-    rows = [
-        [
-            process.name,
-            process.label,
-            "unknown" if process.cross_section is None else f"{process.cross_section:.4g}",
-            f"{process.generated:,}",
-            "unknown" if process.sum_weights is None else f"{process.sum_weights:,.6g}",
-            f"{accepted[process.name]:,}",
-        ]
-        for process in schema.processes
-    ]
+def _processes(dataset: Dataset, luminosity: float) -> Rows:
+    accepted = dataset.process_counts
+    sums, squares = dataset.process_weights, dataset.process_weights2
+    rows = []
+    for place, process in enumerate(dataset.schema.processes):
+        known = process.cross_section is not None and (process.sum_weights or 0) > 0
+        expected = sums[place] * normalisation(process, luminosity) if known else None
+        effective = sums[place] ** 2 / squares[place] if squares[place] else 0.0
+        rows.append(
+            [
+                process.name,
+                process.label,
+                _or_unknown(process.cross_section, ".4g"),
+                f"{process.generated:,}",
+                _or_unknown(process.sum_weights, ",.6g"),
+                f"{accepted[process.name]:,}",
+                f"{effective:,.0f}",
+                _or_unknown(expected, ",.4g"),
+            ]
+        )
     header = ["process", "class", "cross section [pb]", "generated", "sum of weights"]
-    return Rows("processes", [*header, "in the dataset"], rows)
+    header += ["in the dataset", "effective", f"expected at {luminosity:g} fb^-1"]
+    return Rows("processes", header, rows)
 
 
-def _dataset(path: Path, *, verify: bool) -> Found:
+def _or_unknown(value: float | None, form: str) -> str:
+    return "unknown" if value is None else f"{value:{form}}"
+
+
+def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
+    missing = _finish(path)
     if verify and (faults := manifest.verify(path)):
         raise DataError("\n".join(faults))
+    if missing and not (path / MANIFEST).is_file():
+        return Found(lines=[f"dataset {path}: not complete", *missing])
     dataset = Dataset.open(path)
     found = Found([_streams(dataset.schema.streams)])
-    found.tables.append(_processes(dataset.schema, dataset.process_counts))
+    found.tables.append(_processes(dataset, luminosity))
     found.lines.append(f"dataset {path}: {len(dataset)} events")
     if dataset.schema.observables:
         found.lines.append(f"observables: {', '.join(dataset.schema.observables)}")
+    if len(dataset.schema.weights) > 1:
+        found.lines.append(f"varied weights: {', '.join(dataset.schema.weights[1:])}")
     if verify:
         found.lines.append("every part has the size and checksum that dataset.json says")
+    found.lines.extend(missing)
+    return found
+
+
+def _finish(path: Path) -> list[str]:
+    """Bring dataset.json up to date with what others have made; say what is missing still."""
+    lines = []
+    for plan, units in missing_units(path, find_plans(path)):
+        lines.append(f"{len(units)} of {len(plan.units)} units are missing:")
+        lines += [f"  unit {at}: {plan.units[at].what}" for at in units[:_NAMED]]
+        if len(units) > _NAMED:
+            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1]}")
+        lines.append(f"`{plan.again}` makes them; --units A:B a share of them")
+    if (path / PLANS).is_dir() and manifest.has_parts(path) and not manifest.is_merged(path):
+        manifest.merge(path)
+    return lines
+
+
+def _file(path: str) -> Found:
+    from manyscale.events.readers import choose_reader  # noqa: PLC0415  # extras
+
+    kind = recognise(path)
+    if kind == "npz":
+        return _npz(Path(path))
+    if kind == "list":
+        files = expand([path])
+        return Found(lines=[f"{path} is a list of {len(files)} files", *files[:_NAMED]])
+    contents = choose_reader(path, kind, GenerateSettings(), ConvertSettings()).look(path)
+    found = Found()
+    if contents.rows:
+        header = ["what is there", "type or number", "what it is used for"]
+        found.tables.append(Rows(path, header, [list(row) for row in contents.rows]))
+    found.lines.append(f"{path}: {contents.title}, {contents.entries:,} events")
+    for name, layout in contents.streams.items():
+        axis = f"; once an event {', '.join(layout.axis)}" if layout.axis else ""
+        found.lines.append(f"gives {name}: {', '.join(layout.columns)}{axis}")
+    found.lines.extend(f"no {name}: {why}" for name, why in contents.missing.items())
+    found.lines.extend(contents.remarks)
     return found
 
 

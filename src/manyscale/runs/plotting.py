@@ -1,22 +1,24 @@
 """The plots of a run, as SVG in its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.packing import PackedStream
-from manyscale.data.schema import COLUMNS
+from manyscale.data.schema import COLUMNS, StreamSchema
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.images import ImageMaker, ImageSettings, class_means
+from manyscale.features.registry import can_compute
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.reporting import feature_plots, plots
+from manyscale.reporting import feature_plots, image_plots, plots
 from manyscale.reporting.run_files import read_history
 from manyscale.reporting.style import save
 from manyscale.runs.folder import RunFolder, write_json
 from manyscale.statistics.sample import Sample
 
-__all__ = ["plot_inputs", "plot_overtraining", "plot_scores"]
+__all__ = ["plot_images", "plot_inputs", "plot_overtraining", "plot_scores"]
 
 
 def plot_scores(
@@ -42,6 +44,40 @@ def plot_scores(
 def plot_overtraining(folder: RunFolder, train: Sample, test: Sample) -> None:
     """Plot the scores of training events beside those of the test events."""
     save(plots.score_distributions(train, test), folder.plots, "scores")
+
+
+def plot_images(
+    folder: RunFolder,
+    settings: ImageSettings,
+    schemas: Sequence[StreamSchema],
+    streams: Mapping[str, PackedStream],
+    label: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> None:
+    """Plot the mean image of each class, for every stream of constituents of a jet."""
+    counting = settings.model_copy(update={"weight": "count"})
+    for schema in schemas:
+        name = schema.name
+        if not all(can_compute(column, schema) for column in ("delta_eta", "delta_phi")):
+            continue
+        if not can_compute("pt", schema):
+            folder.log(f"no image of {name}: it has no pt")
+            continue
+        means = class_means(ImageMaker(schema, settings), streams[name], label, weights)
+        if not means.any(axis=(1, 2, 3)).all():
+            folder.log(f"no image of {name}: one class has no tokens there")
+            continue
+        ones = np.ones(len(label))
+        tokens = class_means(ImageMaker(schema, counting), streams[name], label, ones)
+        figure = image_plots.class_images(
+            means[:, 0],
+            np.tensordot(np.bincount(label, minlength=2), tokens[:, 0], 1),
+            half_width=settings.half_width,
+            unit="pT in a pixel [GeV]" if settings.weight == "pt" else "tokens in a pixel",
+            frame=settings.frame.words(),
+            turned=settings.frame.rotate != "none",
+        )
+        save(figure, folder.plots, f"image_{name}")
 
 
 def plot_inputs(

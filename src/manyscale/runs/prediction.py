@@ -1,7 +1,8 @@
 """Scoring new events with a trained run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import read_npz_events
+from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Label, Process, Schema
 from manyscale.deployment.alignment import Alignment
-from manyscale.deployment.bundle import load_bundle
+from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.deployment.scores import Scores, check_target, write_scores
-from manyscale.errors import DataError
+from manyscale.errors import DataError, MissingExtraError
+from manyscale.events.formats import of_one_format
 from manyscale.progress import Progress, Silent
 from manyscale.runs.folder import RunFolder
 
@@ -27,14 +30,16 @@ _CHUNK = 20_000
 def predict_run(
     root: Path | str, source: Path | str, target: Path | str, *, progress: Progress | None = None
 ) -> int:
-    """Score every event of a dataset or an npz file and write the scores.
+    """Score every event of a dataset or a file and write the scores.
 
     Parameters
     ----------
     root
         The folder of a trained run.
     source
-        A dataset folder, or an npz file as for training: one array, or one a stream.
+        A dataset folder; an npz file as for training, one array, or one a stream; or any file that
+        `convert` reads, then read as the run's own card says: events that fail its cuts are not
+        `selected` and have no score.
     target
         Ends in .npz, .parquet or .root; replaced whole, at the end.
 
@@ -48,35 +53,71 @@ def predict_run(
         Where run or source cannot be read, or the source lacks a stream or a column.
     """
     progress = progress or Silent()
-    source, target = Path(source), Path(target)
+    target = Path(target)
     check_target(target)
-    if target.resolve() == source.resolve() or target.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"the scores would overwrite their input {source}: name another file")
+    if "://" not in str(source):
+        _check_apart(Path(source), target)
     folder = RunFolder.open(root)
     bundle = load_bundle(folder.model)
-    labels = np.zeros(0, np.int64)
-    if source.is_dir():
-        dataset = Dataset.open(source)
-        labels = _labels(load_card(folder.card), dataset.schema.processes)
-        alignment = Alignment(dataset.schema, bundle.streams)
-        chunks, total = dataset.chunks(_CHUNK), len(dataset)
-    else:
-        events = read_npz_events(source, bundle.streams)
-        alignment = Alignment(Schema(streams=bundle.streams), bundle.streams)
-        chunks, total = iter([events]), len(events)
+    card = load_card(folder.card)
+    total, scores = _scores(str(source), bundle, card)
     if not total:
         raise DataError(f"{source} has no events")
     progress.start("scoring", total, "events")
     parts = []
-    for events in chunks:
-        signal = class_probabilities(bundle.network, alignment.streams(events))[:, 1]
-        if len(labels):
-            events = replace(events, label=labels[events.process])  # noqa: PLW2901
-        parts.append(Scores.of(events, signal, labelled=bool(len(labels) and labels.min() >= 0)))
-        progress.advance(len(events))
+    for part in scores:
+        parts.append(part)
+        progress.advance(len(part))
     progress.stop()
     write_scores(target, Scores.concatenate(parts))
     return total
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    if target.resolve() == source.resolve() or target.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"the scores would overwrite their input {source}: name another file")
+
+
+def _scores(source: str, bundle: Bundle, card: Card) -> tuple[int, Iterator[Scores]]:
+    """Number of events of a source, and their scores batch by batch."""
+    if "://" not in source and Path(source).is_dir():
+        return _of_dataset(Path(source), bundle, card)
+    kind, paths = of_one_format([source])
+    if kind == "npz":
+        return _of_npz(Path(source), bundle)
+    try:
+        from manyscale.runs.file_scores import FileScores  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "convert") from error
+    files = FileScores(paths, kind, card, bundle.streams)
+    alignment = Alignment(files.schema, bundle.streams)
+    return files.entries, files.rows(partial(_signal, bundle, alignment))
+
+
+def _of_dataset(source: Path, bundle: Bundle, card: Card) -> tuple[int, Iterator[Scores]]:
+    dataset = Dataset.open(source)
+    labels = _labels(card, dataset.schema.processes)
+    labelled = bool(len(labels) and labels.min() >= 0)
+    alignment = Alignment(dataset.schema, bundle.streams)
+
+    def scores() -> Iterator[Scores]:
+        for events in dataset.chunks(_CHUNK):
+            signal = _signal(bundle, alignment, events)
+            known = replace(events, label=labels[events.process]) if len(labels) else events
+            yield Scores.of(known, signal, labelled=labelled)
+
+    return len(dataset), scores()
+
+
+def _of_npz(source: Path, bundle: Bundle) -> tuple[int, Iterator[Scores]]:
+    events = read_npz_events(source, bundle.streams)
+    alignment = Alignment(Schema(streams=bundle.streams), bundle.streams)
+    signal = _signal(bundle, alignment, events) if len(events) else np.zeros(0)
+    return len(events), iter([Scores.of(events, signal, labelled=False)])
+
+
+def _signal(bundle: Bundle, alignment: Alignment, events: PackedEvents) -> NDArray[np.floating]:
+    return class_probabilities(bundle.network, alignment.streams(events))[:, 1]
 
 
 def _labels(card: Card, processes: Sequence[Process]) -> NDArray[np.int64]:

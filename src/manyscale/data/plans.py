@@ -1,0 +1,145 @@
+"""Which parts a dataset is to have: so that what is missing can be named, and waited for."""
+
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from manyscale.data.parts import PARTS, part_path
+from manyscale.errors import DataError
+
+__all__ = [
+    "PLANS",
+    "Plan",
+    "PlannedUnit",
+    "find_plans",
+    "held_back",
+    "missing_units",
+    "remove_plan",
+    "write_plan",
+]
+
+#: Folder of the plans inside a dataset.
+PLANS = "plans"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlannedUnit(_Frozen):
+    """A unit of work.
+
+    Attributes
+    ----------
+    parts
+        Names of the parts that it makes.
+    what
+        What it is, in words.
+    pieces
+        What it reads: place among the plan's sources, first entry, last entry (null: to the end).
+    share
+        Its part of all that the plan reads.
+    """
+
+    parts: tuple[str, ...]
+    what: str
+    pieces: tuple[tuple[int, int, int | None], ...] = ()
+    share: float = 0.0
+
+
+class Plan(_Frozen):
+    """The units that belong together.
+
+    Attributes
+    ----------
+    name
+        Of its file; two calls that are to make the same have the same.
+    again
+        The command that makes what is missing.
+    whole
+        Whether its parts count only when all are there.
+    units
+        In the order in which they are numbered.
+    sources
+        Identities of the files that are read, one a file.
+    settings
+        What is made of them, as JSON: the same files cannot be in a dataset in two ways.
+    """
+
+    name: str
+    again: str
+    whole: bool
+    units: tuple[PlannedUnit, ...]
+    sources: tuple[str, ...] = ()
+    settings: str = ""
+
+    def missing(self, folder: Path) -> list[int]:
+        """Numbers of the units whose parts are not all there."""
+        there = {path.stem for path in (folder / PARTS).glob("*.parquet")}
+        return [at for at, unit in enumerate(self.units) if not there.issuperset(unit.parts)]
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Put a plan into a dataset folder, whole.
+
+    Raises
+    ------
+    DataError
+        Where the folder cannot be written.
+    """
+    path = folder / PLANS / f"{plan.name}.json"
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        # The folder of the parts says that this is a dataset in the making.
+        part_path(folder, "").parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
+        draft.write_text(plan.model_dump_json(), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from error
+
+
+def remove_plan(folder: Path, plan: Plan) -> None:
+    """Take a plan of which nothing came out of a folder; and the folder, where it is empty then."""
+    (folder / PLANS / f"{plan.name}.json").unlink(missing_ok=True)
+    for path in (folder / PLANS, folder / PARTS, folder):
+        with suppress(OSError):
+            path.rmdir()
+
+
+def find_plans(folder: Path) -> list[Plan]:
+    """Plans of a dataset folder, sorted by name.
+
+    Raises
+    ------
+    DataError
+        Where one is damaged.
+    """
+    plans = []
+    for path in sorted((folder / PLANS).glob("[!.]*.json")):
+        try:
+            plans.append(Plan.model_validate_json(path.read_text(encoding="utf-8")))
+        except (OSError, ValidationError, ValueError) as error:
+            raise DataError(
+                f"{path} is damaged; remove it and give the same command again"
+            ) from error
+    return plans
+
+
+def missing_units(folder: Path, plans: Sequence[Plan]) -> list[tuple[Plan, list[int]]]:
+    """Plans that are not complete, each with the numbers of the units that are missing."""
+    found = ((plan, plan.missing(folder)) for plan in plans)
+    return [(plan, missing) for plan, missing in found if missing]
+
+
+def held_back(folder: Path) -> set[str]:
+    """Names of parts that are there but do not count yet, because others of their plan are missing."""
+    return {
+        part
+        for plan, _ in missing_units(folder, [plan for plan in find_plans(folder) if plan.whole])
+        for unit in plan.units
+        for part in unit.parts
+    }

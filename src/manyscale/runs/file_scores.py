@@ -1,0 +1,128 @@
+"""Scores of the events of a file that is no dataset: one row an entry, selected or not."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from manyscale.card import Card
+from manyscale.data.identity import event_ids
+from manyscale.data.packing import PackedEvents
+from manyscale.data.records import pack_records
+from manyscale.data.schema import Schema, StreamSchema
+from manyscale.deployment.scores import Scores
+from manyscale.errors import DataError
+from manyscale.events.formats import Format
+from manyscale.events.record import STREAMS
+from manyscale.events.source import Contents, FileEvents, Piece, Reader
+from manyscale.runs.file_units import unit_seed
+from manyscale.runs.sources import SourceFile, divide, find_files, one_reader
+from manyscale.runs.units import collision_schema
+
+__all__ = ["FileScores"]
+
+
+class FileScores:
+    """Reads files as the run's own card says, and scores what passes its cuts.
+
+    Parameters
+    ----------
+    paths, kind
+        Files of one format.
+    card
+        Of the run: detector, jets, cuts and the map of ntuples.
+    wanted
+        Streams of the network.
+
+    Attributes
+    ----------
+    schema
+        What the events are made of.
+    entries
+        Number of rows.
+
+    Raises
+    ------
+    DataError
+        Where a file cannot be read, or gives not all that the network wants.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], kind: Format, card: Card, wanted: Sequence[StreamSchema]
+    ) -> None:
+        names = [stream.name for stream in wanted]
+        columns = {name for stream in wanted for name in stream.columns} & {"d0", "dz"}
+        update: dict[str, object] = {"columns": tuple(sorted(columns))}
+        if set(names) <= set(STREAMS):
+            update["streams"] = tuple(names)
+        self._card = card
+        self._files = find_files(paths)
+        generate = card.generate.model_copy(update=update)
+        self._reader: Reader = one_reader(kind, self._files, generate, card.convert)
+        self._contents = [self._look(file, names) for file in self._files]
+        self._streams = self._contents[0].streams
+        self.schema: Schema = collision_schema(self._streams)
+        self.entries = sum(contents.entries for contents in self._contents)
+
+    def _look(self, file: SourceFile, names: Sequence[str]) -> Contents:
+        contents = self._reader.look(file.path)
+        missing = [name for name in names if name not in contents.streams]
+        if missing:
+            why = contents.missing.get(missing[0], f"it gives {', '.join(contents.streams)}")
+            raise DataError(
+                f"{file.path} does not give the stream '{missing[0]}' that the network wants: {why}"
+            )
+        return contents
+
+    def rows(self, score: Callable[[PackedEvents], NDArray[np.floating]]) -> Iterator[Scores]:
+        """Read, score and give the rows, some thousand at a time, in the order of the files.
+
+        Parameters
+        ----------
+        score
+            Signal probability of events, (events,).
+        """
+        step = self._card.convert.unit_events or self._reader.step
+        for file, contents in zip(self._files, self._contents, strict=True):
+            for (piece,) in divide([file], self._reader, contents.entries, step):
+                whole = Piece(piece.path, piece.first, piece.last or contents.entries)
+                seed = unit_seed(self._card.seed, file.identity, piece.first)
+                found = self._reader.read([whole], self._streams, seed)
+                yield self._rows(file, whole, found, score)
+
+    def _rows(
+        self,
+        file: SourceFile,
+        piece: Piece,
+        found: FileEvents,
+        score: Callable[[PackedEvents], NDArray[np.floating]],
+    ) -> Scores:
+        events = len(found.weight)
+        scores = np.full(events, np.nan, np.float32)
+        labels = np.full(events, -1, np.int8)
+        observables: dict[str, NDArray[np.generic]] = {}
+        for name, result in found.processes.items():
+            records = result.records
+            packed = pack_records(records, self.schema.streams, identity=file.identity)
+            place = ak.to_numpy(records["entry"]) - piece.first
+            if len(packed):
+                scores[place] = score(packed)
+            if name in self._card.convert.process:
+                labels[place] = self._card.convert.event_class(name) == "signal"
+            for key, values in packed.observables.items():
+                observables.setdefault(key, _unknown(values, events))[place] = values
+        columns: dict[str, NDArray[np.generic]] = {
+            "event_id": event_ids(file.identity, piece.first + np.arange(events)),
+            "score": scores,
+            "selected": np.isfinite(scores),
+        }
+        if self._card.convert.process:
+            columns["label"] = labels
+        return Scores({**columns, "weight": found.weight, **observables})
+
+
+def _unknown(values: NDArray[np.generic], events: int) -> NDArray[np.generic]:
+    """An array of NaN that holds the values; whole numbers as double precision."""
+    kind = values.dtype if np.issubdtype(values.dtype, np.floating) else np.float64
+    return np.full(events, np.nan, kind)

@@ -1,0 +1,156 @@
+"""One unit of input files to its parts of a dataset; what a worker process does.
+
+Kept apart from `conversion`, so that workers need not import torch.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from manyscale.data.parts import write_events
+from manyscale.data.records import pack_records
+from manyscale.data.schema import CutflowStep, Process
+from manyscale.errors import DataError
+from manyscale.events.bookkeeping import Bookkeeping
+from manyscale.events.record import StreamLayout
+from manyscale.events.source import Piece, Reader, UnitResult
+from manyscale.runs.units import collision_schema
+
+__all__ = ["ConvertUnit", "FileUnit", "MakeFileParts", "part_of", "unit_seed"]
+
+# Pythia's largest seed.
+_SEEDS = 900_000_000
+
+
+@dataclass(frozen=True)
+class FileUnit:
+    """Some pieces of input files.
+
+    Attributes
+    ----------
+    plan, index
+        Name of the plan it is of, and its number there.
+    pieces, identities
+        What is read, and the identity of each piece's file.
+    share
+        Its part of all bytes of the plan.
+    """
+
+    plan: str
+    index: int
+    pieces: tuple[Piece, ...]
+    identities: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        """Name the unit in messages."""
+        more = f" and {len(self.pieces) - 1} more files" if len(self.pieces) > 1 else ""
+        return f"unit {self.index} ({self.pieces[0]}{more})"
+
+
+@dataclass(frozen=True)
+class ConvertUnit:
+    """What became of a unit: events that passed, and what was odd, with how often."""
+
+    events: int
+    notes: Counter[str]
+
+
+def part_of(process: str, plan: str, index: int) -> str:
+    """Name of the part that a unit makes of a process."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', process)}-{plan}-{index:06d}"
+
+
+def unit_seed(seed: int, identity: str, first: int) -> int:
+    """One of Pythia's seeds, 1 to 9e8, for a unit that begins at an entry of a file."""
+    digest = hashlib.sha256(f"{seed}\n{identity}\n{first}".encode()).hexdigest()
+    return 1 + int(digest, 16) % _SEEDS
+
+
+@dataclass(frozen=True)
+class MakeFileParts:
+    """Makes the parts of a unit; can be sent to another process.
+
+    Attributes
+    ----------
+    reader, streams
+        What reads the files, and what of them is wanted.
+    folder
+        The dataset.
+    processes
+        The processes as far as they are known, by the reader's names for them.
+    sum_weights
+        Of all files of the plan, where the user says it.
+    seed
+        The card's.
+    made
+        How it is made, as JSON values.
+    """
+
+    reader: Reader
+    streams: Mapping[str, StreamLayout]
+    folder: Path
+    processes: Mapping[str, Process]
+    sum_weights: float | None
+    seed: int
+    made: Mapping[str, Any]
+
+    def __call__(self, unit: FileUnit) -> ConvertUnit:
+        """Read a unit and write its parts; return what became of it."""
+        seed = unit_seed(self.seed, unit.identities[0], unit.pieces[0].first)
+        found = self.reader.read(unit.pieces, self.streams, seed)
+        if len(found.weight) and not np.nan_to_num(found.weight).any():
+            raise DataError("all event weights are 0; --weights names another branch of weights")
+        events = 0
+        for name, process in self.processes.items():
+            events += self._write(unit, process, found.processes[name])
+        return ConvertUnit(events, found.notes)
+
+    def _write(self, unit: FileUnit, process: Process, result: UnitResult) -> int:
+        records = result.records
+        streams = collision_schema(self.streams).streams
+        known = {"piece", "entry", "weight", "observables", *self.streams}
+        known |= {f"{name}_axis" for name in self.streams}
+        weights = [name for name in ak.fields(records) if name not in known]
+        observables = ak.fields(records["observables"]) if "observables" in records.fields else []
+        packed = pack_records(
+            records,
+            streams,
+            identity=unit.identities,
+            label=int(process.label == "signal"),
+            weights=weights,
+        )
+        write_events(
+            self.folder,
+            part_of(process.name, unit.plan, unit.index),
+            packed,
+            collision_schema(self.streams, weights, observables),
+            self._describe(process, result.bookkeeping, unit.share),
+            f"{unit.plan}-{unit.index}",
+            self.made,
+        )
+        return len(packed)
+
+    def _describe(self, process: Process, book: Bookkeeping, share: float) -> Process:
+        """Complete what is known of the process by what the files say and the user does."""
+        stated = self.sum_weights
+        update: dict[str, Any] = {
+            "generated": book.generated,
+            "sum_weights": book.sum_weights if stated is None else stated * share,
+            "sum_weights2": book.sum_weights2 if stated is None else None,
+            "cutflow": tuple(
+                CutflowStep(step=s.step, events=s.events, sum_weights=s.sum_weights)
+                for s in book.cutflow
+            ),
+        }
+        if process.cross_section is None:
+            update["cross_section"] = book.cross_section
+            update["cross_section_error"] = book.cross_section_error
+        return process.model_copy(update=update)

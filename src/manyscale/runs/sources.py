@@ -1,0 +1,123 @@
+"""Input files and how they are divided into units of work."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyscale.data.identity import FIRST_BYTES, file_identity, remote_identity
+from manyscale.errors import DataError
+from manyscale.events.convert_settings import ConvertSettings
+from manyscale.events.formats import Format
+from manyscale.events.readers import choose_reader
+from manyscale.events.settings import GenerateSettings
+from manyscale.events.source import Piece, Reader
+
+__all__ = ["SourceFile", "divide", "find_files", "one_reader"]
+
+# A file of up to this many units is not divided: its last unit may be that much larger.
+_TOLERANCE = 1.5
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """An input file.
+
+    Attributes
+    ----------
+    path
+        Where it is; an absolute path or address.
+    identity
+        What `event_id` counts from: name, size, checksum of the first MiB.
+    size
+        In bytes.
+    """
+
+    path: str
+    identity: str
+    size: int
+
+
+def one_reader(
+    kind: Format,
+    files: Sequence[SourceFile],
+    generate: GenerateSettings,
+    convert: ConvertSettings,
+    lines: tuple[str, ...] = (),
+) -> Reader:
+    """Choose the reader of files, which must be one.
+
+    Raises
+    ------
+    DataError
+        Where two need different ones: Delphes and NanoAOD files, say.
+    """
+    first = choose_reader(files[0].path, kind, generate, convert, lines)
+    if kind == "ROOT":
+        for file in files[1:]:
+            other = choose_reader(file.path, kind, generate, convert, lines)
+            if type(other) is not type(first):
+                raise DataError(
+                    f"{files[0].path} and {file.path} are ROOT files of different content: convert "
+                    "each kind by a call of its own, into the same dataset"
+                )
+    return first
+
+
+def find_files(paths: Sequence[str]) -> list[SourceFile]:
+    """Identify files; a local path is made absolute, so that workers elsewhere find it."""
+    return [_remote(path) if "://" in path else _local(Path(path)) for path in paths]
+
+
+def _local(path: Path) -> SourceFile:
+    try:
+        # Not resolved: a link is another file than what it points to.
+        return SourceFile(str(path.absolute()), file_identity([path]), path.stat().st_size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _remote(path: str) -> SourceFile:
+    from manyscale.events.root_files import size_and_head  # noqa: PLC0415  # an extra
+
+    size, head = size_and_head(path, FIRST_BYTES)
+    return SourceFile(path, remote_identity(path.rpartition("/")[2], size, head), size)
+
+
+def divide(
+    files: Sequence[SourceFile], reader: Reader, entries: int, step: int
+) -> Iterator[tuple[Piece, ...]]:
+    """Divide files into units of about the same work: pieces of large ones, several small ones.
+
+    Small files are not opened for it: opening one can cost more than reading it.
+
+    Parameters
+    ----------
+    files
+        Of one format.
+    reader
+        Counts the entries of large files.
+    entries
+        Of the first file: says how large an entry is.
+    step
+        Entries of a unit.
+    """
+    size = step * files[0].size / max(entries, 1)
+    waiting: list[Piece] = []
+    room = size
+    for place, file in enumerate(files):
+        if file.size > _TOLERANCE * size:
+            count = entries if place == 0 else reader.entries(file.path)
+            parts = math.ceil(count / step)
+            edges = [count * part // parts for part in range(parts + 1)]
+            for first, last in itertools.pairwise(edges):
+                yield (Piece(file.path, first, last),)
+            continue
+        waiting.append(Piece(file.path, 0, None))
+        room -= file.size
+        if room <= 0:
+            yield tuple(waiting)
+            waiting, room = [], size
+    if waiting:
+        yield tuple(waiting)
