@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.balance import balanced_weights
-from manyscale.data.columns import ColumnStore, NewColumns, with_names
+from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import Label, Schema
 from manyscale.data.restriction import Restriction
+from manyscale.data.saving import common_types, scaled, write_dataset
+from manyscale.data.schema import Label, Schema
 from manyscale.data.split import SplitName, SplitSettings
 from manyscale.data.store import FolderStore, MemoryStore, Store, no_events
-from manyscale.data.writing import common_types, scaled, write_dataset
 from manyscale.errors import DataError
 
 __all__ = ["Dataset"]

@@ -1,13 +1,13 @@
 """Which parts a dataset is to have: so that what is missing can be named, and waited for."""
 
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyscale.data.parts import PARTS, part_path
+from manyscale.data.parts import PARTS
 from manyscale.errors import DataError
 
 __all__ = [
@@ -17,8 +17,7 @@ __all__ = [
     "find_plans",
     "held_back",
     "missing_units",
-    "remove_plan",
-    "write_plan",
+    "planned",
 ]
 
 #: Folder of the plans inside a dataset.
@@ -82,32 +81,47 @@ class Plan(_Frozen):
         return [at for at, unit in enumerate(self.units) if not there.issuperset(unit.parts)]
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Put a plan into a dataset folder, whole.
+@contextmanager
+def planned(folder: Path, plans: Sequence[Plan], *, shared: bool) -> Iterator[None]:
+    """Put plans into a dataset folder while they are carried out.
+
+    A plan of which nothing came out is taken away again, and the folder, where it is empty then.
+
+    Parameters
+    ----------
+    shared
+        Whether others may be at work on the same plans; then they stay.
 
     Raises
     ------
     DataError
         Where the folder cannot be written.
     """
+    for plan in plans:
+        _write(folder, plan)
+    try:
+        yield
+    except BaseException:
+        for plan in plans:
+            if not shared and len(plan.missing(folder)) == len(plan.units):
+                (folder / PLANS / f"{plan.name}.json").unlink(missing_ok=True)
+        for path in (folder / PLANS, folder / PARTS, folder):
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _write(folder: Path, plan: Plan) -> None:
     path = folder / PLANS / f"{plan.name}.json"
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         # The folder of the parts says that this is a dataset in the making.
-        part_path(folder, "").parent.mkdir(parents=True, exist_ok=True)
+        (folder / PARTS).mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(exist_ok=True)
         draft.write_text(plan.model_dump_json(), encoding="utf-8")
         draft.replace(path)
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error}") from error
-
-
-def remove_plan(folder: Path, plan: Plan) -> None:
-    """Take a plan of which nothing came out of a folder; and the folder, where it is empty then."""
-    (folder / PLANS / f"{plan.name}.json").unlink(missing_ok=True)
-    for path in (folder / PLANS, folder / PARTS, folder):
-        with suppress(OSError):
-            path.rmdir()
 
 
 def find_plans(folder: Path) -> list[Plan]:

@@ -66,7 +66,7 @@ COLUMNS: dict[str, Column] = {
         Column("object_class", "", 0, 15, "kind of object", OBJECT_CLASSES),
         Column("jet_pt", "GeV", 0, 14000, "pT of the jet to which the stream belongs"),
         Column("jet_eta", "", -6, 6, "pseudorapidity of that jet"),
-        Column("jet_phi", "rad", -_PI, _PI, "azimuth of that jet"),
+        Column("jet_phi", "rad", -_PI, _PI, "azimuth of that jet, or of the leading jet"),
         Column("jet_mass", "GeV", -1, 14000, "mass of that jet"),
         Column("delta_eta", "", -6, 6, "eta minus the jet's eta"),
         Column("delta_phi", "rad", -_PI, _PI, "phi minus the jet's phi, wrapped to (-pi, pi]"),

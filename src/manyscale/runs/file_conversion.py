@@ -13,7 +13,7 @@ from manyscale.card import Card
 from manyscale.data.convert import describe_process, read_books
 from manyscale.data.manifest import merge
 from manyscale.data.parts import claim_folder
-from manyscale.data.plans import Plan, PlannedUnit, find_plans, remove_plan, write_plan
+from manyscale.data.plans import Plan, PlannedUnit, find_plans, planned
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.events.formats import Format
@@ -23,7 +23,7 @@ from manyscale.progress import Progress
 from manyscale.runs.file_units import FileUnit, MakeFileParts, part_of
 from manyscale.runs.request import Added, Request
 from manyscale.runs.sources import SourceFile, divide, find_files, one_reader
-from manyscale.runs.units import check_streams, collision_schema
+from manyscale.runs.streams import check_streams, collision_schema
 
 __all__ = ["FileConversion"]
 
@@ -91,16 +91,8 @@ class FileConversion:
         chosen = units[first:last]
         missing = {(plan.name, at) for plan in plans for at in plan.missing(self._folder)}
         todo = [unit for unit in chosen if (unit.plan, unit.index) in missing]
-        for plan in plans:
-            write_plan(self._folder, plan)
-        try:
+        with planned(self._folder, plans, shared=share is not None):
             notes = self._do(task, todo, len(chosen), workers, cluster)
-        except BaseException:
-            if share is None:
-                for plan in plans:
-                    if len(plan.missing(self._folder)) == len(plan.units):
-                        remove_plan(self._folder, plan)
-            raise
         for text, count in sorted(notes.items()):
             self._progress.say(f"{count:,} {text}")
         return self._finish(plans, [process.name for process in processes.values()], len(todo))

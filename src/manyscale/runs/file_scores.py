@@ -18,7 +18,7 @@ from manyscale.events.record import STREAMS
 from manyscale.events.source import Contents, FileEvents, Piece, Reader
 from manyscale.runs.file_units import unit_seed
 from manyscale.runs.sources import SourceFile, divide, find_files, one_reader
-from manyscale.runs.units import collision_schema
+from manyscale.runs.streams import collision_schema
 
 __all__ = ["FileScores"]
 

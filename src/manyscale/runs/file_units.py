@@ -21,7 +21,7 @@ from manyscale.errors import DataError
 from manyscale.events.bookkeeping import Bookkeeping
 from manyscale.events.record import StreamLayout
 from manyscale.events.source import Piece, Reader, UnitResult
-from manyscale.runs.units import collision_schema
+from manyscale.runs.streams import collision_schema
 
 __all__ = ["ConvertUnit", "FileUnit", "MakeFileParts", "part_of", "unit_seed"]
 

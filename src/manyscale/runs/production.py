@@ -7,6 +7,7 @@ from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
 from manyscale.data.parts import claim_folder
+from manyscale.data.plans import planned
 from manyscale.errors import DataError
 from manyscale.progress import Progress, Silent
 
@@ -55,7 +56,8 @@ def generate_dataset(
     from manyscale.events.plan import plan  # noqa: PLC0415
     from manyscale.events.record import layouts  # noqa: PLC0415
     from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
-    from manyscale.runs.units import MakePart, check_streams, collision_schema, is_made  # noqa: PLC0415
+    from manyscale.runs.streams import check_streams, collision_schema  # noqa: PLC0415
+    from manyscale.runs.units import MakePart, generation_plan, is_made  # noqa: PLC0415
 
     progress = progress or Silent()
     folder = Path(folder)
@@ -75,7 +77,11 @@ def generate_dataset(
     progress.start("generating", total, "events", total - sum(unit.events for unit in missing))
     if missing:
         task = MakePart(card.generate, card.seed, folder.absolute() if cluster else folder)
-        with open_executor(workers, cluster) as (executor, in_flight):
+        plans = [generation_plan(card.generate, card.seed, folder, units)]
+        with (
+            planned(folder, plans, shared=share is not None),
+            open_executor(workers, cluster) as (executor, in_flight),
+        ):
             for unit, _ in run_units(task, missing, executor, in_flight):
                 progress.advance(unit.events)
     progress.stop()

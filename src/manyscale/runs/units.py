@@ -3,61 +3,29 @@
 Kept apart from `production`, so that workers need not import torch.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from manyscale.data.parts import part_path, read_book, write_events
+from manyscale.data.plans import Plan, PlannedUnit
 from manyscale.data.records import pack_records
-from manyscale.data.schema import CutflowStep, Process, Schema, StreamSchema
+from manyscale.data.schema import CutflowStep, Process
 from manyscale.errors import DataError
 from manyscale.events.bookkeeping import Bookkeeping
 from manyscale.events.generation import generate_unit
 from manyscale.events.plan import Unit
-from manyscale.events.record import OBSERVABLES, StreamLayout, layouts
+from manyscale.events.record import layouts
 from manyscale.events.settings import GenerateSettings
+from manyscale.runs.streams import collision_schema
 
-__all__ = ["MakePart", "check_streams", "collision_schema", "is_made", "part_name"]
-
-
-def collision_schema(
-    streams: Mapping[str, StreamLayout],
-    weights: Sequence[str] = (),
-    observables: Sequence[str] = OBSERVABLES,
-) -> Schema:
-    """Schema of events with these streams, further weights and observables."""
-    return Schema(
-        streams=tuple(
-            StreamSchema(name=name, columns=layout.columns, axis=layout.axis)
-            for name, layout in streams.items()
-        ),
-        weights=("weight", *weights),
-        observables=tuple(observables),
-    )
+__all__ = ["MakePart", "generation_plan", "is_made", "part_name"]
 
 
 def part_name(unit: Unit) -> str:
     """Name of a unit's part in the dataset."""
     return f"{unit.process}-{unit.index:06d}"
-
-
-def check_streams(folder: Path, schema: Schema) -> None:
-    """Refuse, before any work, a dataset whose events are made of something else.
-
-    Raises
-    ------
-    DataError
-        Names the streams of the dataset.
-    """
-    path = next(iter(sorted(part_path(folder, "x").parent.glob("*.parquet"))), None)
-    if path is None:
-        return
-    book, _ = read_book(path)
-    if book.streams != schema.streams:
-        streams = ", ".join(stream.name for stream in book.streams)
-        raise DataError(
-            f"{folder} holds events of other streams or columns ({streams}): name another folder"
-        )
 
 
 def is_made(folder: Path, unit: Unit) -> bool:
@@ -78,6 +46,23 @@ def is_made(folder: Path, unit: Unit) -> bool:
             f"another folder"
         )
     return book.process.generated >= unit.events
+
+
+def generation_plan(
+    settings: GenerateSettings, seed: int, folder: Path, units: Sequence[Unit]
+) -> Plan:
+    """What is to be there; each unit counts by itself, so that fewer events are a dataset, too."""
+    made = settings.model_dump_json(by_alias=True, exclude={"events"})
+    name = hashlib.sha256(f"{made}\n{seed}".encode()).hexdigest()[:16]
+    return Plan(
+        name=f"generate-{name}",
+        again=f"manyscale generate CARD --out {folder}",
+        whole=False,
+        units=tuple(
+            PlannedUnit(parts=(part_name(unit),), what=f"{unit.process}, its unit {unit.index}")
+            for unit in units
+        ),
+    )
 
 
 @dataclass(frozen=True)

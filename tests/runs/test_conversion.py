@@ -1,0 +1,386 @@
+"""Files of others into a dataset: whole or not at all, no event twice, going on where it was."""
+
+import json
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from manyscale.data.dataset import Dataset
+from manyscale.data.manifest import merge
+from manyscale.data.plans import find_plans
+from manyscale.errors import CardError, DataError
+from manyscale.runs.conversion import convert_files
+from manyscale.runs.inspection import inspect_path
+from manyscale.runs.request import Request
+
+CARD = """
+seed: 3
+convert:
+  branches: {jets: {pt: jet_pt, eta: jet_eta, phi: jet_phi, mass: jet_mass}}
+  weight: w
+  observables: {run: run}
+  unit_events: 100
+"""
+SIGNAL = Request(label="signal")
+BACKGROUND = Request(label="background")
+
+
+class Told:
+    """Keeps what a progress is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def start(self, what, total, unit, done=0):
+        self.lines.append(f"{what} {total} {unit}, {done} done")
+
+    def advance(self, units, note=""):
+        pass
+
+    def stop(self):
+        pass
+
+    def say(self, line):
+        self.lines.append(line)
+
+    @property
+    def text(self):
+        return "\n".join(self.lines)
+
+
+@pytest.fixture
+def card(tmp_path):
+    path = tmp_path / "card.yaml"
+    path.write_text(CARD)
+    return path
+
+
+def jets(path, seed=0, events=250, **more):
+    """A jagged ntuple with a weight, a run number and a label."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 5, events)
+    total = int(counts.sum())
+
+    def lists(values):
+        return ak.unflatten(values.astype(np.float32), counts)
+
+    branches = {
+        "jet_pt": lists(rng.uniform(20, 500, total)),
+        "jet_eta": lists(rng.normal(0, 1, total)),
+        "jet_phi": lists(rng.uniform(-3, 3, total)),
+        "jet_mass": lists(rng.uniform(1, 50, total)),
+        "w": rng.uniform(0.5, 1.5, events),
+        "run": np.full(events, 362760 + seed, np.int32),
+        "is_signal": rng.integers(0, 2, events).astype(np.int32),
+    }
+    branches |= more
+    with uproot.recreate(path) as file:
+        file["events"] = branches
+    return str(path)
+
+
+def damaged(path, seed=0):
+    """The same with a momentum that is no number, in entry 120."""
+    good = jets(path, seed)
+    with uproot.open(good) as file:
+        pt = file["events"]["jet_pt"].array()
+    counts = ak.num(pt)
+    values = ak.to_numpy(ak.flatten(pt)).copy()
+    first = int(np.cumsum(ak.to_numpy(counts))[119])
+    event = int(np.argmax(ak.to_numpy(counts)[120:] > 0)) + 120
+    values[first] = np.nan
+    return jets(path, seed, jet_pt=ak.unflatten(values, counts)), event
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_every_event_of_several_files_arrives_once(tmp_path, card):
+    files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
+    told = Told()
+    added = convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1, progress=told)
+    data = Dataset.open(tmp_path / "d")
+    assert len(data) == 500
+    assert len(np.unique(data.event_ids)) == 500
+    assert "signal: 500 events" in added.said
+    assert added.processes[0].cutflow[0].events == 500
+    with uproot.open(files[1]) as file:
+        weight = file["events"]["w"].array(library="np")
+    events = data.events()
+    of_second = events.observables["run"] == 362761
+    assert np.array_equal(np.sort(events.weight[of_second]), np.sort(weight))
+    assert "--cross-section" in told.text
+    assert "--sum-weights" in told.text
+
+
+def test_units_do_not_change_the_events(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    convert_files([file], tmp_path / "small", SIGNAL, card=card, workers=1)
+    card.write_text(CARD.replace("unit_events: 100", "unit_events: 1000"))
+    convert_files([file], tmp_path / "large", SIGNAL, card=card, workers=1)
+    one, other = (Dataset.open(tmp_path / name).events() for name in ("small", "large"))
+    order, same = np.argsort(one.event_id), np.argsort(other.event_id)
+    assert np.array_equal(one.event_id[order], other.event_id[same])
+    assert np.array_equal(
+        one.streams["jets"].take(order).values, other.streams["jets"].take(same).values
+    )
+    assert len(list((tmp_path / "small" / "parts").iterdir())) == 3
+    assert len(list((tmp_path / "large" / "parts").iterdir())) == 1
+
+
+def test_two_workers_make_the_same_as_one(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    for workers in (1, 2):
+        convert_files([file], tmp_path / str(workers), SIGNAL, card=card, workers=workers)
+    one, two = (Dataset.open(tmp_path / name).events() for name in "12")
+    assert np.array_equal(one.event_id, two.event_id)
+    assert np.array_equal(one.streams["jets"].values, two.streams["jets"].values)
+
+
+def test_giving_the_command_again_changes_nothing_and_new_files_are_added(tmp_path, card):
+    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
+    convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "parts").iterdir()}
+    added = convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert "already" in added.said
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "d" / "parts").iterdir()} == before
+    convert_files([first, second], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert len(Dataset.open(tmp_path / "d")) == 500
+
+
+def test_an_event_cannot_be_in_a_dataset_twice(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    before = listing(tmp_path / "d")
+    with pytest.raises(DataError, match=r"a\.root is in .* already"):
+        convert_files([file], tmp_path / "d", BACKGROUND, card=card, workers=1)
+    card.write_text(CARD.replace("weight: w", 'selection: "w > 1"'))
+    with pytest.raises(DataError, match="other settings"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert listing(tmp_path / "d") == before
+
+
+def test_a_copy_under_another_name_is_another_file(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    (tmp_path / "b.root").hardlink_to(file)
+    convert_files([file, str(tmp_path / "b.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert len(np.unique(Dataset.open(tmp_path / "d").event_ids)) == 500
+
+
+def test_a_failed_unit_is_named_the_rest_completes_and_nothing_counts_until_all_is_there(
+    tmp_path, card
+):
+    good = jets(tmp_path / "good.root", 1)
+    convert_files([good], tmp_path / "d", SIGNAL, card=card, workers=1)
+    bad, event = damaged(tmp_path / "bad.root", 2)
+    says = rf"1 of 3 units failed, each twice: unit 1 .*bad\.root, entries 83 to 165.*entry {event}"
+    with pytest.raises(DataError, match=says):
+        convert_files([bad], tmp_path / "d", BACKGROUND, card=card, workers=1)
+    assert len(list((tmp_path / "d" / "parts").glob("background*"))) == 2
+    merge(tmp_path / "d")
+    assert Dataset.open(tmp_path / "d").class_counts == {"signal": 250, "background": 0}
+    found = inspect_path(tmp_path / "d").lines
+    assert any("1 of 3 units are missing" in line for line in found)
+    assert any("unit 1:" in line and "entries 83 to 165" in line for line in found)
+
+
+def test_a_conversion_of_which_nothing_came_leaves_no_folder(tmp_path, card):
+    card.write_text(CARD.replace("unit_events: 100", "unit_events: 1000"))
+    bad, _ = damaged(tmp_path / "bad.root")
+    with pytest.raises(DataError, match="jet_pt"):
+        convert_files([bad], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_shares_of_units_are_finished_by_inspect(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    done = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(0, 1))
+    assert "2 of 3 units are missing" in done.said
+    assert any("unit 2:" in line for line in inspect_path(tmp_path / "d").lines)
+    assert not (tmp_path / "d" / "dataset.json").exists()
+    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(2, 3))
+    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(1, 2))
+    assert len(Dataset.open(tmp_path / "d")) == 250
+    (tmp_path / "d" / "dataset.json").unlink()
+    assert any("250 events" in line for line in inspect_path(tmp_path / "d").lines)
+    assert len(Dataset.open(tmp_path / "d")) == 250
+    with pytest.raises(DataError, match=r"--units 3:9: the files make only the units 0:3"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(3, 9))
+
+
+def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card):
+    files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
+    said = Request(process="ttbar", cross_section=831.0, sum_weights=1.2e9)
+    told = Told()
+    convert_files(files, tmp_path / "d", said, card=card, workers=1, progress=told)
+    (process,) = Dataset.open(tmp_path / "d").schema.processes
+    assert process.label == "background"
+    assert process.cross_section == 831.0
+    assert process.sum_weights == pytest.approx(1.2e9, rel=1e-12)
+    assert process.generated == 500
+    assert "unknown" not in told.text
+    rows = inspect_path(tmp_path / "d", luminosity=100.0).tables[1].rows
+    weights = Dataset.open(tmp_path / "d").events().weight
+    expected = weights.sum() * 831.0 * 100.0 * 1000 / 1.2e9
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    assert rows[0][-1] == f"{expected:,.4g}"
+    assert rows[0][-2] == f"{effective:,.0f}"
+
+
+def test_one_file_with_several_processes(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    card.write_text(
+        CARD + '  process: {signal: "is_signal == 1", '
+        'other: {where: "is_signal == 0", class: background}}\n'
+    )
+    with pytest.raises(DataError, match="leave out --label"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert_files([file], tmp_path / "d", card=card, workers=1)
+    with uproot.open(file) as opened:
+        signal = int(opened["events"]["is_signal"].array(library="np").sum())
+    assert Dataset.open(tmp_path / "d").process_counts == {"signal": signal, "other": 250 - signal}
+
+
+def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    card.write_text(CARD.replace("weight: w", 'selection: "w > 100"'))
+    told = Told()
+    added = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, progress=told)
+    assert len(Dataset.open(tmp_path / "d")) == 0
+    assert [(s.step, s.events) for s in added.processes[0].cutflow] == [
+        ("in the file", 250),
+        ("w > 100", 0),
+    ]
+    assert "no event passed" in told.text
+
+
+def test_adding_other_streams_is_refused(tmp_path, card):
+    convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+    before = listing(tmp_path / "d")
+    card.write_text(CARD.replace(", mass: jet_mass", ""))
+    with pytest.raises(DataError, match="other streams or columns"):
+        convert_files(
+            [jets(tmp_path / "b.root", 1)], tmp_path / "d", BACKGROUND, card=card, workers=1
+        )
+    assert listing(tmp_path / "d") == before
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path, card):
+    file = jets(tmp_path / "a.root", w=np.zeros(250))
+    with pytest.raises(DataError, match="all event weights are 0; --weights"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert_files(
+        [file], tmp_path / "d", Request(label="signal", weights="run / run"), card=card, workers=1
+    )
+    assert (Dataset.open(tmp_path / "d").events().weight == 1).all()
+
+
+def test_files_of_two_formats_in_one_call(tmp_path, card):
+    root = jets(tmp_path / "a.root")
+    np.savez(tmp_path / "b.npz", np.ones((3, 2, 2)))
+    with pytest.raises(DataError, match=r"a\.root is of the format ROOT, .*b\.npz of npz"):
+        convert_files([root, str(tmp_path / "b.npz")], tmp_path / "d", SIGNAL, card=card)
+    assert not (tmp_path / "d").exists()
+
+
+def test_globs_and_lists_of_files(tmp_path, card):
+    for seed, name in enumerate("ab"):
+        jets(tmp_path / f"{name}.root", seed)
+    convert_files([str(tmp_path / "*.root")], tmp_path / "glob", SIGNAL, card=card, workers=1)
+    (tmp_path / "files.txt").write_text("# both\na.root\nb.root\n")
+    convert_files([str(tmp_path / "files.txt")], tmp_path / "list", SIGNAL, card=card, workers=1)
+    glob, listed = (Dataset.open(tmp_path / name).event_ids for name in ("glob", "list"))
+    assert np.array_equal(np.sort(glob), np.sort(listed))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"no events here\n", "no format that is known"),
+        (b"root" + 100 * b"\0", "has no tree"),
+        (b"\x1f\x8b broken", "cannot be decompressed"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, card, content, says):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        convert_files([str(path)], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.97])
+def test_a_root_file_that_is_cut_short(tmp_path, card, part):
+    whole = (tmp_path / "a.root", jets(tmp_path / "a.root"))[0].read_bytes()
+    cut = tmp_path / "cut.root"
+    cut.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(DataError, match=r"cut\.root"):
+        convert_files([str(cut)], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_inputs_that_are_no_files(tmp_path, card):
+    for path, says in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none.root", "no file"),
+        (tmp_path / "*.hepmc", "no file matches"),
+    ):
+        with pytest.raises(DataError, match=says):
+            convert_files([str(path)], tmp_path / "d", SIGNAL, card=card)
+
+
+def test_a_file_named_twice(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    with pytest.raises(DataError, match="named twice"):
+        convert_files([file, file], tmp_path / "d", SIGNAL, card=card)
+
+
+def test_the_class_must_be_said(tmp_path, card):
+    with pytest.raises(DataError, match="--label signal"):
+        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
+
+
+def test_a_bad_expression_names_the_key_of_the_card(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    card.write_text(CARD.replace("weight: w", 'weight: "import os"'))
+    with pytest.raises(CardError, match=r"convert\.weight"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_dask_cluster_makes_the_same(tmp_path, card):
+    distributed = pytest.importorskip("distributed")
+    file = jets(tmp_path / "a.root")
+    convert_files([file], tmp_path / "here", SIGNAL, card=card, workers=1)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
+        address = cluster.scheduler_address
+        convert_files([file], tmp_path / "there", SIGNAL, card=card, cluster=address)
+    here, there = (Dataset.open(tmp_path / name).events() for name in ("here", "there"))
+    assert np.array_equal(here.event_id, there.event_id)
+    assert np.array_equal(here.streams["jets"].values, there.streams["jets"].values)
+
+
+def test_a_cluster_that_does_not_answer(tmp_path, card, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("manyscale.events.work._PATIENCE", 0.2)
+    file = jets(tmp_path / "a.root")
+    with pytest.raises(DataError, match=r"tcp://127.0.0.1:1: no dask scheduler answers"):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card, cluster="tcp://127.0.0.1:1")
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_dataset_says_how_it_was_made(tmp_path, card):
+    convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+    (made,) = json.loads((tmp_path / "d" / "dataset.json").read_text())["made"]
+    assert made["command"] == "convert"
+    assert made["convert"]["branches"]["jets"]["pt"] == "jet_pt"
+    (plan,) = find_plans(tmp_path / "d")
+    assert sum(unit.share for unit in plan.units) == pytest.approx(1)
