@@ -56,10 +56,17 @@ class FileScores:
         update: dict[str, object] = {"columns": tuple(sorted(columns))}
         if set(names) <= set(STREAMS):
             update["streams"] = tuple(names)
-        self._card = card
+        self._seed = card.seed
         self._files = find_files(paths)
         generate = card.generate.model_copy(update=update)
-        self._reader: Reader = one_reader(kind, self._files, generate, card.convert)
+        self._convert = card.convert
+        self._reader: Reader = one_reader(kind, self._files, generate, self._convert)
+        try:
+            self._reader.look(self._files[0].path)
+        except DataError:
+            # Measured events have neither weights nor what tells processes apart.
+            self._convert = card.convert.model_copy(update={"process": {}, "weight": None})
+            self._reader = one_reader(kind, self._files, generate, self._convert)
         self._contents = [self._look(file, names) for file in self._files]
         self._streams = self._contents[0].streams
         self.schema: Schema = collision_schema(self._streams)
@@ -83,11 +90,11 @@ class FileScores:
         score
             Signal probability of events, (events,).
         """
-        step = self._card.convert.unit_events or self._reader.step
+        step = self._convert.unit_events or self._reader.step
         for file, contents in zip(self._files, self._contents, strict=True):
             for (piece,) in divide([file], self._reader, contents.entries, step):
                 whole = Piece(piece.path, piece.first, piece.last or contents.entries)
-                seed = unit_seed(self._card.seed, file.identity, piece.first)
+                seed = unit_seed(self._seed, file.identity, piece.first)
                 found = self._reader.read([whole], self._streams, seed)
                 yield self._rows(file, whole, found, score)
 
@@ -108,8 +115,8 @@ class FileScores:
             place = ak.to_numpy(records["entry"]) - piece.first
             if len(packed):
                 scores[place] = score(packed)
-            if name in self._card.convert.process:
-                labels[place] = self._card.convert.event_class(name) == "signal"
+            if name in self._convert.process:
+                labels[place] = self._convert.event_class(name) == "signal"
             for key, values in packed.observables.items():
                 observables.setdefault(key, _unknown(values, events))[place] = values
         columns: dict[str, NDArray[np.generic]] = {
@@ -117,7 +124,7 @@ class FileScores:
             "score": scores,
             "selected": np.isfinite(scores),
         }
-        if self._card.convert.process:
+        if self._convert.process:
             columns["label"] = labels
         return Scores({**columns, "weight": found.weight, **observables})
 

@@ -1,0 +1,136 @@
+"""Scores of a file that is no dataset: one row an entry, in its order, selected or not."""
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from helpers.commands import run
+from manyscale.data.dataset import Dataset
+from manyscale.deployment.scores import read_scores
+
+CARD = """
+preset: model-1
+data: {dataset: data}
+streams: {jets: {layers: 1, width: 8, heads: 1}}
+training: {epochs: 1, batch_size: 64}
+evaluation: {luminosity: null}
+convert:
+  branches: {jets: {pt: jet_pt, eta: jet_eta, phi: jet_phi}}
+  process: {signal: "is_signal == 1", background: "is_signal == 0"}
+  selection: "n_jets > 1"
+  observables: {run: run, half: "0.5 * n_jets"}
+  unit_events: 150
+"""
+
+
+def jets(path, seed, events=400):
+    """Jets of signal and background, of which signal is harder."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 5, events)
+    signal = rng.integers(0, 2, events)
+    pt = rng.exponential(50 + 50 * np.repeat(signal, counts)) + 20
+    columns = {
+        "jet_pt": pt,
+        "jet_eta": rng.normal(0, 1, len(pt)),
+        "jet_phi": rng.uniform(-3, 3, len(pt)),
+    }
+    with uproot.recreate(path) as file:
+        file["events"] = {
+            **{
+                name: ak.unflatten(values.astype(np.float32), counts)
+                for name, values in columns.items()
+            },
+            "n_jets": counts.astype(np.int32),
+            "is_signal": signal.astype(np.int32),
+            "run": np.arange(events, dtype=np.int64) + 2**40,
+        }
+    return counts, signal
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "card.yaml").write_text(CARD)
+    jets(tmp_path / "train.root", 1)
+    done = run(
+        capsys,
+        monkeypatch,
+        "convert",
+        "train.root",
+        "--card",
+        "card.yaml",
+        "--out",
+        "data",
+        "--workers",
+        1,
+    )
+    assert done.code == 0, done.err
+    done = run(capsys, monkeypatch, "train", "card.yaml", "--out", "run")
+    assert done.code == 0, done.err
+    return tmp_path
+
+
+def test_rows_are_those_of_the_file(trained, monkeypatch, capsys):
+    counts, signal = jets(trained / "new.root", 2)
+    done = run(capsys, monkeypatch, "predict", "run", "new.root", "--out", "scores.parquet")
+    assert done.code == 0, done.err
+    columns = read_scores(trained / "scores.parquet").columns
+    selected = counts > 1
+    assert np.array_equal(columns["selected"], selected)
+    assert np.array_equal(np.isnan(columns["score"]), ~selected)
+    assert np.array_equal(columns["label"][selected], signal[selected])
+    assert (columns["label"][~selected] == -1).all()
+    expected = 2.0**40 + np.flatnonzero(selected)
+    assert np.array_equal(columns["run"][selected], expected)
+    assert np.array_equal(columns["half"][selected], 0.5 * counts[selected])
+    assert np.isnan(columns["half"][~selected]).all()
+    assert len(np.unique(columns["event_id"])) == 400
+    assert "scores of 400 events" in done.out
+
+
+def test_scores_are_those_of_the_converted_dataset(trained, monkeypatch, capsys):
+    jets(trained / "new.root", 2)
+    run(
+        capsys,
+        monkeypatch,
+        "convert",
+        "new.root",
+        "--card",
+        "card.yaml",
+        "--out",
+        "new",
+        "--workers",
+        1,
+    )
+    for source, target in (("new.root", "file.npz"), ("new", "dataset.npz")):
+        assert run(capsys, monkeypatch, "predict", "run", source, "--out", target).code == 0
+    file, dataset = (np.load(trained / name) for name in ("file.npz", "dataset.npz"))
+    assert len(dataset["score"]) == len(Dataset.open(trained / "new"))
+    place = {number: at for at, number in enumerate(file["event_id"].tolist())}
+    order = [place[number] for number in dataset["event_id"].tolist()]
+    assert np.abs(file["score"][order] - dataset["score"]).max() < 1e-6
+
+
+def test_measured_events_have_no_label(trained, monkeypatch, capsys):
+    with uproot.recreate(trained / "measured.root") as file:
+        pt = ak.Array([[50.0, 40.0], [30.0], [200.0, 20.0, 20.0]])
+        file["events"] = {
+            **dict.fromkeys(("jet_pt", "jet_eta", "jet_phi"), ak.values_astype(pt, np.float32)),
+            "n_jets": np.array([2, 1, 3], np.int32),
+            "run": np.arange(3),
+        }
+    done = run(capsys, monkeypatch, "predict", "run", "measured.root", "--out", "scores.parquet")
+    assert done.code == 0, done.err
+    columns = read_scores(trained / "scores.parquet").columns
+    assert columns["selected"].tolist() == [True, False, True]
+    assert "label" not in columns
+
+
+def test_a_file_that_lacks_what_the_network_wants(trained, monkeypatch, capsys):
+    with uproot.recreate(trained / "other.root") as file:
+        file["events"] = {"n_jets": np.ones(5, np.int32)}
+    done = run(capsys, monkeypatch, "predict", "run", "other.root", "--out", "scores.npz")
+    assert done.code == 1
+    assert "jet_pt" in done.err
+    assert not (trained / "scores.npz").exists()
