@@ -17,6 +17,7 @@ import torch
 import manyscale as ms
 from helpers.commands import run, toy_dataset, toy_npz
 from helpers.toys import SCHEMA, toy_events
+from manyscale.card import load_card
 from manyscale.card.preset_cards import preset_card_text
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedStream
@@ -226,6 +227,50 @@ def test_compare_prints_one_table_with_the_trees(type_, dataset):
     aucs = [read_json(f"both/concatenation/seed-{s}/metrics.json")["auc"] for s in (1, 2)]
     assert rows[0]["auc"] == pytest.approx(np.mean(aucs))
     assert rows[0]["auc_error"] == pytest.approx(np.std(aucs, ddof=1) / np.sqrt(2))
+
+
+def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, dataset):
+    Path("card.yaml").write_text(
+        f"""preset: model-3
+data: {{dataset: {dataset}}}
+streams: {{jet1: {{frame: {{centre: pt, rotate: principal, flip: true}}}}}}
+evaluation: {{images: {{bins: 10, weight: count}}}}
+""",
+        encoding="utf-8",
+    )
+    done = type_("train", "card.yaml", "--out", "run", *QUICK)
+    assert done.code == 0, done.err
+    streams = read_json("run/model/config.json")["model"]["streams"]
+    assert streams["jet1"]["frame"] == {"centre": "pt", "rotate": "principal", "flip": True}
+    assert "principal axis up" in Path("run/flow_chart.svg").read_text(encoding="utf-8")
+    assert "tokens in a pixel" in Path("run/plots/image_jet1.svg").read_text(encoding="utf-8")
+    assert not Path("run/plots/image_kinematics.svg").exists()
+    assert "Mean image of the stream jet1" in Path("run/report.html").read_text(encoding="utf-8")
+    assert load_card("run/card.yaml").streams["jet1"].frame.rotate == "principal"
+    assert type_("predict", "run", dataset, "--out", "scores.parquet").code == 0
+    found, tested = (
+        dict(zip(*(table[name].to_pylist() for name in ("event_id", "score")), strict=True))
+        for table in map(pq.read_table, ("scores.parquet", "run/scores/test.parquet"))
+    )
+    assert len(tested) > 10
+    assert {event: found[event] for event in tested} == pytest.approx(tested, abs=1e-6)
+
+
+def test_frame_that_the_columns_do_not_give_is_refused(type_, npz):
+    Path("card.yaml").write_text(
+        f"""preset: model-1
+data:
+  signal: {npz / "signal_jet1.npz"}
+  background: {npz / "background_jet1.npz"}
+  columns: {{constituents: [delta_eta, delta_phi, energy]}}
+streams: {{constituents: {{frame: {{centre: pt}}}}}}
+""",
+        encoding="utf-8",
+    )
+    done = type_("train", "card.yaml", "--out", "run", *QUICK)
+    assert (done.code, "streams.constituents.frame: " in done.err) == (1, True)
+    assert "do not give pt" in " ".join(done.err.split())
+    assert not Path("run").exists()
 
 
 def test_card_of_the_seed_trains(type_, npz, tmp_path):

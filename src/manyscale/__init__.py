@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from manyscale.data.npz import read_npz
     from manyscale.errors import ManyscaleError
     from manyscale.estimator import Classifier
+    from manyscale.features.images import jet_images
     from manyscale.runs.building import build_model
     from manyscale.statistics.metrics import evaluate
     from manyscale.statistics.significance import significance
@@ -25,6 +26,7 @@ __all__ = [
     "ManyscaleError",
     "build_model",
     "evaluate",
+    "jet_images",
     "load_card",
     "read_npz",
     "significance",
@@ -37,6 +39,7 @@ _HOMES = {
     "ManyscaleError": "manyscale.errors",
     "build_model": "manyscale.runs.building",
     "evaluate": "manyscale.statistics.metrics",
+    "jet_images": "manyscale.features.images",
     "load_card": "manyscale.card",
     "read_npz": "manyscale.data.npz",
     "significance": "manyscale.statistics.significance",

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
 from manyscale.errors import DataError, RunError
+from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.presets import resolve
 from manyscale.runs.building import fit_features
+
+STREAMS = ("jet1", "jet2", "kinematics")
 
 
 @pytest.fixture
@@ -35,6 +39,31 @@ def test_model_folder_scores_as_the_network_it_came_from(network, tmp_path):
         class_probabilities(network, events.streams),
     )
     assert bundle.streams == SCHEMA.streams
+
+
+def test_jet_frame_is_kept_with_the_model(tmp_path):
+    frame = FrameSettings(centre="pt", rotate="second", flip=True)
+    streams = {"jet1": StreamSettings(width=8, encoder="jets", frame=frame)}
+    streams["jet2"] = StreamSettings(width=8, encoder="jets")
+    network = MultiScaleClassifier(resolve("model-2", list(STREAMS), streams), SCHEMA)
+    fit_features(network, toy_events(0))
+    events = toy_events(3)
+    expected = class_probabilities(network.eval(), events.streams)
+    save_bundle(tmp_path / "model", network)
+    loaded = load_bundle(tmp_path / "model").network
+    np.testing.assert_array_equal(class_probabilities(loaded, events.streams), expected)
+    assert loaded.settings.streams["jet1"].frame == frame
+    described = json.loads((tmp_path / "model" / "features.json").read_text(encoding="utf-8"))
+    framed = {entry["name"]: entry.get("frame") for entry in described["jet1"]}
+    assert framed["delta_phi"] == {"centre": "pt", "rotate": "second", "flip": True}
+    assert framed["log_pt"] is None
+    assert not any("frame" in entry for entry in described["jet2"])
+
+    # Centred on pT, the stored axis is no longer looked at.
+    axis = events.streams["jet1"].axis.copy()
+    axis[:, SCHEMA.stream("jet1").axis.index("jet_phi")] += 1
+    turned = {**events.streams, "jet1": replace(events.streams["jet1"], axis=axis)}
+    np.testing.assert_allclose(class_probabilities(loaded, turned), expected, atol=1e-5)
 
 
 def test_same_network_gives_the_same_bytes(network, tmp_path):

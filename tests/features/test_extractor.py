@@ -70,6 +70,15 @@ def test_phi_of_objects_is_relative_to_the_leading_one():
     assert relative.tolist() == pytest.approx([0, 2 * math.pi - 6, 0], abs=1e-6)
 
 
+def test_phi_beside_the_jets_is_relative_to_the_leading_jet():
+    schema = StreamSchema(name="leptons", columns=("pt", "eta", "phi"), axis=("jet_phi",))
+    assert default_features(schema) == ("log_pt", "eta", "delta_phi")
+    values = np.array([[1, 0, 3.0], [1, 0, -3.0], [1, 0, 1.0]], np.float32)
+    stream = PackedStream(values, np.array([2, 1]), np.array([[3.1], [0.5]], np.float32))
+    numbers, _ = FeatureExtractor.for_stream(schema, ("delta_phi",)).raw(StreamBatch.of(stream))
+    assert numbers.flatten().tolist() == pytest.approx([-0.1, 2 * np.pi - 6.1, 0.5], abs=1e-6)
+
+
 def test_wrap_keeps_pi_and_moves_minus_pi():
     phi = torch.linspace(-20, 20, 4001, dtype=torch.float64)
     wrapped = wrap_phi(phi)

@@ -10,6 +10,7 @@ from manyscale.data.schema import Label
 from manyscale.data.split import SplitSettings
 from manyscale.events.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
+from manyscale.features.images import ImageSettings
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
 from manyscale.model.pooling import HeadSettings
@@ -62,6 +63,7 @@ class EvaluationSettings(Settings):
     luminosity: float | None = setting(
         3000.0, "integrated luminosity of the physical yields; null: none", unit="fb^-1", gt=0
     )
+    images: ImageSettings = setting(ImageSettings(), "mean jet images of the classes")
 
 
 class Card(Settings):

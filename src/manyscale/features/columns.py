@@ -1,6 +1,8 @@
 """One batch of a stream as torch tensors, and its columns by name."""
 
 from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 from manyscale.data.packing import PackedStream
 from manyscale.data.schema import StreamSchema
 
-__all__ = ["StreamBatch", "TokenColumns", "to_torch"]
+__all__ = ["Segments", "StreamBatch", "TokenColumns", "to_torch"]
 
 
 class StreamBatch(NamedTuple):
@@ -54,6 +56,36 @@ def to_torch(
     return {name: StreamBatch.of(stream.take(chosen), device) for name, stream in streams.items()}
 
 
+class Segments(NamedTuple):
+    """Which tokens belong together: those of each event stand one behind the other.
+
+    Attributes
+    ----------
+    event
+        (tokens,), int64: the event of each token.
+    counts
+        (events,), int64: tokens an event.
+    """
+
+    event: Tensor
+    counts: Tensor
+
+    @staticmethod
+    def of(counts: Tensor, tokens: int | None = None) -> "Segments":
+        """Make them of the counts; `tokens` is their sum, which a GPU need not be asked for."""
+        events = torch.arange(len(counts), device=counts.device)
+        return Segments(torch.repeat_interleave(events, counts, output_size=tokens), counts)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum (tokens,) over the tokens of each event, to (events,); the same bits every time."""
+        # On a CPU three times as fast as index_add_, and on a GPU free of atomic additions.
+        return torch.segment_reduce(values, "sum", lengths=self.counts, initial=0, unsafe=True)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Repeat (events,) on each token of the event, to (tokens,)."""
+        return values.index_select(0, self.event)
+
+
 class TokenColumns:
     """The columns of one stream by name, each (tokens,); the axis is repeated on each token."""
 
@@ -61,23 +93,29 @@ class TokenColumns:
         self._place = {name: place for place, name in enumerate(stream.columns)}
         self._axis_place = {name: place for place, name in enumerate(stream.axis)}
         self._batch = batch
-        self._event: Tensor | None = None
+        self._computed: Mapping[str, Tensor] = {}
         self._axis: Tensor | None = None
+
+    def with_computed(self, computed: Mapping[str, Tensor]) -> "TokenColumns":
+        """Return the same columns, some (tokens,) put in the place of those of their name."""
+        columns = copy(self)
+        columns._computed = computed  # noqa: SLF001
+        return columns
+
+    @cached_property
+    def segments(self) -> Segments:
+        """Which tokens belong to which event."""
+        return Segments.of(self._batch.counts, len(self._batch.values))
 
     @property
     def event(self) -> Tensor:
         """(tokens,): the event of each token."""
-        if self._event is None:
-            counts = self._batch.counts
-            self._event = torch.repeat_interleave(
-                torch.arange(len(counts), device=counts.device),
-                counts,
-                output_size=len(self._batch.values),
-            )
-        return self._event
+        return self.segments.event
 
     def __getitem__(self, name: str) -> Tensor:
         """(tokens,): the column of that name."""
+        if name in self._computed:
+            return self._computed[name]
         if name in self._place:
             return self._batch.values[:, self._place[name]]
         if self._axis is None:

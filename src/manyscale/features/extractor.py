@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError, DataError
 from manyscale.features.columns import StreamBatch, TokenColumns
+from manyscale.features.jet_frame import FrameSettings, JetFrame
 from manyscale.features.registry import default_features, is_categorical, recipe
 
 __all__ = ["FeatureExtractor", "standardise"]
@@ -27,6 +28,8 @@ class FeatureExtractor(nn.Module):
         Names the columns of the tokens and of the axis.
     names
         The features, in the order in which the network sees them.
+    frame
+        Where `delta_eta`, `delta_phi` and `delta_r` are taken; None: as the columns say.
 
     Attributes
     ----------
@@ -41,33 +44,45 @@ class FeatureExtractor(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, stream: StreamSchema, names: Sequence[str]) -> None:
+    def __init__(
+        self, stream: StreamSchema, names: Sequence[str], frame: JetFrame | None = None
+    ) -> None:
         super().__init__()
         self.stream = stream
+        self.frame = frame
+        seen = stream if frame is None else frame.stream
         self.names = tuple(names)
         self.numbers = tuple(name for name in names if not is_categorical(name))
         self.classes = tuple(name for name in names if is_categorical(name))
         self.class_sizes = dict.fromkeys(self.classes, _TABLE_ROWS)
-        self._number_recipes = [recipe(name, stream).compute for name in self.numbers]
-        self._class_recipes = [recipe(name, stream).compute for name in self.classes]
+        self._number_recipes = [recipe(name, seen).compute for name in self.numbers]
+        self._class_recipes = [recipe(name, seen).compute for name in self.classes]
         self.register_buffer("mean", torch.zeros(len(self.numbers)))
         self.register_buffer("deviation", torch.ones(len(self.numbers)))
 
     @staticmethod
-    def for_stream(stream: StreamSchema, names: Sequence[str] | None = None) -> "FeatureExtractor":
+    def for_stream(
+        stream: StreamSchema,
+        names: Sequence[str] | None = None,
+        frame: FrameSettings | None = None,
+    ) -> "FeatureExtractor":
         """Make the extractor of a stream; without names, with all features its columns allow.
 
         Raises
         ------
         CardError
-            Where a feature is unknown, named twice, or lacks columns.
+            Where a feature is unknown, named twice, or lacks columns; where the frame does.
         """
-        chosen = default_features(stream) if names is None else tuple(names)
+        placed = None
+        if frame is not None and not frame.changes_nothing:
+            placed = JetFrame(stream, frame, f"streams.{stream.name}.frame")
+        seen = stream if placed is None else placed.stream
+        chosen = default_features(seen) if names is None else tuple(names)
         doubled = {name for name in chosen if chosen.count(name) > 1}
         if doubled or not chosen:
             fault = f"names {', '.join(sorted(doubled))} twice" if doubled else "is empty"
             raise CardError(f"streams.{stream.name}.features {fault}")
-        return FeatureExtractor(stream, chosen)
+        return FeatureExtractor(stream, chosen, placed)
 
     def raw(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         """Compute the features before standardisation.
@@ -78,6 +93,8 @@ class FeatureExtractor(nn.Module):
         classes : (tokens, classes), int64
         """
         columns = TokenColumns(self.stream, batch)
+        if self.frame is not None:
+            columns = columns.with_computed(self.frame(columns))
         tokens = len(batch.values)
         numbers = [compute(columns) for compute in self._number_recipes]
         classes = [compute(columns).long() for compute in self._class_recipes]

@@ -12,7 +12,15 @@ from manyscale.features import constituents
 from manyscale.features.columns import TokenColumns
 from manyscale.features.constituents import safe_log, wrap_phi
 
-__all__ = ["RECIPES", "Recipe", "default_features", "describe", "is_categorical", "recipe"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "can_compute",
+    "default_features",
+    "describe",
+    "is_categorical",
+    "recipe",
+]
 
 
 class Recipe(NamedTuple):
@@ -98,6 +106,11 @@ def _find(name: str, stream: StreamSchema) -> Recipe | None:
     return None
 
 
+def can_compute(name: str, stream: StreamSchema) -> bool:
+    """Whether a stream has, or gives, a feature."""
+    return _find(name, stream) is not None
+
+
 def recipe(name: str, stream: StreamSchema) -> Recipe:
     """How to compute a feature of a stream.
 
@@ -124,9 +137,12 @@ def recipe(name: str, stream: StreamSchema) -> Recipe:
 def default_features(stream: StreamSchema) -> tuple[str, ...]:
     """Features of a stream where the card names none: all that its columns allow."""
     in_jet = {"delta_eta", "delta_phi"}.issubset(stream.all_columns) or "jet_eta" in stream.axis
-    names = [name for name in _INSIDE_JET if in_jet and _find(name, stream) is not None]
+    names = [name for name in _INSIDE_JET if in_jet and can_compute(name, stream)]
     for column in stream.columns:
         if in_jet and column in {"eta", "phi"}:
+            continue
+        if column == "phi" and "jet_phi" in stream.axis:
+            names.append("delta_phi")
             continue
         names.extend(_DERIVED_FROM.get(column, (column,)))
     return tuple(dict.fromkeys(names))

@@ -63,7 +63,9 @@ class MultiScaleClassifier(nn.Module):
         self.extractors = nn.ModuleDict()
         self.encoders = nn.ModuleDict()
         for name, stream in settings.streams.items():
-            extractor = FeatureExtractor.for_stream(schema.stream(name), stream.features)
+            extractor = FeatureExtractor.for_stream(
+                schema.stream(name), stream.features, stream.frame
+            )
             self.extractors[_key(name)] = extractor
             shared = _key(self.encoder_of[name])
             if shared not in self.encoders:
@@ -175,8 +177,8 @@ def _check(settings: ModelSettings) -> None:
 
 
 def _shape(stream: StreamSettings) -> StreamSettings:
-    """What streams that share an encoder must agree in; their features are compared resolved."""
-    return stream.model_copy(update={"features": None, "encoder": None})
+    """What streams that share an encoder must agree in; features are compared resolved, and each has its own frame."""
+    return stream.model_copy(update={"features": None, "frame": None, "encoder": None})
 
 
 def _key(name: str) -> str:

@@ -5,6 +5,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.attention import FeedForward, SelfAttention
 from manyscale.model.tokens import Layout
 from manyscale.settings import Settings, setting
@@ -17,6 +18,11 @@ class StreamSettings(Settings):
 
     features: tuple[str, ...] | None = setting(
         None, "features the network sees; null: all that the columns allow"
+    )
+    frame: FrameSettings | None = setting(
+        None,
+        "jet frame of delta_eta, delta_phi, delta_r: {centre: axis or pt, rotate: none, principal "
+        "or second, flip: true or false}; null: from the jet's axis, as stored",
     )
     layers: int = setting(2, "self-attention layers", ge=0, le=100)
     width: int = setting(32, "width of a token; a multiple of heads", ge=1, le=4096)

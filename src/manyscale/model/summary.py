@@ -73,13 +73,14 @@ def summarise(network: MultiScaleClassifier) -> Summary:
         encoder = network.encoder(name)
         mine = first == name
         features = len(extractor.names)
+        frame = [] if extractor.frame is None else extractor.frame.settings.words()
         blocks.append(
             Block(
                 f"{name} input",
                 "input",
                 (),
                 (),
-                (f"at most {stream.max_tokens} tokens", ", ".join(extractor.names)),
+                (f"at most {stream.max_tokens} tokens", ", ".join(extractor.names), *frame),
                 0,
                 f"tokens x {features}",
             )

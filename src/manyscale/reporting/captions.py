@@ -8,6 +8,7 @@ __all__ = ["COMPARISON_PLOT", "caption_of", "in_order"]
 COMPARISON_PLOT = "comparison_roc"
 
 _INPUTS = "inputs_"
+_IMAGE = "image_"
 _CAPTIONS = {
     "roc": "Background rejection against signal efficiency on the test events. A rejection of 100 "
     "means that one background event in 100 passes. Bands: 68% intervals of the background "
@@ -32,16 +33,25 @@ def caption_of(plot: str) -> str:
             f"Inputs of the stream {stream} by class, each class with unit area over the stream's "
             f"tokens, best separation first. The outermost 0.5% on either side are not shown."
         )
+    if plot.startswith(_IMAGE):
+        stream = plot.removeprefix(_IMAGE)
+        return (
+            f"Mean image of the stream {stream} in the test events of each class, and the difference "
+            f"of both over their sum: 1 where only signal is, -1 where only background is. Pixels "
+            f"that fewer than ten tokens hit have no difference. Each process counts by its share "
+            f"of the class."
+        )
     return _CAPTIONS.get(plot, plot)
 
 
 def in_order(plots: Iterable[str]) -> list[str]:
-    """Order plots as a reader wants them: results, then training, then inputs, then the rest."""
+    """Order plots as a reader wants them: results, then training, inputs, images, then the rest."""
     known = list(_CAPTIONS)
 
     def place(plot: str) -> tuple[int, str]:
         if plot in _CAPTIONS:
             return known.index(plot), plot
-        return len(known) + (not plot.startswith(_INPUTS)), plot
+        families = [plot.startswith(_INPUTS), plot.startswith(_IMAGE), True]
+        return len(known) + families.index(True), plot
 
     return sorted(plots, key=place)

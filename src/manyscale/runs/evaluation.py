@@ -101,7 +101,14 @@ def evaluate_run(
     write_scores(folder.tree_scores, Scores.of(test, beside, labelled=True))
     curves = {card.preset: signal, "trees": beside}
     plot_scores(folder, test.label, weights, curves)
-    plot_images(folder, card.evaluation.images, bundle.streams, taken, test.label, weights)
+    plot_images(
+        folder,
+        taken,
+        test.label,
+        weights,
+        schemas=bundle.streams,
+        settings=card.evaluation.images,
+    )
     _plot_training(folder, own, bundle, Sample.of(test.label, signal, weights))
     write_json(folder.metrics, metrics)
     folder.log(f"evaluated: AUC {metrics['auc']:.5f} on {len(test)} events")

@@ -48,13 +48,24 @@ def plot_overtraining(folder: RunFolder, train: Sample, test: Sample) -> None:
 
 def plot_images(
     folder: RunFolder,
-    settings: ImageSettings,
-    schemas: Sequence[StreamSchema],
     streams: Mapping[str, PackedStream],
     label: NDArray[np.int64],
     weights: NDArray[np.float64],
+    *,
+    schemas: Sequence[StreamSchema],
+    settings: ImageSettings,
 ) -> None:
-    """Plot the mean image of each class, for every stream of constituents of a jet."""
+    """Plot the mean image of each class, for every stream of constituents of a jet.
+
+    Parameters
+    ----------
+    streams, schemas
+        The streams of the test events, by name, and their columns.
+    label, weights
+        (events,): 1 signal, 0 background, class-balanced weights.
+    settings
+        Pixels, weight and frame.
+    """
     counting = settings.model_copy(update={"weight": "count"})
     for schema in schemas:
         name = schema.name
