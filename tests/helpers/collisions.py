@@ -29,7 +29,7 @@ def particles(events: list[list[tuple[int, float, float, float]]]) -> Particles:
     flat = np.array([p for event in events for p in event], float).reshape(-1, 4)
     code, pt, eta, phi = flat[:, 0].astype(np.int64), *flat[:, 1:].T
     mass = np.array([MASSES.get(abs(c), 0.0) for c in code])
-    counts = np.array([len(event) for event in events])
+    counts = np.array([len(event) for event in events], np.int64)
     energy = np.hypot(pt * np.cosh(eta), mass)
     return Particles(counts, code, pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), energy)
 
@@ -54,5 +54,5 @@ def hits(events: list[list[tuple[float, float, float]]]) -> Hits:
     ordered = [sorted(event, reverse=True) for event in events]
     pt, eta, phi = np.array([h for event in ordered for h in event], float).reshape(-1, 3).T
     zero = np.zeros(len(pt), np.int8)
-    counts = np.array([len(event) for event in events])
+    counts = np.array([len(event) for event in events], np.int64)
     return Hits(counts, pt, eta, phi, pt * np.cosh(eta), zero, zero, 0.0 * pt, 0.0 * pt)

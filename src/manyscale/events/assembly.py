@@ -7,21 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.bookkeeping import Cutflow
+from manyscale.events.clustering import find_jets
 from manyscale.events.detected import UNKNOWN, DetectedEvents
 from manyscale.events.momentum import Momentum
-from manyscale.events.particles import Array, Floats, Hits
-from manyscale.events.record import CONSTITUENTS, OBJECTS, OBSERVABLES, StreamLayout, wrap_phi
+from manyscale.events.particles import Array, Floats, Hits, Leptons, SmallJets
+from manyscale.events.record import (
+    CONSTITUENTS,
+    OBJECTS,
+    OBSERVABLES,
+    SUBJETS,
+    StreamLayout,
+    wrap_phi,
+)
 from manyscale.events.selection import select
 from manyscale.events.settings import CutSettings, ObjectSettings
 
 __all__ = ["assemble"]
+
+_JET_OF = {name: jet for pair in (CONSTITUENTS, SUBJETS) for jet, name in enumerate(pair)}
 
 
 def assemble(
     events: DetectedEvents,
     streams: Mapping[str, StreamLayout],
     cuts: CutSettings,
-    objects: ObjectSettings,  # noqa: ARG001
+    objects: ObjectSettings,
     first_step: str,
 ) -> tuple[ak.Array, Cutflow]:
     """Select events and make their records.
@@ -62,12 +72,19 @@ def assemble(
         **{name: weight[at] for name, weight in events.weights.items()},
     }
     for name, layout in streams.items():
-        if name in CONSTITUENTS:
-            assert inside is not None  # noqa: S101  # such streams are of sources with hits alone
-            fields[name] = _constituents(inside[CONSTITUENTS.index(name)], layout)
-            fields[f"{name}_axis"] = _axis(jets[:, CONSTITUENTS.index(name)], layout)
-        elif name == "kinematics":
+        if name == "kinematics":
             fields[name] = _kinematics(jets, met, n_btags, inside, multiplicity, layout)
+        elif name == "missing":
+            fields[name] = _tokens(np.ones(len(met.pt), np.int64), met, layout)
+        elif name in _JET_OF:
+            assert inside is not None  # noqa: S101  # such streams are of sources with hits alone
+            parts = _parts(inside[_JET_OF[name]], name, objects)
+            fields[name] = _tokens(parts.counts, parts, layout)
+        else:
+            beside = _beside(events, name).take_events(at).by_pt()
+            fields[name] = _tokens(beside.counts, beside, layout)
+        if layout.axis:
+            fields[f"{name}_axis"] = _axis(jets[:, _JET_OF.get(name, 0)], layout)
     observables = (*jets.mass.T, jets.sum(axis=1).mass, *n_btags.T, met.pt, *h_bb.T)
     fields["observables"] = ak.zip(
         {
@@ -76,6 +93,19 @@ def assemble(
         }
     )
     return ak.zip(fields, depth_limit=1), cutflow
+
+
+def _parts(inside: Hits, name: str, objects: ObjectSettings) -> Hits | SmallJets:
+    """What a jet is made of: its constituents, or jets of them."""
+    if name in SUBJETS:
+        return find_jets(inside, objects.subjet_radius, objects.subjet_pt)
+    return inside
+
+
+def _beside(events: DetectedEvents, name: str) -> SmallJets | Leptons:
+    things = events.small_jets if name == "small_jets" else events.leptons
+    assert things is not None  # noqa: S101  # made where asked for
+    return things
 
 
 def _kinematics(  # noqa: PLR0917
@@ -101,7 +131,7 @@ def _kinematics(  # noqa: PLR0917
     if multiplicity is not None:
         columns["multiplicity"] = np.column_stack([multiplicity, multiplicity.sum(axis=1), zero])
     flat = {name: columns[name].ravel() for name in layout.columns}
-    return _tokens(np.full(len(zero), len(OBJECTS)), flat)
+    return _ragged(np.full(len(zero), len(OBJECTS)), flat)
 
 
 def _width(jet: Momentum, inside: Hits) -> Floats:
@@ -114,8 +144,10 @@ def _width(jet: Momentum, inside: Hits) -> Floats:
     return weighted / np.where(total > 0, total, 1)
 
 
-def _constituents(inside: Hits, layout: StreamLayout) -> ak.Array:
-    return _tokens(inside.counts, {name: getattr(inside, name) for name in layout.columns})
+def _tokens(
+    counts: NDArray[np.int64], of: Hits | SmallJets | Leptons | Momentum, layout: StreamLayout
+) -> ak.Array:
+    return _ragged(counts, {name: getattr(of, name) for name in layout.columns})
 
 
 def _axis(jet: Momentum, layout: StreamLayout) -> ak.Array:
@@ -123,7 +155,7 @@ def _axis(jet: Momentum, layout: StreamLayout) -> ak.Array:
     return ak.zip(_single(columns))
 
 
-def _tokens(counts: NDArray[np.int64], columns: Mapping[str, Array]) -> ak.Array:
+def _ragged(counts: NDArray[np.int64], columns: Mapping[str, Array]) -> ak.Array:
     return ak.unflatten(ak.zip(_single(columns)), counts)
 
 

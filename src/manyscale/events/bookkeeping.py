@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Bookkeeping", "CutStep", "Cutflow", "add_cutflows"]
+__all__ = ["Bookkeeping", "CrossSection", "CutStep", "Cutflow", "add_cutflows"]
+
+
+class CrossSection(NamedTuple):
+    """Cross section in pb and its statistical error, as integrated while events were made."""
+
+    value: float
+    error: float
 
 
 class CutStep(NamedTuple):

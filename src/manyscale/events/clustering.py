@@ -1,4 +1,4 @@
-"""Fat jets: anti-kT on whole batches of events, and the two hardest jets of each event."""
+"""Anti-kT on whole batches of events: the two fat jets of each, or all jets of a radius."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.momentum import Momentum
-from manyscale.events.particles import Hits, Integers
+from manyscale.events.particles import Array, Hits, Integers, SmallJets
 
-__all__ = ["JetPairs", "cluster"]
+__all__ = ["JetPairs", "cluster", "find_jets"]
 
 # FastJet would print its banner on stdout; its papers are cited in the documentation.
 fastjet.ClusterSequenceArea.set_fastjet_banner_stream(None)
+
+_COMPONENTS = ("px", "py", "pz", "E")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,42 @@ def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
     min_pt
         Smallest pT in GeV of both jets.
     """
+    jets, members = _antikt(hits, radius, min_pt)
+    event = np.flatnonzero(ak.num(jets.px) >= 2)
+    jets, members = jets[event], members[event]
+    order = ak.argsort(np.hypot(jets.px, jets.py), ascending=False)[:, :2]
+    jets, members = jets[order], members[order]
+    momentum = Momentum(*(_flat(jets[name]).reshape(-1, 2) for name in _COMPONENTS))
+    return JetPairs(event, momentum, members)
+
+
+def find_jets(hits: Hits, radius: float, min_pt: float) -> SmallJets:
+    """Cluster the hits of each event with anti-kT; all jets by falling pT, without b-tags.
+
+    Parameters
+    ----------
+    hits
+        Of all events of a batch, or of one jet each.
+    radius, min_pt
+        Of the jets; the smallest pT is in GeV.
+    """
+    jets, members = _antikt(hits, radius, min_pt)
+    momentum = Momentum(*(_flat(jets[name]) for name in _COMPONENTS))
+    multiplicity = _flat(ak.num(members, axis=2))
+    found = SmallJets(
+        ak.to_numpy(ak.num(jets.px)).astype(np.int64),
+        momentum.pt,
+        momentum.eta,
+        momentum.phi,
+        momentum.mass,
+        multiplicity,
+        np.zeros_like(multiplicity),
+    )
+    return found.by_pt()
+
+
+def _antikt(hits: Hits, radius: float, min_pt: float) -> tuple[ak.Array, ak.Array]:
+    """Four-momenta (events, jets) and places of the constituents (events, jets, constituents)."""
     momenta = ak.zip(
         {
             "px": hits.pt * np.cos(hits.phi),
@@ -75,13 +113,8 @@ def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
     )
     definition = fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
     sequence = fastjet.ClusterSequence(ak.unflatten(momenta, hits.counts), definition)
-    jets = sequence.inclusive_jets(min_pt=min_pt)
-    members = sequence.constituent_index(min_pt=min_pt)
-    event = np.flatnonzero(ak.num(jets.px) >= 2)
-    jets, members = jets[event], members[event]
-    order = ak.argsort(np.hypot(jets.px, jets.py), ascending=False)[:, :2]
-    jets, members = jets[order], members[order]
-    components = (
-        ak.to_numpy(ak.flatten(jets[name])).reshape(-1, 2) for name in ("px", "py", "pz", "E")
-    )
-    return JetPairs(event, Momentum(*components), members)
+    return sequence.inclusive_jets(min_pt=min_pt), sequence.constituent_index(min_pt=min_pt)
+
+
+def _flat(values: ak.Array) -> Array:
+    return ak.to_numpy(ak.flatten(values))

@@ -1,6 +1,7 @@
 """Particles of many events as flat arrays: one event behind the other, and how many each has."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BOTTOM",
     "CHARM",
+    "HIGGS",
     "Array",
     "Floats",
     "Hits",
@@ -19,13 +21,14 @@ __all__ = [
     "SmallJets",
     "TruthEvents",
     "heaviest_flavour",
+    "pair_up",
 ]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-CHARM, BOTTOM = 4, 5
+CHARM, BOTTOM, HIGGS = 4, 5, 25
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,16 @@ class _Flat:
     @property
     def columns(self) -> tuple[Array, ...]:
         """All columns but `counts`, in the order of the fields."""
-        return tuple(getattr(self, field.name) for field in fields(self)[1:])
+        return tuple(getattr(self, column.name) for column in fields(self)[1:])
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Put events one behind the other."""
+        columns = zip(*((part.counts, *part.columns) for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
     def take(self, particles: Integers) -> Self:
-        """Return the particles named, in ascending order, of the same events."""
+        """Return the particles named, one event behind the other, of the same events."""
         counts = np.bincount(self.event[particles], minlength=len(self.counts))
         return type(self)(counts, *(column[particles] for column in self.columns))
 
@@ -85,8 +94,16 @@ class Hits(_Flat):
     dz: Floats
 
 
+class _Objects(_Flat):
+    pt: Floats
+
+    def by_pt(self) -> Self:
+        """Return the same by falling pT in each event."""
+        return self.take(np.lexsort((-self.pt, self.event)))
+
+
 @dataclass(frozen=True)
-class SmallJets(_Flat):
+class SmallJets(_Objects):
     """Small-R jets; `multiplicity` is the number of constituents."""
 
     pt: Floats
@@ -98,7 +115,7 @@ class SmallJets(_Flat):
 
 
 @dataclass(frozen=True)
-class Leptons(_Flat):
+class Leptons(_Objects):
     """Isolated electrons and muons; `particle_class` as in record.py."""
 
     pt: Floats
@@ -120,12 +137,23 @@ class TruthEvents:
         Particles that live long enough to reach the detector, neutrinos among them.
     heavy
         Hadrons with a b or a charm quark as they leave the hadronisation.
+    higgs
+        Higgs bosons that decay to b bbar, each once, as they decay; None where not known.
+    piece
+        (events,): as in record.py; None where the source has one piece alone.
+    weights, observables, steps
+        As in `DetectedEvents`.
     """
 
     entry: Integers
     weight: Floats
     stable: Particles
     heavy: Particles
+    higgs: Particles | None = None
+    piece: Integers | None = None
+    weights: Mapping[str, Floats] = field(default_factory=dict)
+    observables: Mapping[str, Array] = field(default_factory=dict)
+    steps: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def heaviest_flavour(code: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -143,3 +171,30 @@ def heaviest_flavour(code: NDArray[np.int64]) -> NDArray[np.int64]:
     baryon, meson, second = code // 1000 % 10, code // 100 % 10, code // 10 % 10
     flavour = np.where(baryon > 0, baryon, np.where(meson == second, 0, meson))
     return np.where((code > 100) & (code < 1_000_000) & (flavour <= BOTTOM), flavour, 0)
+
+
+def pair_up(event: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Pair things with all particles of their events.
+
+    Parameters
+    ----------
+    event
+        (things,): the event of each.
+    counts
+        (events,): number of particles of each event.
+
+    Returns
+    -------
+    thing, particle : (pairs,)
+        Places among the things, ascending, and among the particles.
+
+    Examples
+    --------
+    >>> pair_up(np.array([1, 1]), np.array([3, 2]))
+    (array([0, 0, 1, 1]), array([3, 4, 3, 4]))
+    """
+    number = counts[event]
+    thing = np.repeat(np.arange(len(event)), number)
+    first = (np.cumsum(counts) - counts)[event]
+    behind = np.cumsum(number) - number
+    return thing, np.arange(len(thing)) + np.repeat(first - behind, number)

@@ -1,7 +1,7 @@
 """Pythia 8: settings to generated events, a batch at a time, without a Python loop over particles."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -9,20 +9,21 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.particles import CHARM, Particles, TruthEvents, heaviest_flavour
+from manyscale.events.bookkeeping import CrossSection
+from manyscale.events.particles import (
+    BOTTOM,
+    CHARM,
+    HIGGS,
+    Particles,
+    TruthEvents,
+    heaviest_flavour,
+)
 
-__all__ = ["CrossSection", "cross_section", "generate", "read_settings", "start"]
+__all__ = ["cross_section", "generate", "read_settings", "start"]
 
 # Events that are held at a time: one with multiparton interactions takes about 180 kB.
 _BATCH = 250
 _PB_PER_MB = 1e9
-
-
-class CrossSection(NamedTuple):
-    """Cross section in pb and its statistical error, as integrated while events were made."""
-
-    value: float
-    error: float
 
 
 def read_settings(process: str, lines: Sequence[str]) -> Any:  # noqa: ANN401 - Pythia has no types
@@ -113,7 +114,19 @@ def _truth(batch: ak.Array, entry: NDArray[np.int64]) -> TruthEvents:
         ak.to_numpy(batch.info.weights[:, 0]),
         everything.take(np.flatnonzero(status > 0)),
         everything.take(heavy),
+        everything.take(_to_bottom(everything, particles)),
     )
+
+
+def _to_bottom(everything: Particles, particles: ak.Array) -> NDArray[np.int64]:
+    """Places of the Higgs bosons that decay to b bbar; copies of them decay to a copy."""
+    higgs = np.flatnonzero(everything.pdg_id == HIGGS)
+    first = (np.cumsum(everything.counts) - everything.counts)[everything.event[higgs]]
+    one, other = (
+        everything.pdg_id[first + _flat(particles[name])[higgs]]
+        for name in ("daughter1", "daughter2")
+    )
+    return higgs[(np.abs(one) == BOTTOM) & (other == -one)]
 
 
 def _flat(values: ak.Array) -> NDArray[Any]:

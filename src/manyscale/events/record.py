@@ -11,7 +11,7 @@ An array of records has the fields
 Events of collisions have the streams of `STREAMS` that were asked for; an ntuple has those of its
 branch map.
 
-Constituents stand in the order of falling pT, objects in that of `OBJECTS`. Units are GeV and
+Tokens stand in the order of falling pT, those of `kinematics` in that of `OBJECTS`. Units are GeV and
 radians, azimuths in (-pi, pi].
 """
 
@@ -31,6 +31,7 @@ __all__ = [
     "OBSERVABLES",
     "PHOTON",
     "STREAMS",
+    "SUBJETS",
     "StreamLayout",
     "layouts",
     "wrap_phi",
@@ -44,6 +45,8 @@ OBJECTS = ("leading jet", "second jet", "pair", "missing momentum")
 
 #: The streams whose tokens are what a fat jet is made of.
 CONSTITUENTS = ("jet1", "jet2")
+#: The streams whose tokens are what a fat jet is made of, clustered anew.
+SUBJETS = ("subjets1", "subjets2")
 
 
 class StreamLayout(NamedTuple):
@@ -71,18 +74,21 @@ def layouts(streams: Sequence[str], columns: Sequence[str] = ()) -> dict[str, St
 
 _PARTICLE = ("pt", "eta", "phi", "energy", "charge", "particle_class")
 _AXIS = ("jet_pt", "jet_eta", "jet_phi", "jet_mass")
+_SUBJET = ("pt", "eta", "phi", "mass", "multiplicity")
+# What is beside the jets has its azimuth relative to the leading one.
+_REFERENCE = ("jet_phi",)
 _OBJECT = ("pt", "eta", "phi", "mass", "multiplicity", "n_btags", "width", "object_class")
 
-#: What the two fat jets are made of, on two scales; the jets and leptons beside them; the missing
-#: momentum; and the reconstructed objects, `OBJECTS`.
+#: What the two fat jets are made of, on two scales; all small jets and leptons, and the missing
+#: momentum, with the azimuth of the leading fat jet; and the reconstructed objects, `OBJECTS`.
 STREAMS: dict[str, StreamLayout] = {
     "jet1": StreamLayout(_PARTICLE, _AXIS),
     "jet2": StreamLayout(_PARTICLE, _AXIS),
-    "subjets1": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity"), _AXIS),
-    "subjets2": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity"), _AXIS),
-    "small_jets": StreamLayout(("pt", "eta", "phi", "mass", "multiplicity", "n_btags")),
-    "leptons": StreamLayout(("pt", "eta", "phi", "charge", "particle_class")),
-    "missing": StreamLayout(("pt", "phi")),
+    "subjets1": StreamLayout(_SUBJET, _AXIS),
+    "subjets2": StreamLayout(_SUBJET, _AXIS),
+    "small_jets": StreamLayout((*_SUBJET, "n_btags"), _REFERENCE),
+    "leptons": StreamLayout(("pt", "eta", "phi", "charge", "particle_class"), _REFERENCE),
+    "missing": StreamLayout(("pt", "phi"), _REFERENCE),
     "kinematics": StreamLayout(_OBJECT),
 }
 

@@ -3,14 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.momentum import Momentum
 from manyscale.events.particles import BOTTOM, CHARM, Particles, heaviest_flavour
-from manyscale.events.record import wrap_phi
 from manyscale.events.settings import TaggingSettings
+from manyscale.events.truth import Axes, nearest_jet
 
 __all__ = ["Tagger", "count_hadrons"]
-
-_CANDIDATES = 2
 
 
 class Tagger:
@@ -22,24 +19,29 @@ class Tagger:
         Efficiency and mistag rates.
     seed
         Of its randomness.
+    candidates
+        Of each jet; a fat jet may be two b quarks.
     """
 
-    def __init__(self, settings: TaggingSettings, seed: np.random.SeedSequence) -> None:
+    def __init__(
+        self, settings: TaggingSettings, seed: np.random.SeedSequence, candidates: int
+    ) -> None:
         self.settings = settings
+        self.candidates = candidates
         self._generator = np.random.default_rng(seed)
 
     def tag(self, n_bottom: NDArray[np.int64], n_charm: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of b-tags of each jet, 0 to 2.
+        """Return the number of b-tags of each jet, at most one a candidate.
 
-        A jet has two candidates: its b hadrons first, then its charm hadrons, then light ones.
+        The candidates are the jet's b hadrons first, then its charm hadrons, then light ones.
 
         Parameters
         ----------
         n_bottom, n_charm
-            (events, jets): hadrons in each jet.
+            Hadrons in each jet; arrays of one shape, which is that of the outcome.
         """
         settings = self.settings
-        candidate = np.arange(_CANDIDATES)
+        candidate = np.arange(self.candidates)
         n_bottom, n_charm = n_bottom[..., None], n_charm[..., None]
         chance = np.where(
             candidate < n_bottom,
@@ -50,33 +52,26 @@ class Tagger:
 
 
 def count_hadrons(
-    heavy: Particles, jets: Momentum, radius: float, min_pt: float
+    heavy: Particles, jets: Axes, radius: float, min_pt: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number of b hadrons and of charm hadrons of an event inside each of its jets.
+    """Number of b hadrons and of charm hadrons of an event inside each of its jets, both (jets,).
 
     Parameters
     ----------
     heavy
         Hadrons of each event.
     jets
-        (events, jets). A hadron within the radius of several counts for the nearest.
+        Of the same events. A hadron within the radius of several counts for the nearest.
     radius
         In (eta, phi).
     min_pt
         Smallest pT in GeV of a hadron that counts.
     """
-    n_events, n_jets = jets.px.shape
     hard = heavy.take(np.flatnonzero(np.hypot(heavy.px, heavy.py) > min_pt))
-    hadron = Momentum(hard.px, hard.py, hard.pz, hard.energy)
-    delta_eta = hadron.eta[:, None] - jets.eta[hard.event]
-    delta_phi = wrap_phi(hadron.phi[:, None] - jets.phi[hard.event])
-    distance = np.hypot(delta_eta, delta_phi)
-    nearest = distance.argmin(axis=1)
-    place = hard.event * n_jets + nearest
-    inside = distance.min(axis=1, initial=np.inf) < radius
+    place = nearest_jet(hard, jets, radius)
     flavour = heaviest_flavour(hard.pdg_id)
     n_bottom, n_charm = (
-        np.bincount(place[inside & (flavour == quark)], minlength=n_events * n_jets)
+        np.bincount(place[(place >= 0) & (flavour == quark)], minlength=len(jets.eta))
         for quark in (BOTTOM, CHARM)
     )
-    return n_bottom.reshape(n_events, n_jets), n_charm.reshape(n_events, n_jets)
+    return n_bottom, n_charm
