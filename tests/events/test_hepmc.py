@@ -10,11 +10,12 @@ from helpers.generator_files import compressed, hepmc_event, hepmc_text, pythia_
 from manyscale.errors import CardError, DataError
 from manyscale.events import hepmc, pythia
 from manyscale.events.convert_settings import ConvertSettings
-from manyscale.events.hepmc import HepMCReader
+from manyscale.events.hepmc import _EVENT, HepMCReader
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.record import layouts
 from manyscale.events.settings import CutSettings, GenerateSettings
 from manyscale.events.source import THE_PROCESS, Piece
+from manyscale.events.text_files import EventTexts
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "hepmc"
 real_files = pytest.mark.skipif(
@@ -231,7 +232,7 @@ def test_heavy_hadrons_as_they_leave_the_hadronisation(tmp_path):
     path = tmp_path / "heavy.hepmc"
     for kind in ("HepMC2", "HepMC3"):
         hepmc_text(path, [event, event], kind)
-        heavy = _reader()._load(Piece(str(path), 0, 2)).truth.heavy
+        heavy = _reader()._load(EventTexts(_EVENT), Piece(str(path), 0, 2)).truth.heavy
         assert heavy.counts.tolist() == [4, 4]
         assert sorted(heavy.pdg_id[:4].tolist()) == [-411, 513, 521, 4122]
 
@@ -254,7 +255,7 @@ def test_higgs_bosons_that_decay_to_bottom(tmp_path):
     )
     path = tmp_path / "higgs.hepmc"
     hepmc_text(path, [hepmc_event(_two_jets(50.0)), event])
-    higgs = _reader()._load(Piece(str(path), 0, 2)).truth.higgs
+    higgs = _reader()._load(EventTexts(_EVENT), Piece(str(path), 0, 2)).truth.higgs
     assert higgs.counts.tolist() == [0, 1]
 
 
@@ -273,7 +274,7 @@ def test_generated_events_come_back_from_a_file(tmp_path):
     found = _records(reader.read([piece], layouts(settings.streams), 1))
     assert ak.to_list(found) == ak.to_list(straight)
     assert ak.sum(found.observables.h_bb_j1) > 3
-    heavy = reader._load(Piece(str(path), 0, 8)).truth.heavy
+    heavy = reader._load(EventTexts(_EVENT), Piece(str(path), 0, 8)).truth.heavy
     np.testing.assert_array_equal(heavy.counts, truth.heavy.counts)
     np.testing.assert_array_equal(heavy.pdg_id, truth.heavy.pdg_id)
 
@@ -378,7 +379,7 @@ def test_real_files(name, title, energy, pz, weight):
     path = str(FOLDER / name)
     contents = _reader().look(path)
     assert (contents.title, contents.entries) == (title, 1)
-    truth = _reader()._load(Piece(path, 0, 1)).truth
+    truth = _reader()._load(EventTexts(_EVENT), Piece(path, 0, 1)).truth
     # What is stable carries what the beams brought, up to the rounding of the generator.
     assert truth.stable.energy.sum() == pytest.approx(energy, rel=1e-5)
     assert truth.stable.pz.sum() == pytest.approx(pz, rel=1e-5, abs=1e-3)

@@ -26,7 +26,11 @@ def open_root(path: str) -> Iterator[Any]:
         raise DataError(f"there is no file {path}")
     try:
         # uproot's caches would keep the trees of a hundred files, and 100 MB of arrays.
-        file = uproot.open(path, object_cache=None, array_cache=None)
+        options: dict[str, Any] = {"object_cache": None, "array_cache": None}
+        if "://" not in path:
+            # The default hands every read to the event loop of another thread.
+            options["handler"] = uproot.MultithreadedFileSource
+        file = uproot.open(path, **options)
     except Exception as error:  # uproot raises whatever a damaged header leads it to
         raise DataError(
             f"{path} cannot be opened as a ROOT file; it may be cut short ({_line(error)})"
@@ -86,7 +90,7 @@ def reading(where: str, branch: str, first: int, last: int) -> Iterator[None]:
     except Exception as error:
         raise DataError(
             f"{where}, branch '{branch}': entries {first} to {last - 1} cannot be read; the file "
-            f"may be damaged ({_line(error)})"
+            f"may be cut short or damaged ({_line(error)})"
         ) from error
 
 
