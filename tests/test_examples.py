@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.commands import run, toy_dataset, toy_npz
@@ -30,9 +31,10 @@ def toy_files(card, folder):
             toy_npz(folder / path, 120, label == "signal", seed=place, columns=columns)
 
 
-# The cards whose events are made in a test of their own.
-GENERATED = {"five_streams"}
-CARDS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in GENERATED)
+# The cards whose events are made in tests of their own.
+NTUPLES = {"ntuple_jetclass": "tree", "ntuple_cms_like": "Events", "ntuple_atlas_like": "nominal"}
+OWN_EVENTS = {"five_streams", *NTUPLES}
+CARDS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in OWN_EVENTS)
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
@@ -60,6 +62,28 @@ def test_five_streams_are_generated_and_trained_on(type_, tmp_path):
     done = type_("train", path, "--out", "run", *QUICK)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("name", NTUPLES)
+def test_ntuples_are_converted_trained_on_and_scored(name, type_, tmp_path):
+    ntuple_files = pytest.importorskip("helpers.ntuple_files")
+    path = FOLDER / f"{name}.yaml"
+    card = load_card(path)
+    make = getattr(ntuple_files, name.removeprefix("ntuple_"))
+    convert = ("convert", "--card", path, "--out", card.data.dataset, "--workers", "1")
+    labels = [()] if card.convert.process else [("--label", "signal"), ("--label", "background")]
+    for seed, label in enumerate(labels):
+        branches = make(np.random.default_rng(seed), 1200 if card.convert.process else 150)
+        ntuple_files.write_tree(f"{seed}.root", NTUPLES[name], branches)
+        done = type_(*convert, f"{seed}.root", *label)
+        assert done.code == 0, done.err
+    assert min(Dataset.open(card.data.dataset).class_counts.values()) > 30
+    done = type_("train", path, "--out", "run", *QUICK)
+    assert done.code == 0, done.err
+    done = type_("predict", "run", "0.root", "--out", "scores.npz")
+    assert done.code == 0, done.err
+    scores = np.load(tmp_path / "scores.npz")
+    assert 0 < np.isfinite(scores["score"]).sum() <= len(scores["score"])
 
 
 def test_pythia_takes_the_heavy_higgs():

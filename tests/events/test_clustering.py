@@ -13,7 +13,9 @@ def _from_momenta(events):
     flat = Momentum(*np.array([p for event in events for p in event], float).T)
     zero = np.zeros(len(flat.px), np.int8)
     counts = np.array([len(event) for event in events])
-    return Hits(counts, flat.pt, flat.eta, flat.phi, flat.energy, zero, zero, 0.0 * flat.pt, 0.0 * flat.pt)
+    return Hits(
+        counts, flat.pt, flat.eta, flat.phi, flat.energy, zero, zero, 0.0 * flat.pt, 0.0 * flat.pt
+    )
 
 
 def test_example_of_the_fastjet_manual():

@@ -16,8 +16,10 @@ from manyscale.events.source import Piece, Reader
 
 __all__ = ["SourceFile", "divide", "find_files", "one_reader"]
 
-# A file of up to this many units is not divided: its last unit may be that much larger.
+# A file of up to this many units is not divided: opening it once more costs time.
 _TOLERANCE = 1.5
+# Small files make at least so many units, where they are as many, for workers to share.
+_UNITS = 16
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ def divide(
     step
         Entries of a unit.
     """
-    size = step * files[0].size / max(entries, 1)
+    largest = step * files[0].size / max(entries, 1)
+    size = min(largest, sum(file.size for file in files) / _UNITS)
     waiting: list[Piece] = []
     room = size
     for place, file in enumerate(files):
-        if file.size > _TOLERANCE * size:
+        if file.size > _TOLERANCE * largest:
             count = entries if place == 0 else reader.entries(file.path)
             parts = math.ceil(count / step)
             edges = [count * part // parts for part in range(parts + 1)]

@@ -1,0 +1,106 @@
+"""Real files of each format, as a user converts them, trains on them and scores them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.commands import run
+from manyscale.data.dataset import Dataset
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+NANO = ("root/cms_pfnano.root", "delphes/cms_nanoaod_v15_tt_200ev.root")
+CARD = """
+preset: model-2
+data: {dataset: data}
+training: {epochs: 1, batch_size: 64}
+evaluation: {luminosity: null}
+generate:
+  events: 150
+  multiparton: false
+  processes: {qcd_bb: {}}
+  cuts: {leading_pt: 20, second_pt: 10, max_eta: 5}
+"""
+# Events of each file, and how many have two fat jets; of LHE, more than that.
+FILES = {
+    "delphes/delphes_ttbar_10ev_issue513.root": (10, 10),
+    "root/cms_pfnano.root": (10, 8),
+    "delphes/cms_nanoaod_v15_tt_200ev.root": (200, 20),
+    "hepmc/hepmc2_1ev.hepmc": (1, 1),
+    "hepmc/hepmc3_epos_pp_1ev.dat": (1, 1),
+    "lhe/madgraph5_pp_jj_1000ev.lhe.gz": (1000, 700),
+}
+
+
+@pytest.fixture
+def type_(capsys, monkeypatch, tmp_path):
+    """Type a command in a folder with the card alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "card.yaml").write_text(CARD)
+    return lambda *arguments: run(capsys, monkeypatch, *arguments)
+
+
+def real(name):
+    """A real file, where it is."""
+    path = DATA / name
+    if not path.is_file():
+        pytest.skip(f"there is no {path}")
+    return path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_real_file_is_converted_and_read_back(name, type_):
+    path, (entries, pairs) = real(name), FILES[name]
+    found = type_("inspect", path)
+    assert found.code == 0, found.err
+    assert f"{entries:,} events" in found.out
+    done = type_(
+        "convert",
+        path,
+        "--card",
+        "card.yaml",
+        "--process",
+        "ttbar",
+        "--out",
+        "data",
+        "--workers",
+        1,
+    )
+    assert done.code == 0, done.err
+    data = Dataset.open("data")
+    (process,) = data.schema.processes
+    assert process.generated == entries
+    assert len(data) == process.cutflow[-1].events
+    assert len(data) == pairs if "lhe" not in name else len(data) > pairs
+    events = data.events()
+    assert len(np.unique(events.event_id)) == len(data)
+    for stream in events.streams.values():
+        assert np.isfinite(stream.values).all()
+    assert type_("inspect", "data", "--verify").code == 0
+
+
+def test_the_damaged_file_is_refused(type_):
+    done = type_("convert", real("hepmc/hepmc3_broken.dat"), "--process", "qcd", "--out", "data")
+    assert done.code == 1
+    assert "event 0" in done.err
+    assert not Path("data").exists()
+
+
+def test_nanoaod_as_signal_against_generated_background(type_):
+    paths = [real(name) for name in NANO]
+    pytest.importorskip("manyscale.events.generation")
+    done = type_("generate", "card.yaml", "--out", "data", "--workers", 1)
+    assert done.code == 0, done.err
+    for path in paths:
+        done = type_("convert", path, "--card", "card.yaml", "--label", "signal", "--out", "data")
+        assert done.code == 0, done.err
+    done = type_("train", "card.yaml", "--out", "run")
+    assert done.code == 0, done.err
+    for name, path in zip(NANO, paths, strict=True):
+        done = type_("predict", "run", path, "--out", "scores.npz")
+        assert done.code == 0, done.err
+        scores = np.load("scores.npz")
+        entries, pairs = FILES[name]
+        assert len(scores["score"]) == entries
+        assert scores["selected"].sum() == pairs
+        assert np.isfinite(scores["score"][scores["selected"]]).all()
