@@ -24,7 +24,7 @@ generate:
 # Events of each file, and how many have two fat jets; of LHE, more than that.
 FILES = {
     "delphes/delphes_ttbar_10ev_issue513.root": (10, 10),
-    "root/cms_pfnano.root": (10, 8),
+    "root/cms_pfnano.root": (10, 10),
     "delphes/cms_nanoaod_v15_tt_200ev.root": (200, 20),
     "hepmc/hepmc2_1ev.hepmc": (1, 1),
     "hepmc/hepmc3_epos_pp_1ev.dat": (1, 1),
