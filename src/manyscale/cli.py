@@ -168,8 +168,9 @@ def convert(
     units: Units = None,
 ) -> None:
     """Add the events of files to a dataset: Delphes, NanoAOD, ntuples, HepMC, LHE, npz."""
-    from manyscale.console import ConsoleProgress, print_cutflow
+    from manyscale.console import ConsoleProgress, table
     from manyscale.runs.conversion import convert_files
+    from manyscale.runs.inspection import cutflow_table
     from manyscale.runs.production import parse_share
     from manyscale.runs.request import Request
 
@@ -184,7 +185,9 @@ def convert(
             share=parse_share(units) if units else None,
             progress=progress,
         )
-    print_cutflow(added.processes)
+    if added.processes:
+        cutflow = cutflow_table(added.processes)
+        table(cutflow.title, cutflow.header, cutflow.rows)
     typer.echo(added.said)
 
 

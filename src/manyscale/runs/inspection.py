@@ -1,5 +1,6 @@
 """What is in a path: a dataset, a run, a model folder, a card, a file of events."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.npy import open_npz
 from manyscale.data.parts import MANIFEST
 from manyscale.data.plans import PLANS, find_plans, missing_units
-from manyscale.data.schema import StreamSchema
+from manyscale.data.schema import Process, StreamSchema
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
@@ -23,7 +24,7 @@ from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.building import build_model, open_data
 from manyscale.runs.folder import RunFolder, read_metrics
 
-__all__ = ["LUMINOSITY", "Found", "Rows", "inspect_path", "known_features"]
+__all__ = ["LUMINOSITY", "Found", "Rows", "cutflow_table", "inspect_path", "known_features"]
 
 #: fb^-1, where none is given.
 LUMINOSITY = 3000.0
@@ -169,7 +170,7 @@ def _processes(dataset: Dataset, luminosity: float) -> Rows:
     sums, squares = dataset.process_weights, dataset.process_weights2
     rows = []
     for place, process in enumerate(dataset.schema.processes):
-        known = process.cross_section is not None and (process.sum_weights or 0) > 0
+        known = _is_normalised(process)
         expected = sums[place] * normalisation(process, luminosity) if known else None
         effective = sums[place] ** 2 / squares[place] if squares[place] else 0.0
         rows.append(
@@ -189,6 +190,29 @@ def _processes(dataset: Dataset, luminosity: float) -> Rows:
     return Rows("processes", header, rows)
 
 
+def cutflow_table(processes: Sequence[Process], luminosity: float = LUMINOSITY) -> Rows:
+    """How much of each process passed each step: events, weights, expected events."""
+    rows = []
+    for process in processes:
+        scale = normalisation(process, luminosity) if _is_normalised(process) else None
+        rows += [
+            [
+                process.name,
+                step.step,
+                f"{step.events:,}",
+                f"{step.sum_weights:,.6g}",
+                "unknown" if scale is None else f"{step.sum_weights * scale:,.4g}",
+            ]
+            for step in process.cutflow
+        ]
+    header = ["process", "step", "events", "sum of weights", f"expected at {luminosity:g} fb^-1"]
+    return Rows("cutflow", header, rows)
+
+
+def _is_normalised(process: Process) -> bool:
+    return process.cross_section is not None and (process.sum_weights or 0) > 0
+
+
 def _or_unknown(value: float | None, form: str) -> str:
     return "unknown" if value is None else f"{value:{form}}"
 
@@ -202,6 +226,8 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
     dataset = Dataset.open(path)
     found = Found([_streams(dataset.schema.streams)])
     found.tables.append(_processes(dataset, luminosity))
+    if any(process.cutflow for process in dataset.schema.processes):
+        found.tables.append(cutflow_table(dataset.schema.processes, luminosity))
     found.lines.append(f"dataset {path}: {len(dataset)} events")
     if dataset.schema.observables:
         found.lines.append(f"observables: {', '.join(dataset.schema.observables)}")
