@@ -37,7 +37,7 @@ Cluster = Annotated[
     typer.Option(metavar="ADDRESS", help="dask scheduler, tcp://host:8786, whose workers to use"),
 ]
 Units = Annotated[
-    str | None, typer.Option(metavar="A:B", help="do the units from A to B alone, B left out")
+    str | None, typer.Option(metavar="A:B", help="do the units from A up to, but not with, B alone")
 ]
 
 

@@ -1,6 +1,8 @@
 """Files of others into a dataset: whole or not at all, no event twice, going on where it was."""
 
+import gzip
 import json
+import shlex
 
 import awkward as ak
 import numpy as np
@@ -301,6 +303,7 @@ def test_globs_and_lists_of_files(tmp_path, card):
     [
         (b"", "is empty"),
         (b"no events here\n", "no format that is known"),
+        (gzip.compress(b""), "has nothing in it"),
         (b"root" + 100 * b"\0", "has no tree"),
         (b"\x1f\x8b broken", "cannot be decompressed"),
     ],
@@ -339,9 +342,63 @@ def test_a_file_named_twice(tmp_path, card):
         convert_files([file, file], tmp_path / "d", SIGNAL, card=card)
 
 
+def test_a_file_of_the_same_name_and_content_in_another_folder_is_the_same(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "a.root").hardlink_to(file)
+    for other in ("copies/a.root", "copies/../a.root"):
+        with pytest.raises(DataError, match="are the same file"):
+            convert_files([file, str(tmp_path / other)], tmp_path / "d", SIGNAL, card=card)
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_file_without_any_event(tmp_path, card):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("events", dict.fromkeys(("jet_pt", "jet_eta", "w", "run"), "float64"))
+    card.write_text(CARD.replace(", phi: jet_phi, mass: jet_mass", ""))
+    with pytest.raises(DataError, match=r"a\.root .*holds no events"):
+        convert_files([str(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card)
+    assert not (tmp_path / "d").exists()
+
+
 def test_the_class_must_be_said(tmp_path, card):
     with pytest.raises(DataError, match="--label signal"):
         convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
+    with pytest.raises(DataError, match="events of 'mine' are: add --label"):
+        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", Request(process="mine"))
+
+
+def test_processes_are_told_apart_by_the_branches_of_an_ntuple_alone(tmp_path, card):
+    card.write_text('convert: {process: {ttbar: "w > 1", qcd: "w <= 1"}}')
+    with pytest.raises(CardError, match=r"convert\.process divides .* convert\.branches"):
+        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
+
+
+def test_a_card_that_maps_no_branches(tmp_path):
+    with pytest.raises(DataError, match=r"convert\.branches by --card"):
+        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL)
+
+
+def test_the_command_that_goes_on_is_whole(tmp_path, card):
+    said = Request(process="ttbar", cross_section=831.0, weights="w * w")
+    file = jets(tmp_path / "a.root")
+    convert_files([file], tmp_path / "d", said, card=card, workers=1, share=(0, 1))
+    again = find_plans(tmp_path / "d")[0].again
+    assert shlex.split(again) == [
+        *("manyscale", "convert", file, "--process", "ttbar", "--cross-section", "831.0"),
+        *("--weights", "w * w", "--card", str(card), "--out", str(tmp_path / "d")),
+    ]
+    assert any(again in line for line in inspect_path(tmp_path / "d").lines)
+
+
+@pytest.mark.parametrize("names", [("Events",), ("first", "second")])
+def test_trees_that_no_reader_knows_are_listed(tmp_path, names):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        for name in names:
+            file[name] = {f"pt_{name}": np.arange(3.0)}
+    found = inspect_path(tmp_path / "a.root")
+    assert [table.rows[0][0] for table in found.tables] == [f"pt_{name}" for name in names]
+    assert any("convert.branches" in line for line in found.lines)
 
 
 def test_a_bad_expression_names_the_key_of_the_card(tmp_path, card):

@@ -50,10 +50,13 @@ def recognise(path: str) -> Format:
         return "HepMC"
     if b"<LesHouchesEvents" in text:
         return "LHE"
+    if not text:
+        raise DataError(f"{path} has nothing in it")
     if _is_list(text, path):
         return "list"
     raise DataError(
-        f"{path} is of no format that is known here: {_KNOWN} are, and a text file with a file a line"
+        f"{path} is of no format that is known here: {_KNOWN} are, and a text file with a file a "
+        "line, of which the first exists"
     )
 
 

@@ -10,7 +10,7 @@ import uproot
 
 from manyscale.errors import DataError
 
-__all__ = ["open_root", "read_branches", "reading", "size_and_head", "trees"]
+__all__ = ["open_root", "read_branches", "reading", "size_and_head", "tree_names", "trees"]
 
 
 @contextmanager
@@ -46,12 +46,16 @@ def size_and_head(path: str, head: int) -> tuple[int, bytes]:
         return source.num_bytes, source.chunk(0, min(head, source.num_bytes)).raw_data.tobytes()
 
 
-def trees(file: Any) -> dict[str, Any]:  # noqa: ANN401 - uproot has no types
-    """Trees and RNTuples of a file by name, of each the newest cycle."""
+def tree_names(file: Any) -> list[str]:  # noqa: ANN401 - uproot has no types
+    """Names of the trees and RNTuples of a file, each once."""
     kinds = {"TTree", "TNtuple", "TNtupleD", "TChain", "ROOT::RNTuple"}
     named = file.classnames(recursive=True)
-    chosen = dict.fromkeys(name.partition(";")[0] for name in named if named[name] in kinds)
-    return {name: file[name] for name in chosen}
+    return list(dict.fromkeys(name.partition(";")[0] for name in named if named[name] in kinds))
+
+
+def trees(file: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Trees and RNTuples of a file by name, of each the newest cycle."""
+    return {name: file[name] for name in tree_names(file)}
 
 
 def read_branches(

@@ -72,7 +72,7 @@ def convert_files(
         from manyscale.runs.file_conversion import FileConversion  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "convert") from error
-    conversion = FileConversion(folder, loaded, request, progress)
+    conversion = FileConversion(folder, loaded, request, progress, card_path=card)
     return conversion.run(kind, paths, workers=workers, cluster=cluster, share=share)
 
 
@@ -118,5 +118,5 @@ def _convert_npz(
     if not done.added:
         return Added(f"{folder} has these {done.events} events of {done.process} already")
     if request.cross_section is None:
-        progress.say("the cross section is unknown: --cross-section says it; until then no yields")
+        progress.say("the cross section is unknown, so no yields: --cross-section says it")
     return Added(f"{done.events} events of {done.process} added to {folder}")

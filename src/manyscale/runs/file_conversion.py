@@ -15,7 +15,7 @@ from manyscale.data.manifest import merge
 from manyscale.data.parts import claim_folder
 from manyscale.data.plans import Plan, PlannedUnit, find_plans, planned
 from manyscale.data.schema import Process
-from manyscale.errors import DataError
+from manyscale.errors import CardError, DataError
 from manyscale.events.formats import Format
 from manyscale.events.source import THE_PROCESS, Contents, Piece, Reader
 from manyscale.events.work import open_executor, run_units
@@ -45,10 +45,21 @@ class FileConversion:
         What the events are.
     progress
         Is told of what is found and done.
+    card_path
+        The card's file, for the command that goes on.
     """
 
-    def __init__(self, folder: Path, card: Card, request: Request, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        card: Card,
+        request: Request,
+        progress: Progress,
+        *,
+        card_path: Path | str | None = None,
+    ) -> None:
         self._folder = folder
+        self._card_path = card_path
         self._seed = card.seed
         self._generate = card.generate
         self._convert = card.convert
@@ -68,6 +79,11 @@ class FileConversion:
     ) -> Added:
         """Add the files; see `manyscale.runs.conversion.convert_files`."""
         claim_folder(self._folder)
+        if self._convert.process and (kind in {"HepMC", "LHE"} or not self._convert.branches):
+            raise CardError(
+                "convert.process divides the events of an ntuple, which convert.branches maps; of "
+                "other files --label and --process say what all the events are"
+            )
         processes = self._processes()
         files = find_files(paths)
         reader = one_reader(kind, files, self._generate, self._convert, self._lines(processes))
@@ -154,9 +170,14 @@ class FileConversion:
             self._progress.say(f"no {stream}: {why}")
         for remark in contents.remarks:
             self._progress.say(remark)
+        if not contents.entries:
+            raise DataError(f"{file.path} ({contents.title}) holds no events")
         if not contents.streams:
             missing = "; ".join(f"no {stream}: {why}" for stream, why in contents.missing.items())
-            raise DataError(f"{file.path} gives none of the streams wanted: {missing}")
+            raise DataError(
+                f"{file.path} gives none of the streams wanted: "
+                + (missing or "no branches are mapped; give a card with convert.branches by --card")
+            )
 
     def _settings(self, reader: Reader, processes: Mapping[str, Process]) -> str:
         """All that the records of a file follow from, beside the file, as JSON."""
@@ -226,16 +247,22 @@ class FileConversion:
             )
             for at, unit in enumerate(divided)
         )
-        more = " ..." if len(files) > _NAMED else ""
-        named = " ".join(shlex.quote(file.path) for file in files[:_NAMED])
         return Plan(
             name=name,
-            again=f"manyscale convert {named}{more} --out {self._folder}",
+            again=self._command(files),
             whole=True,
             units=units,
             sources=tuple(sources),
             settings=settings,
         )
+
+    def _command(self, files: Sequence[SourceFile]) -> str:
+        """The call's command; of many files the first."""
+        more = " ..." if len(files) > _NAMED else ""
+        card = [] if self._card_path is None else ["--card", str(self._card_path)]
+        options = [*self._request.options(), *card, "--out", str(self._folder)]
+        named = shlex.join(file.path for file in files[:_NAMED])
+        return f"manyscale convert {named}{more} {shlex.join(options)}"
 
     def _units(self, plan: Plan, files: Sequence[SourceFile]) -> list[FileUnit]:
         """Units of a plan, with its files where they are now."""
@@ -297,13 +324,15 @@ class FileConversion:
         return Added(f"{', '.join(names)}: {selected:,} events in {self._folder}", processes)
 
     def _say_unknown(self, process: Process) -> None:
+        alone = len(self._convert.process) < 2
         if process.cross_section is None:
+            by = "--cross-section" if alone else "the card's generate.processes"
             self._progress.say(
-                f"the cross section of {process.name} is unknown: --cross-section says it; until then "
-                "no yields"
+                f"the cross section of {process.name} is unknown, so no yields: {by} says it"
             )
         if process.sum_weights is None:
+            by = ": --sum-weights says it" if alone else ""
             self._progress.say(
-                f"the sum of weights of all generated events of {process.name} is unknown: "
-                "--sum-weights says it; until then no yields"
+                f"the sum of weights of all generated events of {process.name} is unknown, so no "
+                f"yields{by}"
             )

@@ -76,7 +76,8 @@ class FileScores:
         contents = self._reader.look(file.path)
         missing = [name for name in names if name not in contents.streams]
         if missing:
-            why = contents.missing.get(missing[0], f"it gives {', '.join(contents.streams)}")
+            there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
+            why = contents.missing.get(missing[0], f"it gives {there}")
             raise DataError(
                 f"{file.path} does not give the stream '{missing[0]}' that the network wants: {why}"
             )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyscale.card import load_card
 from manyscale.data import manifest
@@ -15,7 +16,8 @@ from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
 from manyscale.events.convert_settings import ConvertSettings
-from manyscale.events.formats import expand, recognise
+from manyscale.events.formats import Format, expand, recognise
+from manyscale.events.record import STREAMS
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.registry import describe
 from manyscale.model.classifier import MultiScaleClassifier
@@ -23,6 +25,9 @@ from manyscale.model.summary import Summary, summarise
 from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.building import build_model, open_data
 from manyscale.runs.folder import RunFolder, read_metrics
+
+if TYPE_CHECKING:
+    from manyscale.events.source import Contents
 
 __all__ = ["LUMINOSITY", "Found", "Rows", "cutflow_table", "inspect_path", "known_features"]
 
@@ -254,15 +259,52 @@ def _finish(path: Path) -> list[str]:
 
 
 def _file(path: str) -> Found:
-    from manyscale.events.readers import choose_reader  # noqa: PLC0415  # extras
-
     kind = recognise(path)
     if kind == "npz":
         return _npz(Path(path))
     if kind == "list":
         files = expand([path])
         return Found(lines=[f"{path} is a list of {len(files)} files", *files[:_NAMED]])
-    contents = choose_reader(path, kind, GenerateSettings(), ConvertSettings()).look(path)
+    return _events(path, kind)
+
+
+def _events(path: str, kind: Format) -> Found:
+    """All streams that a file can give; of a ROOT file that is as none here, the trees."""
+    from manyscale.events.readers import choose_reader  # noqa: PLC0415  # extras
+
+    columns = ("d0", "dz") if kind == "ROOT" else ()
+    everything = GenerateSettings.model_validate({"streams": tuple(STREAMS), "columns": columns})
+    try:
+        contents = choose_reader(path, kind, everything, ConvertSettings()).look(path)
+    except DataError as error:
+        if kind != "ROOT":
+            raise
+        return _trees(path, error)
+    return _described(path, contents)
+
+
+def _trees(path: str, error: DataError) -> Found:
+    from manyscale.events.ntuple import NtupleReader  # noqa: PLC0415  # extras
+    from manyscale.events.root_files import open_root, tree_names  # noqa: PLC0415
+
+    with open_root(path) as file:
+        names = tree_names(file)
+    found = Found()
+    for name in names:
+        try:
+            contents = NtupleReader(ConvertSettings(tree=name)).look(path)
+        except DataError:  # damaged, as the first error says better
+            raise error from None
+        tree = _described(f"{path}, {name}", contents)
+        found.tables += tree.tables
+        found.lines += tree.lines[:1]
+    if not names:
+        raise error
+    found.lines += [str(error), "a card's convert.branches can map the branches to streams"]
+    return found
+
+
+def _described(path: str, contents: "Contents") -> Found:
     found = Found()
     if contents.rows:
         header = ["what is there", "type or number", "what it is used for"]

@@ -53,7 +53,29 @@ class Request:
         classes |= {name: named.event_class for name, named in NAMED_PROCESSES.items()}
         if self.process in classes:
             return self.process, classes[self.process]
+        known = ", ".join(NAMED_PROCESSES)
+        if self.process is not None:
+            raise DataError(
+                f"say what the events of '{self.process}' are: add --label signal or --label "
+                f"background; the class is known of {known} alone"
+            )
         raise DataError(
             "say what the events are: --label signal or --label background, or --process with one "
-            f"of {', '.join(NAMED_PROCESSES)}"
+            f"of {known}"
         )
+
+    def options(self) -> list[str]:
+        """Words of the command line that say the same."""
+        said = {
+            "--label": self.label,
+            "--process": self.process,
+            "--cross-section": self.cross_section,
+            "--weights": self.weights,
+            "--sum-weights": self.sum_weights,
+        }
+        return [
+            word
+            for option, value in said.items()
+            if value is not None
+            for word in (option, str(value))
+        ]

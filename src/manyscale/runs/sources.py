@@ -68,8 +68,23 @@ def one_reader(
 
 
 def find_files(paths: Sequence[str]) -> list[SourceFile]:
-    """Identify files; a local path is made absolute, so that workers elsewhere find it."""
-    return [_remote(path) if "://" in path else _local(Path(path)) for path in paths]
+    """Identify files; a local path is made absolute, so that workers elsewhere find it.
+
+    Raises
+    ------
+    DataError
+        Where one cannot be read, or two are the same: of the same name, size and first MiB.
+    """
+    files = [_remote(path) if "://" in path else _local(Path(path)) for path in paths]
+    known: dict[str, str] = {}
+    for file in files:
+        if file.identity in known:
+            raise DataError(
+                f"{known[file.identity]} and {file.path} are the same file (by name, size and first "
+                "MiB), and no event can be in a dataset twice: name it once"
+            )
+        known[file.identity] = file.path
+    return files
 
 
 def _local(path: Path) -> SourceFile:
