@@ -32,6 +32,7 @@ lint: $(READY)  ## ruff and mypy
 bench: $(READY)  ## measure rates against their rivals
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/jet_frame.py
 
 clean:  ## remove the environment, caches and runs/demo

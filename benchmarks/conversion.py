@@ -45,7 +45,7 @@ SAMPLES = {
 CONVERT = """
 import json, resource, sys, time
 from pathlib import Path
-import manyscale.runs.file_conversion, manyscale.events.delphes, manyscale.events.nanoaod
+import manyscale.runs.file_conversion, manyscale.events.files.delphes, manyscale.events.files.nanoaod
 from manyscale.runs.conversion import convert_files
 from manyscale.runs.request import Request
 files, out, card, workers, cluster = sys.argv[1:]
@@ -75,8 +75,8 @@ BRANCHES = """
 import json, sys
 from uproot.behaviors.TBranch import TBranch
 from manyscale.card import load_card
-from manyscale.events.readers import choose_reader
-from manyscale.events.source import Piece
+from manyscale.events.files.readers import choose_reader
+from manyscale.events.files.source import Piece
 path, card = sys.argv[1], load_card(sys.argv[2])
 reader = choose_reader(path, "ROOT", card.generate, card.convert)
 streams = reader.look(path).streams

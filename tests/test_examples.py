@@ -1,13 +1,16 @@
 """The examples do what they say, on toy data."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from helpers.commands import run, toy_dataset, toy_npz
+from manyscale import cli
 from manyscale.card import load_card
 from manyscale.data.dataset import Dataset
 from manyscale.events.processes import NAMED_PROCESSES
@@ -103,6 +106,18 @@ def test_custom_fusion_asks_in_the_order_written(type_, tmp_path):
     assert done.code == 0, done.err
     asked = [done.out.index(f"{a} asks {b}") for a, b in (("jet1", "jet2"), ("jet2", "jet1"))]
     assert asked == sorted(asked)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sh")), ids=lambda path: path.name)
+def test_shell_script_is_well_formed_and_its_options_exist(path):
+    subprocess.run(["bash", "-n", str(path)], check=True, timeout=20)
+    commands = typer.main.get_command(cli.app).commands
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    typed = re.findall(r"^manyscale (\w+) (.*)$", text, re.MULTILINE)
+    assert typed
+    for name, rest in typed:
+        known = {flag for parameter in commands[name].params for flag in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known
 
 
 def test_significance_script(tmp_path):

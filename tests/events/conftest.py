@@ -2,7 +2,8 @@
 
 import pytest
 
-from manyscale.events.generation import UnitResult, generate_unit
+from manyscale.events.bookkeeping import UnitResult
+from manyscale.events.generation import generate_unit
 from manyscale.events.plan import Unit, plan
 from manyscale.events.settings import GenerateSettings
 

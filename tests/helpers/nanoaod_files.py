@@ -7,10 +7,10 @@ import numpy as np
 import uproot
 import vector
 
-from manyscale.events.convert_settings import ConvertSettings
-from manyscale.events.nanoaod import NanoAODReader
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.nanoaod import NanoAODReader
+from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.source import THE_PROCESS, FileEvents, Piece
 
 #: Names of the candidates, of their links, and of a link's candidate.
 PFNANO = ("PFCands", "FatJetPFCands", "pFCandsIdx")

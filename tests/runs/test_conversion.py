@@ -364,7 +364,7 @@ def test_a_file_without_any_event(tmp_path, card):
 def test_the_class_must_be_said(tmp_path, card):
     with pytest.raises(DataError, match="--label signal"):
         convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
-    with pytest.raises(DataError, match="events of 'mine' are: add --label"):
+    with pytest.raises(DataError, match="class of 'mine' is not known"):
         convert_files([jets(tmp_path / "a.root")], tmp_path / "d", Request(process="mine"))
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, model_validator
 from manyscale.data.npz import LONE_STREAM
 from manyscale.data.schema import Label
 from manyscale.data.split import SplitSettings
-from manyscale.events.convert_settings import ConvertSettings
+from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.encoder import StreamSettings

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Bookkeeping", "CrossSection", "CutStep", "Cutflow", "add_cutflows"]
+import awkward as ak
+
+__all__ = ["Bookkeeping", "CrossSection", "CutStep", "Cutflow", "UnitResult", "add_cutflows"]
 
 
 class CrossSection(NamedTuple):
@@ -57,3 +59,20 @@ class Bookkeeping:
     cross_section: float | None
     cross_section_error: float | None
     cutflow: Cutflow
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a unit of work made of one process.
+
+    Attributes
+    ----------
+    records
+        Awkward array of the events that passed, in the layout of record.py, in the order of the
+        source.
+    bookkeeping
+        What there was before the selection.
+    """
+
+    records: ak.Array
+    bookkeeping: Bookkeeping

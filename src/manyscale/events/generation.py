@@ -7,11 +7,10 @@ import numpy as np
 
 from manyscale.errors import CardError
 from manyscale.events import pythia
-from manyscale.events.bookkeeping import Bookkeeping, add_cutflows
+from manyscale.events.bookkeeping import Bookkeeping, UnitResult, add_cutflows
 from manyscale.events.plan import Unit
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.source import UnitResult
 
 __all__ = ["check_processes", "generate_unit", "run_unit"]
 

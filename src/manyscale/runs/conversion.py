@@ -6,7 +6,7 @@ from pathlib import Path
 from manyscale.card import Card, load_card
 from manyscale.data.convert import check_positive, convert_npz
 from manyscale.errors import DataError, MissingExtraError
-from manyscale.events.formats import of_one_format
+from manyscale.events.files.formats import of_one_format
 from manyscale.progress import Progress, Silent
 from manyscale.runs.request import Added, Request
 

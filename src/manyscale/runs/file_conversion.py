@@ -16,8 +16,8 @@ from manyscale.data.parts import claim_folder
 from manyscale.data.plans import Plan, PlannedUnit, find_plans, planned
 from manyscale.data.schema import Process
 from manyscale.errors import CardError, DataError
-from manyscale.events.formats import Format
-from manyscale.events.source import THE_PROCESS, Contents, Piece, Reader
+from manyscale.events.files.formats import Format
+from manyscale.events.files.source import THE_PROCESS, Contents, Piece, Reader
 from manyscale.events.work import open_executor, run_units
 from manyscale.progress import Progress
 from manyscale.runs.file_units import FileUnit, MakeFileParts, part_of

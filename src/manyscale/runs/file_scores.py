@@ -13,9 +13,9 @@ from manyscale.data.records import pack_records
 from manyscale.data.schema import Schema, StreamSchema
 from manyscale.deployment.scores import Scores
 from manyscale.errors import DataError
-from manyscale.events.formats import Format
+from manyscale.events.files.formats import Format
+from manyscale.events.files.source import Contents, FileEvents, Piece, Reader
 from manyscale.events.record import STREAMS
-from manyscale.events.source import Contents, FileEvents, Piece, Reader
 from manyscale.runs.file_units import unit_seed
 from manyscale.runs.sources import SourceFile, divide, find_files, one_reader
 from manyscale.runs.streams import collision_schema

@@ -18,9 +18,9 @@ from manyscale.data.parts import write_events
 from manyscale.data.records import pack_records
 from manyscale.data.schema import CutflowStep, Process
 from manyscale.errors import DataError
-from manyscale.events.bookkeeping import Bookkeeping
+from manyscale.events.bookkeeping import Bookkeeping, UnitResult
+from manyscale.events.files.source import Piece, Reader
 from manyscale.events.record import StreamLayout
-from manyscale.events.source import Piece, Reader, UnitResult
 from manyscale.runs.streams import collision_schema
 
 __all__ = ["ConvertUnit", "FileUnit", "MakeFileParts", "part_of", "unit_seed"]

@@ -15,8 +15,8 @@ from manyscale.data.schema import Process, StreamSchema
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
-from manyscale.events.convert_settings import ConvertSettings
-from manyscale.events.formats import Format, expand, recognise
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.formats import Format, expand, recognise
 from manyscale.events.record import STREAMS
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.registry import describe
@@ -27,7 +27,7 @@ from manyscale.runs.building import build_model, open_data
 from manyscale.runs.folder import RunFolder, read_metrics
 
 if TYPE_CHECKING:
-    from manyscale.events.source import Contents
+    from manyscale.events.files.source import Contents
 
 __all__ = ["LUMINOSITY", "Found", "Rows", "cutflow_table", "inspect_path", "known_features"]
 
@@ -270,7 +270,7 @@ def _file(path: str) -> Found:
 
 def _events(path: str, kind: Format) -> Found:
     """All streams that a file can give; of a ROOT file that is as none here, the trees."""
-    from manyscale.events.readers import choose_reader  # noqa: PLC0415  # extras
+    from manyscale.events.files.readers import choose_reader  # noqa: PLC0415  # extras
 
     columns = ("d0", "dz") if kind == "ROOT" else ()
     everything = GenerateSettings.model_validate({"streams": tuple(STREAMS), "columns": columns})
@@ -284,8 +284,8 @@ def _events(path: str, kind: Format) -> Found:
 
 
 def _trees(path: str, error: DataError) -> Found:
-    from manyscale.events.ntuple import NtupleReader  # noqa: PLC0415  # extras
-    from manyscale.events.root_files import open_root, tree_names  # noqa: PLC0415
+    from manyscale.events.files.ntuple import NtupleReader  # noqa: PLC0415  # extras
+    from manyscale.events.files.root_files import open_root, tree_names  # noqa: PLC0415
 
     with open_root(path) as file:
         names = tree_names(file)

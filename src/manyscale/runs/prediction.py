@@ -18,7 +18,7 @@ from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.deployment.scores import Scores, check_target, write_scores
 from manyscale.errors import DataError, MissingExtraError
-from manyscale.events.formats import of_one_format
+from manyscale.events.files.formats import of_one_format
 from manyscale.progress import Progress, Silent
 from manyscale.runs.folder import RunFolder
 

@@ -56,8 +56,8 @@ class Request:
         known = ", ".join(NAMED_PROCESSES)
         if self.process is not None:
             raise DataError(
-                f"say what the events of '{self.process}' are: add --label signal or --label "
-                f"background; the class is known of {known} alone"
+                f"say what the events are: the class of '{self.process}' is not known, as those of "
+                f"{known} are; add --label signal or --label background"
             )
         raise DataError(
             "say what the events are: --label signal or --label background, or --process with one "

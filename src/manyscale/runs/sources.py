@@ -8,11 +8,11 @@ from pathlib import Path
 
 from manyscale.data.identity import FIRST_BYTES, file_identity, remote_identity
 from manyscale.errors import DataError
-from manyscale.events.convert_settings import ConvertSettings
-from manyscale.events.formats import Format
-from manyscale.events.readers import choose_reader
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.formats import Format
+from manyscale.events.files.readers import choose_reader
+from manyscale.events.files.source import Piece, Reader
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.source import Piece, Reader
 
 __all__ = ["SourceFile", "divide", "find_files", "one_reader"]
 
@@ -96,7 +96,7 @@ def _local(path: Path) -> SourceFile:
 
 
 def _remote(path: str) -> SourceFile:
-    from manyscale.events.root_files import size_and_head  # noqa: PLC0415  # an extra
+    from manyscale.events.files.root_files import size_and_head  # noqa: PLC0415  # an extra
 
     size, head = size_and_head(path, FIRST_BYTES)
     return SourceFile(path, remote_identity(path.rpartition("/")[2], size, head), size)

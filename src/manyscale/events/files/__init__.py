@@ -1,0 +1,1 @@
+"""Files of events of others: recognised, read, and brought to the records of all events."""

@@ -1,0 +1,297 @@
+"""HepMC2 and HepMC3 text: the particles of a generator's events, to be seen by the detector here."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyhepmc
+from numpy.typing import NDArray
+
+from manyscale.errors import DataError
+from manyscale.events.bookkeeping import CrossSection
+from manyscale.events.files.checks import check_finite
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.generator_files import (
+    LoadedEvents,
+    choose_columns,
+    generator_streams,
+    read_generated,
+    weight_columns,
+)
+from manyscale.events.files.source import Contents, FileEvents, Piece
+from manyscale.events.files.text_files import EventTexts, scan
+from manyscale.events.particles import (
+    BOTTOM,
+    CHARM,
+    HIGGS,
+    Array,
+    Integers,
+    Particles,
+    TruthEvents,
+    heaviest_flavour,
+)
+from manyscale.events.record import StreamLayout
+from manyscale.events.settings import GenerateSettings
+
+__all__ = ["HepMCReader"]
+
+_EVENT = re.compile(rb"\nE ")
+_FORMATS = {b"HepMC::Asciiv3": "HepMC3", b"HepMC::IO_GenEvent": "HepMC2"}
+_END = b"-END_EVENT_LISTING"
+# An event takes 7 ms. Each unit decompresses its file from the start: not too many units a file.
+_STEP, _BATCH = 2000, 250
+_FINAL = 1
+
+
+@dataclass(frozen=True)
+class HepMCReader:
+    """Reads HepMC2 (IO_GenEvent) and HepMC3 (Asciiv3) text, plain, gzip or zstd.
+
+    Stable particles are those of status 1; MeV become GeV. Hadrons with a b or charm quark count as
+    they leave the hadronisation: those that come from no other such hadron, whatever statuses the
+    generator uses. The first weight is the event's. The cross section is that of the last event
+    read: generators write a running estimate.
+
+    Parameters
+    ----------
+    generate
+        Detector, jets, cuts and objects.
+    convert
+        Weights, observables and selections. Expressions can use the file's weights by name and
+        `event`, the event number.
+    """
+
+    generate: GenerateSettings
+    convert: ConvertSettings
+
+    @property
+    def step(self) -> int:
+        """Entries of a unit of work that keep a core busy for some seconds."""
+        return _STEP
+
+    def entries(self, path: str) -> int:
+        """Return the number of events of a file; raises as `look` does."""
+        return self.look(path).entries
+
+    def look(self, path: str) -> Contents:
+        """See what is in a file; reads its first and last event.
+
+        Raises
+        ------
+        CardError
+            Where columns are asked for that the detector does not measure.
+        DataError
+            Where it is no such file, has no events, or the first or last event is damaged.
+        """
+        streams = generator_streams(self.generate)
+        found = scan(path, _EVENT)
+        kind = _format(found.head, path)
+        if not found.entries:
+            raise DataError(f"{path} is {kind} text without any event")
+        first = _parse(found.head, found.first, kind, path, 0)
+        last = _parse(found.head, found.last, kind, path, found.entries - 1)
+        return Contents(
+            title=f"{kind} text",
+            entries=found.entries,
+            streams=streams,
+            rows=[
+                ("particles", f"{len(first.particles)} in event 0", "stable ones: the detector"),
+                ("weights", str(len(first.weights)), ", ".join(_weights(first)) or "all 1"),
+            ],
+            remarks=list(_remarks(first, last, found.last)),
+        )
+
+    def read(
+        self, pieces: Sequence[Piece], streams: Mapping[str, StreamLayout], seed: int
+    ) -> FileEvents:
+        """Read pieces of files; see `Reader.read`."""
+        return read_generated(
+            pieces,
+            streams,
+            self.generate,
+            seed,
+            batch=_BATCH,
+            entries=self.entries,
+            load=partial(self._load, EventTexts(_EVENT)),
+        )
+
+    def _load(self, texts: EventTexts, part: Piece) -> LoadedEvents:
+        assert part.last is not None  # noqa: S101  # parts of a batch have an end
+        head, wanted = texts.between(part.path, part.first, part.last)
+        kind = _format(head, part.path)
+        events = [
+            _Event.of(_parse(head, text, kind, part.path, entry))
+            for entry, text in enumerate(wanted, part.first)
+        ]
+        truth = _truth(events, part)
+        columns = {
+            "event": np.array([event.number for event in events]),
+            **weight_columns([event.weights for event in events], part),
+        }
+        return LoadedEvents(
+            choose_columns(truth, columns, self.convert, part.path), events[-1].cross_section
+        )
+
+
+@dataclass(frozen=True)
+class _Event:
+    """What is wanted of an event of pyhepmc, in arrays.
+
+    A positive number in `source` and a negative one in `target` are a particle and the vertex that
+    it enters; the other way round, a vertex and a particle that leaves it. Both count from 1.
+    """
+
+    number: int
+    weights: dict[str, float]
+    cross_section: CrossSection | None
+    particles: NDArray[np.void]
+    n_vertices: int
+    source: Array
+    target: Array
+
+    @classmethod
+    def of(cls, event: Any) -> "_Event":  # noqa: ANN401 - pyhepmc has no types
+        event.set_units(pyhepmc.Units.GEV, pyhepmc.Units.MM)
+        data = pyhepmc.GenEventData()
+        event.write_data(data)
+        return cls(
+            event.event_number,
+            _weights(event),
+            _cross_section(event),
+            data.particles.copy(),
+            len(data.vertices),
+            data.links1.astype(np.int64),
+            data.links2.astype(np.int64),
+        )
+
+
+def _format(head: bytes, path: str) -> str:
+    for line, kind in _FORMATS.items():
+        if line in head:
+            return kind
+    raise DataError(f"{path} is no HepMC2 or HepMC3 text: its header says neither")
+
+
+def _parse(head: bytes, text: bytes, kind: str, path: str, entry: int) -> Any:  # noqa: ANN401
+    """Read one event by itself, so that damage is found where it is."""
+    if kind == "HepMC3" and not _has_its_particles(text):
+        raise _damaged(path, entry)  # HepMC3 would find it, but print where it cannot be kept from
+    try:
+        with _quiet(), pyhepmc.open(io.BytesIO(head + b"\nE " + text), format=kind) as file:
+            event = file.read()
+    except Exception as error:  # pyhepmc raises whatever a damaged line leads it to
+        raise _damaged(path, entry) from error
+    if event is None:
+        raise _damaged(path, entry)
+    return event
+
+
+def _has_its_particles(text: bytes) -> bool:
+    promised = text.partition(b"\n")[0].split()
+    return len(promised) > 2 and promised[2] == str(text.count(b"\nP ")).encode()
+
+
+def _damaged(path: str, entry: int) -> DataError:
+    return DataError(
+        f"{path}, event {entry} (counted from 0) is damaged or cut short: it does not have the "
+        "particles and vertices that its first line promises"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep HepMC3 from printing; what it has to say is in our errors."""
+    setup = pyhepmc.Setup
+    before = setup.print_errors, setup.print_warnings, setup.debug_level
+    setup.print_errors, setup.print_warnings, setup.debug_level = False, False, 0
+    try:
+        yield
+    finally:
+        setup.print_errors, setup.print_warnings, setup.debug_level = before
+
+
+def _weights(event: Any) -> dict[str, float]:  # noqa: ANN401
+    values = list(event.weights)
+    names = event.run_info.weight_names if event.run_info is not None else []
+    return dict(zip(names or map(str, range(len(values))), values, strict=False))
+
+
+def _cross_section(event: Any) -> CrossSection | None:  # noqa: ANN401
+    found = event.cross_section
+    return None if found is None else CrossSection(found.xsec(), found.xsec_err())
+
+
+def _remarks(first: Any, last: Any, end: bytes) -> Iterator[str]:  # noqa: ANN401
+    tools = first.run_info.tools if first.run_info is not None else []
+    if tools:
+        yield "made by " + ", ".join(f"{tool.name} {tool.version}".strip() for tool in tools)
+    cross_section = _cross_section(last)
+    if cross_section is None:
+        yield "no cross section in the file: say it with --cross-section"
+    else:
+        yield f"cross section {cross_section.value:g} +- {cross_section.error:g} pb"
+    if _END not in end:
+        yield "the line that ends a file is missing: the generator may have been stopped"
+
+
+def _truth(events: Sequence[_Event], part: Piece) -> TruthEvents:
+    counts = np.array([len(event.particles) for event in events])
+    flat = np.concatenate([event.particles for event in events])
+    code = flat["pid"].astype(np.int64)
+    everything = Particles(counts, code, *(flat[name] for name in ("px", "py", "pz", "e")))
+    entry = part.first + np.arange(len(events))
+    check_finite(
+        {name: flat[name] for name in ("px", "py", "pz", "e")},
+        everything.event,
+        lambda place: f"{part.path}, event {entry[place]} (counted from 0)",
+    )
+    made_at, ends_at = _vertices(events, counts)
+    return TruthEvents(
+        entry,
+        np.array([next(iter(event.weights.values()), 1.0) for event in events]),
+        everything.take(np.flatnonzero(flat["status"] == _FINAL)),
+        everything.take(_heavy(code, made_at, ends_at)),
+        everything.take(_to_bottom(code, made_at, ends_at)),
+    )
+
+
+def _vertices(events: Sequence[_Event], counts: Integers) -> tuple[Integers, Integers]:
+    """Vertex that made each particle, and vertex that it ends in; 0 stands for none."""
+    n_vertices = np.array([event.n_vertices for event in events])
+    n_links = np.array([len(event.source) for event in events])
+    first_particle = np.repeat(np.cumsum(counts) - counts, n_links)
+    first_vertex = np.repeat(np.cumsum(n_vertices) - n_vertices, n_links)
+    source = np.concatenate([event.source for event in events])
+    target = np.concatenate([event.target for event in events])
+    made_at, ends_at = np.zeros(counts.sum(), np.int64), np.zeros(counts.sum(), np.int64)
+    leaves = target > 0
+    made_at[(target + first_particle)[leaves] - 1] = (first_vertex - source)[leaves]
+    ends_at[(source + first_particle)[~leaves] - 1] = (first_vertex - target)[~leaves]
+    return made_at, ends_at
+
+
+def _at_vertices(vertices: Integers, size: int) -> NDArray[np.bool_]:
+    """Mark vertices, but never 0, which is none."""
+    marked = np.zeros(size, bool)
+    marked[vertices] = True
+    marked[0] = False
+    return marked
+
+
+def _heavy(code: Integers, made_at: Integers, ends_at: Integers) -> Integers:
+    """Places of the hadrons with a b or charm quark that come from no other of them."""
+    heavy = heaviest_flavour(code) >= CHARM
+    from_heavy = _at_vertices(ends_at[heavy], 1 + max(made_at.max(), ends_at.max()))
+    return np.flatnonzero(heavy & ~from_heavy[made_at])
+
+
+def _to_bottom(code: Integers, made_at: Integers, ends_at: Integers) -> Integers:
+    """Places of the Higgs bosons that end in a vertex which b and bbar leave."""
+    size = 1 + max(made_at.max(), ends_at.max())
+    bottom, antibottom = (_at_vertices(made_at[code == q], size) for q in (BOTTOM, -BOTTOM))
+    return np.flatnonzero((code == HIGGS) & (bottom & antibottom)[ends_at])

@@ -1,0 +1,575 @@
+"""Ntuples of every container to records, by the branch maps of cards."""
+
+import pickle
+from pathlib import Path
+from typing import ClassVar
+
+import awkward as ak
+import h5py
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from helpers import ntuple_files as files
+from manyscale import build_model
+from manyscale.card import load_card
+from manyscale.data.schema import Schema, StreamSchema
+from manyscale.errors import CardError, DataError
+from manyscale.events.files import ntuple as ntuple_module
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.ntuple import NtupleReader
+from manyscale.events.files.ntuple_streams import make_stream
+from manyscale.events.files.source import THE_PROCESS, Piece
+from manyscale.events.record import StreamLayout
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def reader(**convert):
+    return NtupleReader(ConvertSettings.model_validate(convert))
+
+
+def read(path, *, first=0, last=None, **convert):
+    """All that there is of a file."""
+    one = reader(**convert)
+    streams = one.look(str(path)).streams
+    return one.read([Piece(str(path), first, last)], streams, seed=1)
+
+
+def only(path, **convert):
+    return read(path, **convert).processes[THE_PROCESS]
+
+
+def example(name):
+    return NtupleReader(load_card(EXAMPLES / f"{name}.yaml").convert)
+
+
+def convert_example(name, path):
+    one = example(name)
+    contents = one.look(str(path))
+    return contents, one.read([Piece(str(path), 0, None)], contents.streams, seed=1)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+class TestExamples:
+    def test_jetclass(self, rng, tmp_path):
+        branches = files.jetclass(rng, 300)
+        files.write_tree(tmp_path / "JetClass.root", "tree", branches)
+        contents, events = convert_example("ntuple_jetclass", tmp_path / "JetClass.root")
+        assert contents.entries == 300
+        assert contents.streams == {
+            "jet": StreamLayout(
+                ("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
+                ("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
+            )
+        }
+        assert set(events.processes) == {"hbb", "qcd"}
+        for process, label in (("hbb", "label_Hbb"), ("qcd", "label_QCD")):
+            of_process = branches[label] == 1
+            passed = of_process & (branches["jet_pt"] > 500) & (np.abs(branches["jet_eta"]) < 2)
+            result = events.processes[process]
+            assert result.records.entry.tolist() == np.flatnonzero(passed).tolist()
+            assert result.bookkeeping.generated == of_process.sum()
+            assert result.bookkeeping.sum_weights is None
+            assert [step.events for step in result.bookkeeping.cutflow] == [
+                300,
+                of_process.sum(),
+                (of_process & (branches["jet_pt"] > 500)).sum(),
+                passed.sum(),
+            ]
+            sdmass = branches["jet_sdmass"][passed]
+            np.testing.assert_array_equal(result.records.observables.sdmass, sdmass)
+            _check_particles(branches, result.records)
+
+    def test_cms_like(self, rng, tmp_path):
+        branches = files.cms_like(rng, 200)
+        files.write_tree(tmp_path / "cms.root", "Events", branches)
+        contents, events = convert_example("ntuple_cms_like", tmp_path / "cms.root")
+        assert contents.streams["missing"] == StreamLayout(("pt", "phi"))
+        assert set(contents.streams) == {"jets", "leptons", "missing"}
+        result = events.processes[THE_PROCESS]
+        good = (branches["Jet_pt"] > 30) & (np.abs(branches["Jet_eta"]) < 2.4)
+        hard = ak.any(branches["Lepton_pt"] > 25, axis=1)
+        passed = ak.to_numpy((ak.sum(good, axis=1) >= 4) & hard)
+        assert 0 < passed.sum() < 200
+        assert result.records.entry.tolist() == np.flatnonzero(passed).tolist()
+        weight = branches["genWeight"] * branches["puWeight"]
+        np.testing.assert_array_equal(events.weight, weight)
+        np.testing.assert_array_equal(result.records.weight, weight[passed])
+        np.testing.assert_array_equal(result.records.PSWeight_3, branches["PSWeight"][passed][:, 3])
+        order = ak.argsort(-branches["Jet_pt"][passed], axis=1)
+        for column in ("pt", "eta", "mass"):
+            expected = branches[f"Jet_{column}"][passed][order]
+            assert ak.all(result.records.jets[column] == expected)
+        tagged = branches["Jet_btagDeepFlavB"][passed][order] > 0.2783
+        assert ak.all(result.records.jets.n_btags == tagged)
+        assert ak.all(ak.num(result.records.missing) == 1)
+        np.testing.assert_array_equal(result.records.missing.pt[:, 0], branches["MET_pt"][passed])
+        assert result.records.observables.event.tolist() == branches["event"][passed].tolist()
+        assert ak.to_numpy(result.records.observables.event).dtype == np.int64
+        np.testing.assert_allclose(
+            result.records.observables.ht, ak.sum(branches["Jet_pt"][passed], axis=1), rtol=1e-6
+        )
+
+    def test_atlas_like(self, rng, tmp_path):
+        branches = files.atlas_like(rng, 200)
+        files.write_tree(tmp_path / "atlas.root", "nominal", branches)
+        contents, events = convert_example("ntuple_atlas_like", tmp_path / "atlas.root")
+        assert tuple(contents.streams) == ("fat_jet1", "fat_jet2", "jets")
+        records = events.processes[THE_PROCESS].records
+        passed = (branches["fat_jet1_pt"] > 450e3) & (branches["fat_jet2_pt"] > 250e3)
+        assert records.entry.tolist() == np.flatnonzero(passed).tolist()
+        np.testing.assert_allclose(
+            records.fat_jet2.mass[:, 0], branches["fat_jet2_m"][passed] / 1000, rtol=1e-6
+        )
+        np.testing.assert_allclose(
+            ak.flatten(records.jets.pt),
+            ak.flatten(ak.sort(branches["jet_pt"][passed], ascending=False)) / 1000,
+            rtol=1e-6,
+        )
+        np.testing.assert_array_equal(records.weight, branches["mcEventWeight"][passed])
+
+    @pytest.mark.parametrize(
+        ("name", "make", "tree"),
+        [
+            ("jetclass", files.jetclass, "tree"),
+            ("cms_like", files.cms_like, "Events"),
+            ("atlas_like", files.atlas_like, "nominal"),
+        ],
+    )
+    def test_the_cards_train_on_what_they_read(self, name, make, tree, rng, tmp_path):
+        files.write_tree(tmp_path / "x.root", tree, make(rng, 5))
+        contents, _ = convert_example(f"ntuple_{name}", tmp_path / "x.root")
+        schema = Schema(
+            streams=tuple(
+                StreamSchema(name=stream, columns=layout.columns, axis=layout.axis)
+                for stream, layout in contents.streams.items()
+            )
+        )
+        assert build_model(load_card(EXAMPLES / f"ntuple_{name}.yaml"), schema)
+
+
+def _check_particles(branches, records):
+    """Against a plain loop over the particles of each jet."""
+    for record in records:
+        columns = {
+            name: branches[f"part_{name}"][record.entry]
+            for name in ("px", "py", "pz", "energy", "charge", "isPhoton", "isMuon", "d0val")
+        }
+        particles = sorted(
+            zip(*(x.tolist() for x in columns.values()), strict=True),
+            key=lambda p: -np.hypot(p[0], p[1]),
+        )
+        assert len(particles) == len(record.jet)
+        for (px, py, pz, energy, charge, photon, muon, d0), token in zip(
+            particles, record.jet, strict=True
+        ):
+            assert token.pt == pytest.approx(np.hypot(px, py), rel=1e-6)
+            assert token.eta == pytest.approx(np.arcsinh(pz / np.hypot(px, py)), rel=1e-5, abs=1e-6)
+            assert token.phi == pytest.approx(np.arctan2(py, px), abs=1e-6)
+            assert token.energy == pytest.approx(energy)
+            assert token.charge == charge
+            assert (token.particle_class == 3) == photon
+            assert (token.particle_class == 2) == muon
+            assert token.d0 == (d0 if charge else 0)
+        pt, eta, energy = (
+            float(branches[f"jet_{name}"][record.entry]) for name in ("pt", "eta", "energy")
+        )
+        mass = np.sqrt(max(energy**2 - (pt * np.cosh(eta)) ** 2, 0))
+        assert record.jet_axis.jet_mass == pytest.approx(mass, rel=1e-5)
+
+
+class TestContainers:
+    MAP: ClassVar = {
+        "jets": {"pt": "1e-3 * jet_pt", "eta": "jet_eta", "phi": "jet_phi", "energy": "jet_e"},
+        "fat": {"pt": "fat_jet1_pt", "mass": "fat_jet1_m"},
+    }
+
+    def test_all_give_the_same_records(self, rng, tmp_path):
+        branches = files.atlas_like(rng, 40)
+        results = {}
+        for name, write in files.WRITERS.items():
+            write(tmp_path / name, "events", branches)
+            events = read(
+                tmp_path / name,
+                first=3,
+                last=33,
+                branches=self.MAP,
+                weight="mcEventWeight",
+                selection="fat_jet1_pt > 300e3",
+                observables={"event": "eventNumber"},
+            )
+            results[name] = events.processes[THE_PROCESS].records
+            np.testing.assert_array_equal(events.weight, branches["mcEventWeight"][3:33])
+        first, *others = results.values()
+        assert (
+            first.entry.tolist()
+            == (3 + np.flatnonzero(branches["fat_jet1_pt"][3:33] > 300e3)).tolist()
+        )
+        assert all(ak.array_equal(other, first) for other in others)
+
+    @pytest.mark.parametrize("name", files.WRITERS)
+    def test_batches_of_any_size_give_the_same(self, name, rng, tmp_path, monkeypatch):
+        path = tmp_path / name
+        files.WRITERS[name](path, "events", files.atlas_like(rng, 40))
+        whole = only(path, branches=self.MAP)
+        monkeypatch.setattr(ntuple_module, "_PROBE", 1)
+        monkeypatch.setattr(ntuple_module, "_MAX_BATCH", 3)
+        parts = only(path, branches=self.MAP)
+        assert ak.array_equal(parts.records, whole.records)
+        assert parts.bookkeeping == whole.bookkeeping
+
+    def test_pieces_of_several_files_keep_their_place(self, rng, tmp_path):
+        for name in ("a.root", "b.root"):
+            files.write_tree(tmp_path / name, "events", files.atlas_like(rng, 10))
+        one = reader(branches=self.MAP)
+        streams = one.look(str(tmp_path / "a.root")).streams
+        pieces = [Piece(str(tmp_path / "a.root"), 8, None), Piece(str(tmp_path / "b.root"), 1, 3)]
+        records = one.read(pieces, streams, 1).processes[THE_PROCESS].records
+        assert records.piece.tolist() == [0, 0, 1, 1]
+        assert records.entry.tolist() == [8, 9, 1, 2]
+        assert one.entries(str(tmp_path / "a.root")) == 10
+
+    def test_a_piece_without_events_gives_records_of_the_same_type(self, rng, tmp_path):
+        for name, write in files.WRITERS.items():
+            write(tmp_path / name, "events", files.atlas_like(rng, 10))
+            whole = only(tmp_path / name, branches=self.MAP)
+            none = read(tmp_path / name, first=4, last=4, branches=self.MAP)
+            assert len(none.weight) == 0
+            records = none.processes[THE_PROCESS].records
+            assert ak.array_equal(ak.concatenate([records, whole.records]), whole.records)
+
+    def test_parquet_lists_of_structs(self, tmp_path):
+        jets = ak.zip({"pt": [[5.0, 9.0], [], [4.0]], "eta": [[1.0, 2.0], [], [3.0]]})
+        table = {"jets": jets, "met": ak.zip({"pt": [1.0, 2.0, 3.0]}), "name": ["a", "b", "c"]}
+        ak.to_parquet(ak.zip(table, depth_limit=1), tmp_path / "x.parquet")
+        result = only(
+            tmp_path / "x.parquet",
+            branches={"jets": {"pt": "jets.pt", "eta": "jets.eta", "met": "met.pt"}},
+        )
+        assert result.records.jets.tolist() == [
+            [{"pt": 9, "eta": 2, "met": 1}, {"pt": 5, "eta": 1, "met": 1}],
+            [],
+            [{"pt": 4, "eta": 3, "met": 3}],
+        ]
+        assert {name for name, _, _ in reader().look(str(tmp_path / "x.parquet")).rows} == {
+            "jets.pt",
+            "jets.eta",
+            "met.pt",
+        }
+
+    def test_parquet_nulls_are_named(self, tmp_path):
+        ak.to_parquet(ak.Array({"x": [[1.0, 2.0], [3.0, None]]}), tmp_path / "x.parquet")
+        with pytest.raises(DataError, match="branch 'x', entry 1: null"):
+            only(tmp_path / "x.parquet", branches={"jet": {"pt": "x"}})
+
+    def test_compound_datasets_with_a_mask(self, tmp_path):
+        tracks = np.zeros((2, 3), dtype=[("pt", "f4"), ("d0", "f4"), ("valid", "?")])
+        tracks["pt"] = [[1, 2, np.nan], [np.nan, np.nan, np.nan]]
+        tracks["valid"] = [[True, True, False], [False] * 3]
+        jets = np.array([(100.0, 5), (200.0, 0)], dtype=[("pt", "f8"), ("flavour", "i4")])
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["tracks"], file["jets"] = tracks, jets
+        events = read(
+            tmp_path / "x.h5",
+            branches={"jet": {"pt": "tracks.pt", "d0": "tracks.d0", "jet_pt": "jets.pt"}},
+            process={"signal": "jets.flavour == 5"},
+        )
+        (record,) = events.processes["signal"].records
+        assert record.jet.pt.tolist() == [2, 1]
+        assert record.jet_axis.jet_pt == 100
+
+    def test_datasets_of_variable_length(self, tmp_path):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            data = file.create_dataset("events/pt", (3,), h5py.vlen_dtype(np.float32))
+            data[0], data[2] = [1, 2], [3]
+            file["events/names"] = np.array([b"a", b"b", b"c"])
+            file["meta/x"] = np.zeros(0)
+        result = only(tmp_path / "x.h5", branches={"jet": {"pt": "pt"}})
+        assert result.records.jet.pt.tolist() == [[2, 1], [], [3]]
+
+    def test_a_dataset_of_another_length_is_named(self, tmp_path):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["a"], file["b"], file["c"] = np.ones(5), np.ones(5), np.ones(3)
+        with pytest.raises(DataError, match="dataset 'c' has 3 entries, where others have 5"):
+            only(tmp_path / "x.h5", branches={"jet": {"pt": "a", "eta": "c"}})
+
+
+#: Four-momenta of massive particles, in three events.
+momenta = arrays.arrays(np.float64, (4, 6), elements=st.floats(0.5, 99, width=32))
+
+
+class TestTokens:
+    @given(momenta)
+    @settings(max_examples=40)
+    def test_cartesian_and_polar_momenta_give_the_same(self, values):
+        px, py, pz, mass = values[0] - 50.1, values[1], values[2] - 49.9, values[3]
+        energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+        pt = np.hypot(px, py)
+        eta, phi = np.arctanh(pz / np.hypot(pt, pz)), np.arctan2(py, px)
+        cartesian = {"px": px, "py": py, "pz": pz, "energy": energy}
+        polar = {"pt": pt, "eta": eta, "phi": phi + 2 * np.pi, "energy": energy}
+        streams = []
+        for columns in (cartesian, polar):
+            lists = {name: ak.unflatten(x, [2, 0, 4]) for name, x in columns.items()}
+            axis = {f"jet_{name}": x[[0, 2, 5]] for name, x in columns.items()}
+            streams.append(make_stream({**lists, **axis}, 3, padded=False))
+        one, other = streams
+        assert one.counts.tolist() == other.counts.tolist() == [2, 0, 4]
+        assert set(one.columns) == {"pt", "eta", "phi", "energy"}
+        assert set(one.axis) == {"jet_pt", "jet_eta", "jet_phi", "jet_mass"}
+        for mine, theirs in ((one.columns, other.columns), (one.axis, other.axis)):
+            for name in mine:
+                np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-7, atol=1e-6)
+        np.testing.assert_allclose(one.axis["jet_mass"], mass[[0, 2, 5]], rtol=1e-7)
+
+    @given(arrays.arrays(np.float32, 8, elements=st.floats(0, 50, width=16)))
+    def test_tokens_fall_in_pt_and_those_of_no_pt_are_dropped(self, pt):
+        counts = [3, 0, 5]
+        number = np.arange(8.0)
+        columns = {"pt": ak.unflatten(pt, counts), "number": ak.unflatten(number, counts)}
+        stream = make_stream(columns, 3, padded=False)
+        expected = [
+            sorted((n for n in range(low, high) if pt[n] != 0), key=lambda n: -pt[n])
+            for low, high in ((0, 3), (3, 3), (3, 8))
+        ]
+        assert ak.unflatten(stream.columns["number"], stream.counts).tolist() == expected
+
+    @given(st.floats(-20, 20))
+    def test_azimuths_are_wrapped(self, phi):
+        stream = make_stream({"phi": np.array([phi]), "eta": np.array([phi])}, 1, padded=False)
+        wrapped = stream.columns["phi"][0]
+        assert -np.pi < wrapped <= np.pi
+        assert np.cos(wrapped - phi) == pytest.approx(1)
+        assert stream.columns["eta"][0] == phi
+
+    def test_padding_without_a_pt_is_where_all_columns_are_zero(self, tmp_path):
+        branches = {"a": np.array([[1.0, 0.0, 0.0]]), "b": np.array([[0.0, 2.0, 0.0]])}
+        files.write_tree(tmp_path / "x.root", "t", branches)
+        records = only(tmp_path / "x.root", branches={"s": {"a": "a", "b": "2 * b"}}).records
+        assert records.s.tolist() == [[{"a": 1, "b": 0}, {"a": 0, "b": 4}]]
+        lists = {"a": ak.Array([[1.0, 0.0, 0.0]])}
+        files.write_tree(tmp_path / "y.root", "t", lists)
+        records = only(tmp_path / "y.root", branches={"s": {"a": "a"}}).records
+        assert records.s.a.tolist() == [[1, 0, 0]]
+
+    def test_constants_and_numbers_are_repeated_on_each_token(self, tmp_path):
+        branches = {"x": ak.Array([[1.0, 2.0], [3.0]]), "n": np.array([7.0, 8.0])}
+        files.write_tree(tmp_path / "x.root", "t", branches)
+        records = only(
+            tmp_path / "x.root",
+            branches={"s": {"x": "x", "n": "n", "c": "4"}, "one": {"n": "n"}, "c": {"c": "4"}},
+        ).records
+        assert records.s.n.tolist() == [[7, 7], [8]]
+        assert records.s.c.tolist() == [[4, 4], [4]]
+        assert records.one.n.tolist() == [[7], [8]]
+        assert records.c.c.tolist() == [[4], [4]]
+
+    def test_a_column_may_use_the_sum_of_other_lists(self, tmp_path):
+        branches = {"x": ak.Array([[1.0, 2.0], [3.0]]), "y": ak.Array([[5.0], [1.0, 3.0]])}
+        files.write_tree(tmp_path / "x.root", "t", branches)
+        records = only(tmp_path / "x.root", branches={"s": {"z": "x * sum(y)"}}).records
+        assert records.s.z.tolist() == [[5, 10], [12]]
+
+    def test_events_with_an_empty_stream_are_counted(self, tmp_path):
+        files.write_tree(tmp_path / "x.root", "t", {"x": ak.Array([[1.0], [], []])})
+        events = read(tmp_path / "x.root", branches={"s": {"pt": "x"}})
+        assert events.notes == {"events whose stream 's' is empty": 2}
+
+
+class TestWeights:
+    def write(self, tmp_path, **branches):
+        files.write_tree(tmp_path / "x.root", "t", {"x": np.ones(2), **branches})
+        return tmp_path / "x.root"
+
+    def test_default_is_one_with_a_remark(self, tmp_path):
+        path = self.write(tmp_path)
+        assert read(path, branches={"s": {"x": "x"}}).weight.tolist() == [1, 1]
+        (remark,) = reader(branches={"s": {"x": "x"}}).look(str(path)).remarks
+        assert "convert.weight" in remark
+
+    def test_single_variations(self, tmp_path):
+        path = self.write(tmp_path, up=np.array([2.0, 3.0]))
+        records = only(path, branches={"s": {"x": "x"}}, variations=["up"]).records
+        assert records.up.tolist() == [2, 3]
+
+    def test_variations_are_there_where_the_first_events_all_fail(self, tmp_path, monkeypatch):
+        path = self.write(tmp_path, up=np.array([[1.0, 3.0], [2.0, 4.0]]), pick=np.array([0, 1]))
+        monkeypatch.setattr(ntuple_module, "_PROBE", 1)
+        monkeypatch.setattr(ntuple_module, "_MAX_BATCH", 1)
+        given = {"branches": {"s": {"x": "x"}}, "variations": ["up"]}
+        (record,) = only(path, selection="pick", **given).records
+        assert (record.up_0, record.up_1) == (2, 4)
+        nothing = only(path, selection="pick > 1", **given)
+        assert {"up_0", "up_1", "s"} < set(ak.fields(nothing.records))
+        assert [step.events for step in nothing.bookkeeping.cutflow] == [2, 0]
+
+    def test_variations_that_are_not_finite_are_named(self, tmp_path):
+        path = self.write(tmp_path, up=np.array([[1.0, 3.0], [2.0, np.inf]]))
+        with pytest.raises(DataError, match="entry 1: branch 'up_1' holds inf"):
+            only(path, branches={"s": {"x": "x"}}, variations=["up"])
+
+    def test_variations_of_changing_number_are_refused(self, tmp_path):
+        path = self.write(tmp_path, up=ak.Array([[2.0, 3.0], [1.0]]))
+        with pytest.raises(
+            DataError, match="entry 1: 'up' has 1 weights, where other events have 2"
+        ):
+            only(path, branches={"s": {"x": "x"}}, variations=["up"])
+
+    def test_a_variation_is_a_branch(self, tmp_path):
+        path = self.write(tmp_path)
+        with pytest.raises(CardError, match=r"convert.variations: '2 \* x' is no name"):
+            only(path, branches={"s": {"x": "x"}}, variations=["2 * x"])
+
+    def test_names_of_the_records_are_taken(self, tmp_path):
+        path = self.write(tmp_path, weight=np.ones(2))
+        with pytest.raises(CardError, match="'weight' is a name of the records"):
+            only(path, branches={"s": {"x": "x"}}, variations=["weight"])
+        with pytest.raises(CardError, match="'observables' is a name of the records"):
+            only(path, branches={"observables": {"x": "x"}})
+
+    def test_weights_that_are_not_finite_are_named(self, tmp_path):
+        path = self.write(tmp_path, w=np.array([1.0, np.nan]))
+        with pytest.raises(DataError, match=r"x\.root, tree 't', entry 1: branch 'w' holds nan"):
+            read(path, branches={"s": {"x": "x"}}, weight="w")
+
+
+class TestErrors:
+    MAP: ClassVar = {"s": {"pt": "pt", "eta": "eta"}}
+
+    def write(self, path, **branches):
+        given = {"pt": ak.Array([[1.0], [2.0, 3.0]]), "eta": ak.Array([[1.0], [2.0, 3.0]])}
+        files.write_tree(path, "t", {**given, **branches})
+        return path
+
+    def test_a_missing_branch_names_key_and_what_is_close(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(
+            DataError, match=r"x\.root, tree 't'.*'etta'.*convert.branches.s.eta.*eta"
+        ):
+            reader(branches={"s": {"pt": "pt", "eta": "etta"}}).look(str(path))
+
+    def test_lists_of_different_lengths_name_both_and_the_entry(self, tmp_path):
+        path = self.write(tmp_path / "x.root", eta=ak.Array([[1.0], [2.0]]))
+        for eta in ("eta", "eta + pt"):
+            with pytest.raises(
+                DataError,
+                match=r"x\.root, tree 't', entry 1: .*stream 's'.*'(pt|eta)' \d, '(pt|eta)' \d",
+            ):
+                only(path, branches={"s": {"pt": "pt", "eta": eta}})
+
+    def test_what_is_not_finite_names_the_expression_and_the_entry(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(DataError, match=r"entry 1: branch 'log\(pt - 2\)' holds -inf"):
+            read(path, first=1, branches={"s": {"pt": "pt", "eta": "log(pt - 2)"}})
+
+    def test_events_that_do_not_pass_may_hold_anything(self, tmp_path):
+        path = self.write(tmp_path / "x.root", eta=ak.Array([[np.nan], [2.0, 3.0]]))
+        assert only(path, branches=self.MAP, selection="max(pt) > 1").records.entry.tolist() == [1]
+
+    def test_too_large_for_single_precision(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(DataError, match=r"branch '1e40 \* pt' holds inf"):
+            only(path, branches={"s": {"pt": "1e40 * pt"}})
+
+    def test_an_event_of_two_processes_is_named(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        process = {"signal": "max(pt) > 2", "background": "max(pt) > 0"}
+        with pytest.raises(
+            DataError, match="entry 1: the event is of the processes signal and backgr"
+        ):
+            read(path, branches=self.MAP, process=process)
+
+    def test_an_axis_is_no_list(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(DataError, match=r"convert\.branches\.s: the column 'jet_pt' .* a list"):
+            reader(branches={"s": {"pt": "pt", "jet_pt": "pt"}}).look(str(path))
+
+    def test_a_stream_needs_tokens(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(DataError, match="only the jet's axis"):
+            reader(branches={"s": {"jet_pt": "max(pt)"}}).look(str(path))
+
+    def test_what_holds_no_numbers(self, tmp_path):
+        with uproot.recreate(tmp_path / "x.root") as file:
+            file.mktree("t", {"pt": np.ones(2), "name": np.array(["a", "b"])})
+        with pytest.raises(DataError, match=r"'name' .* holds neither a number nor a list"):
+            reader(branches={"s": {"pt": "name"}}).look(str(tmp_path / "x.root"))
+
+    def test_selection_by_a_list(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(DataError, match=r"tree 't': convert.selection: 'pt > 1' gives a"):
+            only(path, branches=self.MAP, selection="pt > 1")
+
+    def test_trees(self, tmp_path):
+        with uproot.recreate(tmp_path / "x.root") as file:
+            file.mktree("nominal", {"x": np.ones(2)})
+            file.mktree("empty", {"x": np.ones(0)})
+            file.mktree("dir/up", {"x": np.ones(3)})
+            file["other"] = np.histogram([1.0])
+        path = tmp_path / "x.root"
+        with pytest.raises(DataError, match=r"convert\.tree, of nominal \(2 entries\)"):
+            reader().look(str(path))
+        with pytest.raises(DataError, match="has no tree 'nominl'; it has nominal"):
+            reader(tree="nominl").look(str(path))
+        assert reader(tree="dir/up").look(str(path)).entries == 3
+        self.write(tmp_path / "one.root")
+        assert reader().look(str(tmp_path / "one.root")).title == "ntuple, tree 't'"
+        with uproot.recreate(tmp_path / "none.root") as file:
+            file["other"] = np.histogram([1.0])
+        with pytest.raises(DataError, match="has no tree"):
+            reader().look(str(tmp_path / "none.root"))
+
+    def test_the_only_tree_with_entries_is_taken(self, tmp_path):
+        with uproot.recreate(tmp_path / "x.root") as file:
+            file.mktree("empty", {"x": np.ones(0)})
+            file.mktree("full", {"x": np.ones(4)})
+        assert reader().look(str(tmp_path / "x.root")).entries == 4
+
+    @pytest.mark.parametrize("name", files.WRITERS)
+    def test_files_cut_short(self, name, rng, tmp_path):
+        path = tmp_path / name
+        files.WRITERS[name](path, "events", files.atlas_like(rng, 500))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        with pytest.raises(DataError, match=f"{name}.* (cut short|damaged)"):
+            only(path, branches={"jets": {"pt": "jet_pt"}})
+
+    @pytest.mark.parametrize("name", ["missing.root", "empty.root", "text.txt"])
+    def test_what_is_no_ntuple(self, name, tmp_path):
+        (tmp_path / "empty.root").write_bytes(b"")
+        (tmp_path / "text.txt").write_text("pt eta phi\n")
+        with pytest.raises(DataError, match=name):
+            reader().look(str(tmp_path / name))
+
+    def test_without_a_map_there_is_nothing_to_read(self, tmp_path):
+        path = self.write(tmp_path / "x.root")
+        with pytest.raises(CardError, match=r"convert\.branches"):
+            reader().read([Piece(str(path), 0, None)], {}, 1)
+
+
+class TestLook:
+    def test_branches_are_listed_with_types_and_uses(self, tmp_path):
+        branches = {f"b{n}": np.ones(2) for n in range(100)}
+        files.write_tree(tmp_path / "x.root", "t", branches)
+        contents = reader().look(str(tmp_path / "x.root"))
+        assert contents.streams == {}
+        assert len(contents.rows) == 61
+        assert contents.rows[0] == ("b0", "double", "")
+        assert contents.rows[-1] == ("...", "40 more branches", "")
+        assert "convert.branches" in contents.remarks[0]
+        contents = reader(branches={"s": {"pt": "b98 + b99"}}, weight="b98").look(
+            str(tmp_path / "x.root")
+        )
+        assert contents.rows[0] == ("b98", "double", "s.pt, weight")
+
+    def test_a_reader_goes_to_workers(self):
+        one = reader(branches={"s": {"pt": "x"}}, selection="x > 1")
+        assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - made here
+        assert one.step > 0
