@@ -259,3 +259,18 @@ def test_unknown_events_weigh_nothing_and_no_class_may_cancel():
     assert weights.sum() == pytest.approx(1.0)
     with pytest.raises(DataError, match="signal events sum to -50"):
         mixed(events).balanced_weights(mixed_events(weight=-1.0))
+
+
+def test_weights_on_disk_count_in_the_sums_of_processes(tmp_path):
+    rng = np.random.default_rng(4)
+    events = toy_events(3, events=50)
+    weighted = replace(events, weight=rng.normal(1, 1, 50))
+    for place, process in enumerate(SCHEMA.processes):
+        chosen = weighted.take(np.flatnonzero(weighted.process == place))
+        write_events(tmp_path, process.name, chosen, SCHEMA, process, process.name)
+    merge(tmp_path)
+    data = Dataset.open(tmp_path)
+    for place in range(2):
+        weight = weighted.weight[weighted.process == place]
+        assert data.process_weights[place] == pytest.approx(weight.sum(), rel=1e-12)
+        assert data.process_weights2[place] == pytest.approx((weight**2).sum(), rel=1e-12)
