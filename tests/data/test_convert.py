@@ -82,8 +82,7 @@ def test_large_files_are_several_row_groups(tmp_path, files, monkeypatch):
     ("arguments", "says"),
     [
         ({"label": "background", "process": "qcd"}, "already, as signal of the process 'hh4b'"),
-        ({"label": "background", "process": "hh4b"}, "'hh4b' as signal, not as background"),
-        ({"label": "signal", "process": "hh4b", "cross_section": 2.0}, "unknown size, not 2 pb"),
+        ({"label": "background", "process": "hh4b"}, "cannot be background of 'hh4b' as well"),
     ],
 )
 def test_the_same_file_as_something_else(tmp_path, files, arguments, says):
@@ -138,3 +137,18 @@ def test_how_it_was_made_stands_in_dataset_json(tmp_path, files):
     assert made == [
         {"command": "convert", "process": "hh/4b", "files": {"constituents": str(files[0])}}
     ]
+
+
+def test_what_was_unknown_can_be_said_by_giving_the_files_again(tmp_path, files):
+    out = tmp_path / "out"
+    convert_npz(out, files[0], "signal")
+    before = Dataset.open(out).event_ids
+    done = convert_npz(out, files[0], "signal", cross_section=2.0, sum_weights=100.0)
+    assert done.added
+    data = Dataset.open(out)
+    assert np.array_equal(data.event_ids, before)
+    assert (data.schema.processes[0].cross_section, data.schema.processes[0].sum_weights) == (
+        2,
+        100,
+    )
+    assert not convert_npz(out, files[0], "signal", cross_section=2.0).added

@@ -290,3 +290,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         write(tmp_path / "thesis.tex" / "deeper", "a")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_parts_selected_in_several_ways_keep_the_ends_of_their_cutflows(tmp_path):
+    write(tmp_path, "a")
+    other = unit().model_copy(
+        update={
+            "cutflow": (
+                CutflowStep(step="in the file", events=60, sum_weights=60.0),
+                CutflowStep(step="one cut", events=40, sum_weights=40.0),
+                CutflowStep(step="another", events=30, sum_weights=30.0),
+            )
+        }
+    )
+    write(tmp_path, "b", other)
+    (process,) = merge(tmp_path).processes
+    assert [(s.step, s.events, s.sum_weights) for s in process.cutflow] == [
+        ("before any selection", 160, 160.0),
+        ("selected, in several ways", 80, 80.0),
+    ]

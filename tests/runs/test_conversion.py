@@ -3,6 +3,7 @@
 import gzip
 import json
 import shlex
+from dataclasses import replace
 
 import awkward as ak
 import numpy as np
@@ -232,18 +233,58 @@ def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card):
     assert rows[0][-2] == f"{effective:,.0f}"
 
 
+def test_what_was_unknown_can_be_said_by_giving_the_command_again(tmp_path, card):
+    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
+    out = tmp_path / "d"
+
+    def process():
+        (found,) = Dataset.open(out).schema.processes
+        return found
+
+    convert_files([first], out, Request(process="ttbar"), card=card, workers=1)
+    assert (process().cross_section, process().sum_weights) == (None, None)
+    before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    said = Request(process="ttbar", cross_section=831.0, sum_weights=1000.0)
+    convert_files([first], out, said, card=card, workers=1)
+    assert (process().cross_section, process().sum_weights) == (831.0, pytest.approx(1000.0))
+    assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
+    more = Request(process="ttbar", cross_section=831.0, sum_weights=500.0)
+    convert_files([second], out, more, card=card, workers=1)
+    assert process().sum_weights == pytest.approx(1500.0)
+    with pytest.raises(
+        DataError, match=r"other events of the process 'ttbar' .* 831 pb, not 830 pb"
+    ):
+        convert_files([second], out, replace(more, cross_section=830.0), card=card, workers=1)
+    both = Request(process="ttbar", cross_section=830.0, sum_weights=1600.0)
+    convert_files([first, second], out, both, card=card, workers=1)
+    assert (process().cross_section, process().sum_weights) == (830.0, pytest.approx(1600.0))
+    convert_files([first], out, Request(process="ttbar"), card=card, workers=1)
+    assert (process().cross_section, process().sum_weights) == (830.0, pytest.approx(1600.0))
+
+
+def test_two_selections_of_one_process_do_not_fit_together(tmp_path, card):
+    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
+    convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+    card.write_text(CARD + '  selection: "w > 1"\n')
+    with pytest.raises(DataError, match="events of signal that other cuts have selected"):
+        convert_files([second], tmp_path / "d", SIGNAL, card=card, workers=1)
+
+
 def test_one_file_with_several_processes(tmp_path, card):
     file = jets(tmp_path / "a.root")
     card.write_text(
         CARD + '  process: {signal: "is_signal == 1", '
-        'other: {where: "is_signal == 0", class: background}}\n'
+        'other: {where: "is_signal == 0", class: background, cross_section: 5, sum_weights: 70}}\n'
     )
     with pytest.raises(DataError, match="leave out --label"):
         convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
     convert_files([file], tmp_path / "d", card=card, workers=1)
     with uproot.open(file) as opened:
         signal = int(opened["events"]["is_signal"].array(library="np").sum())
-    assert Dataset.open(tmp_path / "d").process_counts == {"signal": signal, "other": 250 - signal}
+    data = Dataset.open(tmp_path / "d")
+    assert data.process_counts == {"signal": signal, "other": 250 - signal}
+    known = {of.name: (of.cross_section, of.sum_weights) for of in data.schema.processes}
+    assert known == {"signal": (None, None), "other": (5.0, pytest.approx(70))}
 
 
 def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, card):

@@ -78,8 +78,10 @@ def convert_npz(
     claim_folder(folder)
     padded = open_padded(files)
     books = read_books(folder)
-    described = describe_process(process, label, cross_section, list(books.values()))
-    if _is_there(padded, process, books):
+    there = _find(padded, process, label, books)
+    others = [book for path, book in books.items() if path != there]
+    described = describe_process(process, label, cross_section, others)
+    if there is not None and _says(books[there].process, cross_section, sum_weights):
         merge(folder)
         return Converted(process, len(padded), added=False)
     streams = _streams(padded, columns, list(books.values()))
@@ -159,19 +161,29 @@ def _in_pb(cross_section: float | None) -> str:
     return "unknown size" if cross_section is None else f"{cross_section:g} pb"
 
 
-def _is_there(padded: PaddedEvents, process: str, books: Mapping[Path, PartBook]) -> bool:
-    """Whether these files are in the dataset already, as this process."""
-    for book in books.values():
+def _find(
+    padded: PaddedEvents, process: str, label: Label, books: Mapping[Path, PartBook]
+) -> Path | None:
+    """Find the part that these files are in the dataset already, as this process."""
+    for path, book in books.items():
         if book.identity != padded.identity:
             continue
-        if book.process.name == process:
-            return True
+        if (book.process.name, book.process.label) == (process, label):
+            return path
         names = ", ".join(array.where for array in padded.arrays.values())
         raise DataError(
             f"{names}: its events are in the dataset already, as {book.process.label} of the process "
-            f"'{book.process.name}'; they cannot be '{process}' as well"
+            f"'{book.process.name}'; they cannot be {label} of '{process}' as well"
         )
-    return False
+    return None
+
+
+def _says(process: Process, cross_section: float | None, sum_weights: float | None) -> bool:
+    """Whether a process has what is stated now."""
+    return cross_section in {None, process.cross_section} and sum_weights in {
+        None,
+        process.sum_weights,
+    }
 
 
 def _streams(

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
-from manyscale.data.plans import held_back
+from manyscale.data.plans import find_plans, held_back, stated_of_parts, with_stated
 from manyscale.data.schema import COLUMNS, SCHEMA_VERSION, CutflowStep, Process, Schema
 from manyscale.errors import DataError
 
@@ -112,7 +112,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{folder} is a file; a dataset is a folder with {MANIFEST}")
     path = folder / MANIFEST
     if not path.is_file():
-        unfinished = " (its parts are not yet merged)" if (folder / PARTS).is_dir() else ""
+        unfinished = (
+            f" (it is unfinished: `manyscale inspect {folder}` says what is missing)"
+            if (folder / PARTS).is_dir()
+            else ""
+        )
         raise DataError(f"{folder} is no dataset: it has no {MANIFEST}{unfinished}")
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
@@ -206,11 +210,14 @@ def _from_parts(folder: Path, paths: Sequence[Path]) -> Manifest:
     if not paths:
         raise DataError(f"{folder} has no parts to make a dataset of")
     known = _known_entries(folder)
+    stated = stated_of_parts(find_plans(folder))
     books: list[tuple[Path, PartBook]] = []
     entries = []
     for path in paths:
         book, events = read_book(path)
-        books.append((path, book))
+        said, share = stated.get(path.stem, ({}, 0.0))
+        process = with_stated(book.process, said.get(book.process.name), share)
+        books.append((path, book.model_copy(update={"process": process})))
         entries.append(_entry(path, book, events, known))
     processes = check_together(books)
     made = {json.dumps(book.made, sort_keys=True): book.made for _, book in books if book.made}
@@ -352,15 +359,19 @@ def _sum_known(processes: Sequence[Process], of: Callable[[Process], float | Non
 
 
 def _add_cutflows(processes: Sequence[Process]) -> tuple[CutflowStep, ...]:
-    steps: dict[str, list[CutflowStep]] = {}
-    for process in processes:
-        for step in process.cutflow:
-            steps.setdefault(step.step, []).append(step)
+    """Add up step by step; of parts that were selected in several ways, the first and last steps."""
+    cutflows = [process.cutflow for process in processes if process.cutflow]
+    if len({tuple(step.step for step in cutflow) for cutflow in cutflows}) > 1:
+        ends = ("before any selection", "selected, in several ways")
+        cutflows = [
+            tuple(step.model_copy(update={"step": end}) for step, end in zip(of, ends, strict=True))
+            for of in ((cutflow[0], cutflow[-1]) for cutflow in cutflows)
+        ]
     return tuple(
         CutflowStep(
-            step=name,
+            step=same[0].step,
             events=sum(step.events for step in same),
             sum_weights=math.fsum(step.sum_weights for step in same),
         )
-        for name, same in steps.items()
+        for same in zip(*cutflows, strict=True)
     )

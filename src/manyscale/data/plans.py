@@ -1,23 +1,27 @@
 """Which parts a dataset is to have: so that what is missing can be named, and waited for."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.parts import PARTS
+from manyscale.data.schema import Process
 from manyscale.errors import DataError
 
 __all__ = [
     "PLANS",
     "Plan",
     "PlannedUnit",
+    "Stated",
     "find_plans",
     "held_back",
     "missing_units",
     "planned",
+    "stated_of_parts",
+    "with_stated",
 ]
 
 #: Folder of the plans inside a dataset.
@@ -49,6 +53,13 @@ class PlannedUnit(_Frozen):
     share: float = 0.0
 
 
+class Stated(_Frozen):
+    """What a user says of a process: cross section in pb, sum of the weights of all events."""
+
+    cross_section: float | None = None
+    sum_weights: float | None = None
+
+
 class Plan(_Frozen):
     """The units that belong together.
 
@@ -64,8 +75,12 @@ class Plan(_Frozen):
         In the order in which they are numbered.
     sources
         Identities of the files that are read, one a file.
+    size
+        Of the files together, in bytes.
     settings
         What is made of them, as JSON: the same files cannot be in a dataset in two ways.
+    stated
+        What the user says of the processes in them, by name; it counts more than what they say.
     """
 
     name: str
@@ -73,7 +88,9 @@ class Plan(_Frozen):
     whole: bool
     units: tuple[PlannedUnit, ...]
     sources: tuple[str, ...] = ()
+    size: int = 0
     settings: str = ""
+    stated: Mapping[str, Stated] = {}
 
     def missing(self, folder: Path) -> list[int]:
         """Numbers of the units whose parts are not all there."""
@@ -121,7 +138,7 @@ def _write(folder: Path, plan: Plan) -> None:
         draft.write_text(plan.model_dump_json(), encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error}") from error
+        raise DataError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def find_plans(folder: Path) -> list[Plan]:
@@ -141,6 +158,29 @@ def find_plans(folder: Path) -> list[Plan]:
                 f"{path} is damaged; remove it and give the same command again"
             ) from error
     return plans
+
+
+def stated_of_parts(plans: Sequence[Plan]) -> dict[str, tuple[Mapping[str, Stated], float]]:
+    """For each part of plans, what is stated of the plan's processes, and the part's share of it."""
+    return {
+        part: (plan.stated, unit.share)
+        for plan in plans
+        if plan.stated
+        for unit in plan.units
+        for part in unit.parts
+    }
+
+
+def with_stated(process: Process, stated: Stated | None, share: float) -> Process:
+    """What a part says of its process, completed by its share of what the user says of it."""
+    if stated is None:
+        return process
+    update: dict[str, float | None] = {}
+    if stated.cross_section is not None:
+        update |= {"cross_section": stated.cross_section, "cross_section_error": None}
+    if stated.sum_weights is not None:
+        update |= {"sum_weights": stated.sum_weights * share, "sum_weights2": None}
+    return process.model_copy(update=update)
 
 
 def missing_units(folder: Path, plans: Sequence[Plan]) -> list[tuple[Plan, list[int]]]:

@@ -189,8 +189,8 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
         client = distributed.Client(address, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise DataError(
-            f"--cluster {address}: no dask scheduler answers there ({type(error).__name__}); is it "
-            "running, and is the address as it printed it?"
+            f"--cluster {address}: no dask scheduler answers there; is it running, and is the address "
+            "as it printed it, tcp://host:8786?"
         ) from error
     with client:
         threads = sum(client.nthreads().values())

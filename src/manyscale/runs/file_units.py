@@ -39,15 +39,12 @@ class FileUnit:
         Name of the plan it is of, and its number there.
     pieces, identities
         What is read, and the identity of each piece's file.
-    share
-        Its part of all bytes of the plan.
     """
 
     plan: str
     index: int
     pieces: tuple[Piece, ...]
     identities: tuple[str, ...]
-    share: float
 
     def __str__(self) -> str:
         """Name the unit in messages."""
@@ -86,8 +83,6 @@ class MakeFileParts:
         The dataset.
     processes
         The processes as far as they are known, by the reader's names for them.
-    sum_weights
-        Of all files of the plan, where the user says it.
     seed
         The card's.
     made
@@ -98,7 +93,6 @@ class MakeFileParts:
     streams: Mapping[str, StreamLayout]
     folder: Path
     processes: Mapping[str, Process]
-    sum_weights: float | None
     seed: int
     made: Mapping[str, Any]
 
@@ -132,25 +126,25 @@ class MakeFileParts:
             part_of(process.name, unit.plan, unit.index),
             packed,
             collision_schema(self.streams, weights, observables),
-            self._describe(process, result.bookkeeping, unit.share),
+            _described(process, result.bookkeeping),
             f"{unit.plan}-{unit.index}",
             self.made,
         )
         return len(packed)
 
-    def _describe(self, process: Process, book: Bookkeeping, share: float) -> Process:
-        """Complete what is known of the process by what the files say and the user does."""
-        stated = self.sum_weights
-        update: dict[str, Any] = {
+
+def _described(process: Process, book: Bookkeeping) -> Process:
+    """Complete what is known of the process by what the files say."""
+    return process.model_copy(
+        update={
+            "cross_section": book.cross_section,
+            "cross_section_error": book.cross_section_error,
             "generated": book.generated,
-            "sum_weights": book.sum_weights if stated is None else stated * share,
-            "sum_weights2": book.sum_weights2 if stated is None else None,
+            "sum_weights": book.sum_weights,
+            "sum_weights2": book.sum_weights2,
             "cutflow": tuple(
                 CutflowStep(step=s.step, events=s.events, sum_weights=s.sum_weights)
                 for s in book.cutflow
             ),
         }
-        if process.cross_section is None:
-            update["cross_section"] = book.cross_section
-            update["cross_section_error"] = book.cross_section_error
-        return process.model_copy(update=update)
+    )

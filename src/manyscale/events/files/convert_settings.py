@@ -20,6 +20,15 @@ class FileProcess(Settings):
     event_class: EventClass | None = setting(
         None, "signal or background; null: as the named process", alias="class"
     )
+    cross_section: float | None = setting(
+        None, "cross section; null: not known", unit="pb", gt=0, allow_inf_nan=False
+    )
+    sum_weights: float | None = setting(
+        None,
+        "sum of the weights of all events generated for the files; null: not known",
+        gt=0,
+        allow_inf_nan=False,
+    )
 
 
 def _as_where(value: Any) -> Any:  # noqa: ANN401 - whatever the card holds

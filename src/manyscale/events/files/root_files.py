@@ -99,5 +99,6 @@ def reading(where: str, branch: str, first: int, last: int) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
+    """The first line of what a library says, without the names of its classes."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:120]}" if text else type(error).__name__
+    return text[0].rstrip(" ,:")[:120] if text else "no reason is given"
