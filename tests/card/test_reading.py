@@ -137,3 +137,10 @@ def test_missing_file_and_folder(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CardError, match="cannot be read"):
         load_card(tmp_path / "binary.yaml")
+
+
+def test_a_list_with_a_wrong_item_is_not_called_too_short_as_well():
+    with pytest.raises(CardError) as caught:
+        parse_card("generate: {streams: [jets]}")
+    assert "generate.streams[0]" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

@@ -66,7 +66,11 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
         lines = _lines(text)
         for change in changes:
             lines[tuple(change.partition("=")[0].strip().split("."))] = 0
-        faults = [_describe(detail, content, lines, source) for detail in error.errors()]
+        faults = [
+            _describe(detail, content, lines, source)
+            for detail in error.errors()
+            if not _follows(detail, error.errors())
+        ]
         raise CardError("\n".join(dict.fromkeys(faults))) from error
 
 
@@ -126,6 +130,14 @@ def _lines(text: str) -> dict[Location, int]:
 
     root = YAML(typ="safe", pure=True).compose(text)
     return dict(walk(root, ())) if root is not None else {}
+
+
+def _follows(detail: ErrorDetails, others: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only because an item of it is at fault."""
+    at = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        len(other["loc"]) > len(at) and other["loc"][: len(at)] == at for other in others
+    )
 
 
 def _describe(

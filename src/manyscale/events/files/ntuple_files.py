@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manyscale.errors import DataError
-from manyscale.events.files.root_files import open_root, read_branches, trees
+from manyscale.events.files.root_files import first_line, open_root, read_branches, trees
 from manyscale.events.particles import Array
 
 __all__ = ["Ntuple", "open_ntuple"]
@@ -115,7 +115,7 @@ def _reading(path: str, kind: str) -> Iterator[None]:
     except Exception as error:  # the libraries raise whatever a damaged file leads them to
         raise DataError(
             f"{path} cannot be read as a {kind} file; it may be cut short or damaged "
-            f"({type(error).__name__}: {str(error).strip()[:120]})"
+            f"({first_line(error)})"
         ) from error
 
 

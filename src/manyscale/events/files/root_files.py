@@ -10,7 +10,15 @@ import uproot
 
 from manyscale.errors import DataError
 
-__all__ = ["open_root", "read_branches", "reading", "size_and_head", "tree_names", "trees"]
+__all__ = [
+    "first_line",
+    "open_root",
+    "read_branches",
+    "reading",
+    "size_and_head",
+    "tree_names",
+    "trees",
+]
 
 
 @contextmanager
@@ -33,7 +41,7 @@ def open_root(path: str) -> Iterator[Any]:
         file = uproot.open(path, **options)
     except Exception as error:  # uproot raises whatever a damaged header leads it to
         raise DataError(
-            f"{path} cannot be opened as a ROOT file; it may be cut short ({_line(error)})"
+            f"{path} cannot be opened as a ROOT file; it may be cut short ({first_line(error)})"
         ) from error
     with file:
         yield file
@@ -94,11 +102,11 @@ def reading(where: str, branch: str, first: int, last: int) -> Iterator[None]:
     except Exception as error:
         raise DataError(
             f"{where}, branch '{branch}': entries {first} to {last - 1} cannot be read; the file "
-            f"may be cut short or damaged ({_line(error)})"
+            f"may be cut short or damaged ({first_line(error)})"
         ) from error
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of what a library says, without the names of its classes."""
     text = str(error).strip().splitlines()
     return text[0].rstrip(" ,:")[:120] if text else "no reason is given"
