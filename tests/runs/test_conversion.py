@@ -12,7 +12,7 @@ import uproot
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.plans import find_plans
+from manyscale.data.plans import Plan, find_plans, planned
 from manyscale.errors import CardError, DataError
 from manyscale.runs.conversion import convert_files
 from manyscale.runs.inspection import inspect_path
@@ -198,6 +198,74 @@ def test_a_conversion_of_which_nothing_came_leaves_no_folder(tmp_path, card):
     assert not (tmp_path / "d").exists()
 
 
+def test_files_begun_together_can_be_gone_on_with_without_the_damaged_one(tmp_path, card):
+    files = [jets(tmp_path / "a.root", 1), damaged(tmp_path / "b.root", 2)[0]]
+    files.append(jets(tmp_path / "c.root", 3))
+    out = tmp_path / "d"
+    with pytest.raises(DataError, match=r"b\.root"):
+        convert_files(files, out, SIGNAL, card=card, workers=1)
+    before = {p.name: p.stat().st_mtime_ns for p in (out / "parts").iterdir()}
+    assert len(before) == 8
+    convert_files([files[0], files[2]], out, SIGNAL, card=card, workers=1)
+    after = {p.name: p.stat().st_mtime_ns for p in (out / "parts").iterdir()}
+    assert len(after) == 6
+    assert after.items() <= before.items()
+    data = Dataset.open(out)
+    assert len(np.unique(data.event_ids)) == 500
+    jets(tmp_path / "b.root", 4)
+    convert_files(files, out, SIGNAL, card=card, workers=1)
+    assert len(np.unique(Dataset.open(out).event_ids)) == 750
+
+
+def test_units_of_an_extended_dataset_are_numbered_as_they_came(tmp_path, card):
+    files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("abcde")]
+    out = tmp_path / "d"
+    convert_files(files[:1], out, SIGNAL, card=card, workers=1)
+    for first in range(0, 15, 3):
+        share = (first, first + 3)
+        convert_files(files, out, SIGNAL, card=card, workers=1, share=share)
+    assert len(np.unique(Dataset.open(out).event_ids)) == 1250
+
+
+def test_files_without_events_among_others_are_passed_over(tmp_path, card):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        kinds = dict.fromkeys(("jet_pt", "jet_eta", "jet_phi", "jet_mass"), "var * float32")
+        file.mktree("events", {**kinds, "w": "float64", "run": "int32"})
+    files = [str(tmp_path / "a.root"), jets(tmp_path / "b.root")]
+    convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1)
+    assert len(Dataset.open(tmp_path / "d")) == 250
+
+
+def test_a_written_dataset_knows_of_which_files_its_events_are(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    Dataset.open(tmp_path / "d").write(tmp_path / "copy")
+    with pytest.raises(DataError, match="already"):
+        convert_files([file], tmp_path / "copy", SIGNAL, card=card, workers=1)
+
+
+def test_the_k_factor_of_a_card_can_be_changed_for_all_events_of_a_process(tmp_path, card):
+    file = jets(tmp_path / "a.root")
+    ttbar = Request(process="ttbar")
+    card.write_text(CARD + "generate: {processes: {ttbar: {cross_section: 831, k_factor: 2}}}\n")
+    convert_files([file], tmp_path / "d", ttbar, card=card, workers=1)
+    card.write_text(CARD + "generate: {processes: {ttbar: {cross_section: 900, k_factor: 1.5}}}\n")
+    convert_files([file], tmp_path / "d", ttbar, card=card, workers=1)
+    (process,) = Dataset.open(tmp_path / "d").schema.processes
+    assert (process.cross_section, process.k_factor) == (900.0, 1.5)
+
+
+def test_two_plans_of_one_file_are_refused(tmp_path):
+    plan = Plan(name="a", again="a", whole=True, units=(), sources=('[["x.root", 1, ""]]',))
+    other = plan.model_copy(update={"name": "b", "again": "b"})
+    with (
+        planned(tmp_path, [plan], shared=True),
+        pytest.raises(DataError, match=r"two calls read the file x\.root"),
+        planned(tmp_path, [other], shared=True),
+    ):
+        pass
+
+
 def test_shares_of_units_are_finished_by_inspect(tmp_path, card):
     file = jets(tmp_path / "a.root")
     done = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(0, 1))
@@ -251,9 +319,7 @@ def test_what_was_unknown_can_be_said_by_giving_the_command_again(tmp_path, card
     more = Request(process="ttbar", cross_section=831.0, sum_weights=500.0)
     convert_files([second], out, more, card=card, workers=1)
     assert process().sum_weights == pytest.approx(1500.0)
-    with pytest.raises(
-        DataError, match=r"other events of the process 'ttbar' .* 831 pb, not 830 pb"
-    ):
+    with pytest.raises(DataError, match=r"other events of the process 'ttbar' .* 831.0, not 830.0"):
         convert_files([second], out, replace(more, cross_section=830.0), card=card, workers=1)
     both = Request(process="ttbar", cross_section=830.0, sum_weights=1600.0)
     convert_files([first, second], out, both, card=card, workers=1)
@@ -333,10 +399,17 @@ def test_globs_and_lists_of_files(tmp_path, card):
     for seed, name in enumerate("ab"):
         jets(tmp_path / f"{name}.root", seed)
     convert_files([str(tmp_path / "*.root")], tmp_path / "glob", SIGNAL, card=card, workers=1)
-    (tmp_path / "files.txt").write_text("# both\na.root\nb.root\n")
-    convert_files([str(tmp_path / "files.txt")], tmp_path / "list", SIGNAL, card=card, workers=1)
-    glob, listed = (Dataset.open(tmp_path / name).event_ids for name in ("glob", "list"))
-    assert np.array_equal(np.sort(glob), np.sort(listed))
+    (tmp_path / "files.txt").write_text("  # both\na.root\n\nb.root\n")
+    (tmp_path / "globs.txt").write_text("*.root\n")
+    for name in ("files", "globs"):
+        listed = str(tmp_path / f"{name}.txt")
+        convert_files([listed], tmp_path / name, SIGNAL, card=card, workers=1)
+    ids = [np.sort(Dataset.open(tmp_path / name).event_ids) for name in ("glob", "files", "globs")]
+    assert np.array_equal(ids[0], ids[1])
+    assert np.array_equal(ids[0], ids[2])
+    (tmp_path / "lists.txt").write_text("files.txt\n")
+    with pytest.raises(DataError, match=r"lists\.txt names .*files\.txt, which is a list itself"):
+        convert_files([str(tmp_path / "lists.txt")], tmp_path / "no", SIGNAL, card=card)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +470,7 @@ def test_a_file_without_any_event(tmp_path, card):
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("events", dict.fromkeys(("jet_pt", "jet_eta", "w", "run"), "float64"))
     card.write_text(CARD.replace(", phi: jet_phi, mass: jet_mass", ""))
-    with pytest.raises(DataError, match=r"a\.root .*holds no events"):
+    with pytest.raises(DataError, match=r"a\.root, tree 'events' holds no events"):
         convert_files([str(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card)
     assert not (tmp_path / "d").exists()
 
@@ -440,6 +513,21 @@ def test_trees_that_no_reader_knows_are_listed(tmp_path, names):
     found = inspect_path(tmp_path / "a.root")
     assert [table.rows[0][0] for table in found.tables] == [f"pt_{name}" for name in names]
     assert any("convert.branches" in line for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("variations: [weight]", "variations: the name 'weight' is taken"),
+        ("variations: [jets]", "variations: the name 'jets' is taken"),
+        ("observables: {score: w}", "observables: the name 'score' is taken"),
+    ],
+)
+def test_names_that_a_dataset_uses_itself_are_taken(tmp_path, card, lines, says):
+    file = jets(tmp_path / "a.root")
+    card.write_text(CARD.replace("  observables: {run: run}\n", f"  {lines}\n"))
+    with pytest.raises(CardError, match=says):
+        convert_files([file], tmp_path / "d", SIGNAL, card=card)
 
 
 def test_a_bad_expression_names_the_key_of_the_card(tmp_path, card):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from manyscale.data.balance import balanced_weights
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.packing import PackedEvents
+from manyscale.data.plans import inherit_sources
 from manyscale.data.restriction import Restriction
 from manyscale.data.saving import common_types, scaled, write_dataset
 from manyscale.data.schema import Label, Schema
@@ -261,6 +262,7 @@ class Dataset:
             common_types(self._batches(_BATCH, streams=())),
             self.source,
         )
+        inherit_sources(Path(self.source), Path(folder))
 
     def balanced_weights(self, events: PackedEvents) -> NDArray[np.float64]:
         """Weights under which each class sums to one, its processes in their stated mix.

@@ -1,5 +1,6 @@
 """Which parts a dataset is to have: so that what is missing can be named, and waited for."""
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ __all__ = [
     "Stated",
     "find_plans",
     "held_back",
+    "inherit_sources",
     "missing_units",
     "planned",
     "stated_of_parts",
@@ -54,10 +56,12 @@ class PlannedUnit(_Frozen):
 
 
 class Stated(_Frozen):
-    """What a user says of a process: cross section in pb, sum of the weights of all events."""
+    """What a user says of a process; cross section in pb, sum of the weights of all events."""
 
     cross_section: float | None = None
     sum_weights: float | None = None
+    k_factor: float | None = None
+    filter_efficiency: float | None = None
 
 
 class Plan(_Frozen):
@@ -67,6 +71,8 @@ class Plan(_Frozen):
     ----------
     name
         Of its file; two calls that are to make the same have the same.
+    number
+        Counts the plans of a dataset in the order in which they came.
     again
         The command that makes what is missing.
     whole
@@ -81,9 +87,12 @@ class Plan(_Frozen):
         What is made of them, as JSON: the same files cannot be in a dataset in two ways.
     stated
         What the user says of the processes in them, by name; it counts more than what they say.
+    replaces
+        Names of unfinished plans in the place of which this one stands.
     """
 
     name: str
+    number: int = 0
     again: str
     whole: bool
     units: tuple[PlannedUnit, ...]
@@ -91,6 +100,7 @@ class Plan(_Frozen):
     size: int = 0
     settings: str = ""
     stated: Mapping[str, Stated] = {}
+    replaces: tuple[str, ...] = ()
 
     def missing(self, folder: Path) -> list[int]:
         """Numbers of the units whose parts are not all there."""
@@ -112,11 +122,13 @@ def planned(folder: Path, plans: Sequence[Plan], *, shared: bool) -> Iterator[No
     Raises
     ------
     DataError
-        Where the folder cannot be written.
+        Where the folder cannot be written, or another plan reads one of the files.
     """
     for plan in plans:
         _write(folder, plan)
+        _replace(folder, plan)
     try:
+        _check_apart(find_plans(folder))
         yield
     except BaseException:
         for plan in plans:
@@ -126,6 +138,39 @@ def planned(folder: Path, plans: Sequence[Plan], *, shared: bool) -> Iterator[No
             with suppress(OSError):
                 path.rmdir()
         raise
+
+
+def _replace(folder: Path, plan: Plan) -> None:
+    """Take away the plans that a new one replaces, and what was made for them alone."""
+    kept = {part for unit in plan.units for part in unit.parts}
+    for old in find_plans(folder):
+        if old.name not in plan.replaces:
+            continue
+        for part in {part for unit in old.units for part in unit.parts} - kept:
+            (folder / PARTS / f"{part}.parquet").unlink(missing_ok=True)
+        (folder / PLANS / f"{old.name}.json").unlink(missing_ok=True)
+
+
+def _check_apart(plans: Sequence[Plan]) -> None:
+    """Refuse two plans of the same file: its events would be there twice."""
+    seen: dict[str, Plan] = {}
+    for plan in plans:
+        for source in plan.sources:
+            if source in seen:
+                raise DataError(
+                    f"two calls read the file {json.loads(source)[0][0]} at the same time; let one "
+                    f"end first (`{seen[source].again}`, `{plan.again}`)"
+                )
+            seen[source] = plan
+
+
+def inherit_sources(origin: Path, folder: Path) -> None:
+    """Have a dataset that was made of another know of which files its events are."""
+    sources = [source for plan in find_plans(origin) for source in plan.sources]
+    if sources:
+        settings = json.dumps({"written": True})
+        plan = Plan(name="written", again="", whole=False, units=(), sources=tuple(sources))
+        _write(folder, plan.model_copy(update={"settings": settings}))
 
 
 def _write(folder: Path, plan: Plan) -> None:
@@ -142,7 +187,7 @@ def _write(folder: Path, plan: Plan) -> None:
 
 
 def find_plans(folder: Path) -> list[Plan]:
-    """Plans of a dataset folder, sorted by name.
+    """Plans of a dataset folder, in the order in which they came.
 
     Raises
     ------
@@ -157,7 +202,7 @@ def find_plans(folder: Path) -> list[Plan]:
             raise DataError(
                 f"{path} is damaged; remove it and give the same command again"
             ) from error
-    return plans
+    return sorted(plans, key=lambda plan: (plan.number, plan.name))
 
 
 def stated_of_parts(plans: Sequence[Plan]) -> dict[str, tuple[Mapping[str, Stated], float]]:
@@ -180,6 +225,9 @@ def with_stated(process: Process, stated: Stated | None, share: float) -> Proces
         update |= {"cross_section": stated.cross_section, "cross_section_error": None}
     if stated.sum_weights is not None:
         update |= {"sum_weights": stated.sum_weights * share, "sum_weights2": None}
+    for name in ("k_factor", "filter_efficiency"):
+        if getattr(stated, name) is not None:
+            update[name] = getattr(stated, name)
     return process.model_copy(update=update)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from manyscale.card import Card
 from manyscale.data.manifest import merge
-from manyscale.data.parts import claim_folder
+from manyscale.data.parts import claim_folder, part_path
 from manyscale.data.plans import Plan, planned
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.formats import Format
@@ -21,7 +21,7 @@ from manyscale.runs.file_plans import FilePlanner, units_of
 from manyscale.runs.file_processes import FileProcesses
 from manyscale.runs.file_units import FileUnit, MakeFileParts
 from manyscale.runs.request import Added, Request
-from manyscale.runs.sources import SourceFile, find_files, one_reader
+from manyscale.runs.sources import SourceFile, find_files, look_at_first, one_reader
 from manyscale.runs.streams import check_streams, collision_schema
 
 __all__ = ["FileConversion"]
@@ -91,8 +91,8 @@ class FileConversion:
         processes = FileProcesses(self._folder, self._request, self._generate, self._convert)
         files = find_files(paths)
         reader = one_reader(kind, files, self._generate, self._convert, processes.lines)
-        contents = reader.look(files[0].path)
-        self._report(files[0], contents)
+        sample, contents = look_at_first(files, reader)
+        self._report(sample, contents)
         check_streams(self._folder, collision_schema(contents.streams))
         settings = self._settings(reader, processes)
         planner = FilePlanner(
@@ -103,8 +103,8 @@ class FileConversion:
             settings,
             self._command(files),
         )
-        plans = processes.state(planner.plans(files, contents.entries))
-        units = [unit for plan in plans for unit in units_of(plan, files, self._folder)]
+        plans = processes.state(planner.plans(files, contents.entries / sample.size))
+        units = [unit for plan in plans for unit in units_of(plan, files)]
         first, last = (0, len(units)) if share is None else share
         if first >= len(units):
             raise DataError(f"--units {first}:{last}: the files make only the units 0:{len(units)}")
@@ -131,8 +131,6 @@ class FileConversion:
             self._progress.say(f"no {stream}: {why}")
         for remark in contents.remarks:
             self._progress.say(remark)
-        if not contents.entries:
-            raise DataError(f"{file.path} ({contents.title}) holds no events")
         if not contents.streams:
             missing = "; ".join(f"no {stream}: {why}" for stream, why in contents.missing.items())
             raise DataError(
@@ -170,15 +168,20 @@ class FileConversion:
         workers: int | None,
         cluster: str | None,
     ) -> Counter[str]:
-        notes = Counter[str]()
+        notes, weighted = Counter[str](), False
         workers = min(workers or os.cpu_count() or 1, max(1, len(units)))
         self._progress.start("converting", total, "units", total - len(units))
         if units:
             with open_executor(workers, cluster) as (executor, in_flight):
                 for _, done in run_units(task, units, executor, in_flight):
                     notes += done.notes
+                    weighted |= done.weighted
                     self._progress.advance(1)
         self._progress.stop()
+        if units and not weighted:
+            for path in (part_path(self._folder, part) for unit in units for part in unit.parts):
+                path.unlink(missing_ok=True)
+            raise DataError("all event weights are 0; --weights names another branch of weights")
         return notes
 
     def _finish(self, plans: Sequence[Plan], of: FileProcesses, done: int) -> Added:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +46,15 @@ class FilePlanner:
     settings: str
     again: str
 
-    def plans(self, files: Sequence[SourceFile], entries: int) -> list[Plan]:
+    def plans(self, files: Sequence[SourceFile], entries_per_byte: float) -> list[Plan]:
         """Plans of which the files are: those that are there, and one for files that are new.
 
         Parameters
         ----------
         files
             All of one content.
-        entries
-            Of the first file.
+        entries_per_byte
+            Of files of that content.
 
         Raises
         ------
@@ -62,8 +62,10 @@ class FilePlanner:
             Where a file is in the dataset as something else, or other cuts selected its process.
         """
         wanted = {file.identity: file.path for file in files}
-        known = []
-        for plan in find_plans(self.folder):
+        every = find_plans(self.folder)
+        known: list[Plan] = []
+        left: list[Plan] = []
+        for plan in every:
             shared = wanted.keys() & set(plan.sources)
             if shared and plan.settings != self.settings:
                 raise DataError(
@@ -71,7 +73,8 @@ class FilePlanner:
                     "other settings, and no event can be in it twice: name another folder"
                 )
             if shared:
-                known.append(plan)
+                unfinished = plan.missing(self.folder) and not wanted.keys() >= set(plan.sources)
+                (left if unfinished else known).append(plan)
             elif both := _selected_otherwise(plan.settings, self.settings):
                 raise DataError(
                     f"{self.folder} holds events of {', '.join(both)} that other cuts have selected: "
@@ -80,62 +83,100 @@ class FilePlanner:
         there = {source for plan in known for source in plan.sources}
         new = [file for file in files if file.identity not in there]
         if new:
-            first = entries if new[0] is files[0] else self.reader.entries(new[0].path)
-            known.append(self._plan(new, first))
+            number = 1 + max((plan.number for plan in every), default=0)
+            known.append(self._plan(new, left, number, entries_per_byte))
         return known
 
-    def _plan(self, files: Sequence[SourceFile], entries: int) -> Plan:
-        sources = [file.identity for file in files]
-        name = hashlib.sha256(json.dumps([self.settings, sources]).encode()).hexdigest()[:16]
-        place = {file.path: at for at, file in enumerate(files)}
-        size = {file.path: file.size for file in files}
-        divided = list(divide(files, self.reader, entries, self.step))
-        pieces_of = Counter(piece.path for unit in divided for piece in unit)
-        total = sum(size.values())
+    def _plan(
+        self,
+        files: Sequence[SourceFile],
+        left: Sequence[Plan],
+        number: int,
+        entries_per_byte: float,
+    ) -> Plan:
+        """Plan files; what was done of them for unfinished plans, which named others too, is kept."""
+        place = {file.identity: at for at, file in enumerate(files)}
+        adopted = list(_adopted(left, place))
+        taken = {source for pieces, _ in adopted for source, *_ in pieces}
+        rest = [file for at, file in enumerate(files) if at not in taken]
+        divided = [
+            tuple((place[file.identity], first, last) for file, first, last in unit)
+            for unit in divide(rest, self.reader, entries_per_byte, self.step)
+        ]
+        content = [self.settings, [file.identity for file in files], divided]
+        name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        parts = [
+            tuple(part_of(process, name, at) for process in self.processes)
+            for at in range(len(divided))
+        ]
+        every = [*adopted, *zip(divided, parts, strict=True)]
+        pieces_of = Counter(source for pieces, _ in every for source, *_ in pieces)
+        total = sum(file.size for file in files)
         units = tuple(
             PlannedUnit(
-                parts=tuple(part_of(process, name, at) for process in self.processes),
-                what=", ".join(map(str, unit[:_NAMED])) + (" ..." if len(unit) > _NAMED else ""),
-                pieces=tuple((place[piece.path], piece.first, piece.last) for piece in unit),
-                share=sum(size[piece.path] / pieces_of[piece.path] for piece in unit) / total,
+                parts=made,
+                what=_describe([Piece(files[of].path, first, last) for of, first, last in pieces]),
+                pieces=pieces,
+                share=sum(files[source].size / pieces_of[source] for source, *_ in pieces) / total,
             )
-            for at, unit in enumerate(divided)
+            for pieces, made in every
         )
         return Plan(
             name=name,
+            number=number,
             again=self.again,
             whole=True,
             units=units,
-            sources=tuple(sources),
+            sources=tuple(file.identity for file in files),
             size=total,
             settings=self.settings,
+            replaces=tuple(plan.name for plan in left),
         )
 
 
-def units_of(plan: Plan, files: Sequence[SourceFile], folder: Path) -> list[FileUnit]:
-    """Units of a plan, with its files where they are now.
+_Pieces = tuple[tuple[int, int, int | None], ...]
 
-    Raises
-    ------
-    DataError
-        Where a unit that is missing in the folder needs a file that is not named.
-    """
+
+def _adopted(
+    plans: Sequence[Plan], place: Mapping[str, int]
+) -> Iterator[tuple[_Pieces, tuple[str, ...]]]:
+    """Units of plans of which all files are named: what they read, and their parts."""
+    for plan in plans:
+        lost = {
+            source
+            for unit in plan.units
+            for source, *_ in unit.pieces
+            if not all(plan.sources[other] in place for other, *_ in unit.pieces)
+        }
+        for unit in plan.units:
+            if lost.isdisjoint(source for source, *_ in unit.pieces):
+                pieces = tuple(
+                    (place[plan.sources[source]], first, last)
+                    for source, first, last in unit.pieces
+                )
+                yield pieces, unit.parts
+
+
+def _describe(pieces: Sequence[Piece]) -> str:
+    return ", ".join(map(str, pieces[:_NAMED])) + (" ..." if len(pieces) > _NAMED else "")
+
+
+def units_of(plan: Plan, files: Sequence[SourceFile]) -> list[FileUnit]:
+    """Units of a plan, with its files where they are now."""
     path = {file.identity: file.path for file in files}
-    missing = set(plan.missing(folder))
-    units = []
-    for at, unit in enumerate(plan.units):
-        needed = tuple(plan.sources[source] for source, *_ in unit.pieces)
-        if at in missing and not all(identity in path for identity in needed):
-            raise DataError(
-                "some of these files were begun together with others that are not named now: give "
-                f"the same command again ({plan.again})"
-            )
-        pieces = tuple(
-            Piece(path.get(identity, ""), first, last)
-            for identity, (_, first, last) in zip(needed, unit.pieces, strict=True)
+    return [
+        FileUnit(
+            plan=plan.name,
+            index=at,
+            parts=unit.parts,
+            pieces=tuple(
+                Piece(path.get(plan.sources[source], ""), first, last)
+                for source, first, last in unit.pieces
+            ),
+            identities=tuple(plan.sources[source] for source, *_ in unit.pieces),
         )
-        units.append(FileUnit(plan.name, at, pieces, needed))
-    return units
+        for at, unit in enumerate(plan.units)
+    ]
 
 
 def _selected_otherwise(before: str, now: str) -> list[str]:

@@ -14,6 +14,13 @@ from manyscale.runs.request import Request
 
 __all__ = ["FileProcesses"]
 
+# What is the same for all events of a process.
+_OF_ALL_EVENTS = {
+    "cross_section": "cross section [pb]",
+    "k_factor": "k-factor",
+    "filter_efficiency": "filter efficiency",
+}
+
 
 class FileProcesses:
     """The processes of one call.
@@ -103,8 +110,7 @@ class FileProcesses:
 
     def _alone(self) -> dict[str, Process]:
         name, label = self._request.named()
-        process = describe_process(name, label, None, list(self._books.values()))
-        return {THE_PROCESS: self._with_factors(process)}
+        return {THE_PROCESS: describe_process(name, label, None, list(self._books.values()))}
 
     def _told_apart(self, convert: ConvertSettings) -> dict[str, Process]:
         request = self._request
@@ -120,17 +126,9 @@ class FileProcesses:
             )
         books = list(self._books.values())
         return {
-            name: self._with_factors(describe_process(name, convert.event_class(name), None, books))
+            name: describe_process(name, convert.event_class(name), None, books)
             for name in convert.process
         }
-
-    def _with_factors(self, process: Process) -> Process:
-        card = self._of_card(process.name)
-        if card is None:
-            return process
-        return process.model_copy(
-            update={"k_factor": card.k_factor, "filter_efficiency": card.filter_efficiency}
-        )
 
     def _of_card(self, process: str) -> ProcessSettings | None:
         """Return what the card itself says of a process, not what a card has by default."""
@@ -146,31 +144,38 @@ class FileProcesses:
             cross_section = cross_section or in_file.cross_section
             sum_weights = sum_weights or in_file.sum_weights
         card = self._of_card(process)
-        if card is not None:
-            cross_section = cross_section or card.cross_section
-        return Stated(cross_section=cross_section, sum_weights=sum_weights)
+        if card is None:
+            return Stated(cross_section=cross_section, sum_weights=sum_weights)
+        return Stated(
+            cross_section=cross_section or card.cross_section,
+            sum_weights=sum_weights,
+            k_factor=card.k_factor,
+            filter_efficiency=card.filter_efficiency,
+        )
 
     def _check_others(self, stated: Mapping[str, Stated], ours: set[str]) -> None:
-        """Refuse a cross section that other events of the process do not have."""
+        """Refuse what other events of the process do not have."""
         every = find_plans(self._folder)
         said_of = stated_of_parts(every)
         own = {part for plan in every if plan.name in ours for u in plan.units for part in u.parts}
         for path, book in self._books.items():
-            now = stated.get(book.process.name, Stated()).cross_section
+            now = stated.get(book.process.name)
             if now is None or path.stem in own:
                 continue
             said, share = said_of.get(path.stem, ({}, 0.0))
-            known = with_stated(book.process, said.get(book.process.name), share).cross_section
-            if known is not None and known != now:
-                raise DataError(
-                    f"{self._folder} holds other events of the process '{book.process.name}' with a "
-                    f"cross section of {known:g} pb, not {now:g} pb: give these another name with "
-                    "--process"
-                )
+            process = with_stated(book.process, said.get(book.process.name), share)
+            for key, what in _OF_ALL_EVENTS.items():
+                known, wanted = getattr(process, key), getattr(now, key)
+                if None not in {known, wanted} and known != wanted:
+                    raise DataError(
+                        f"{self._folder} holds other events of the process '{process.name}' with a "
+                        f"{what} of {known!r}, not {wanted!r}: give these another name with --process"
+                    )
 
 
 def _updated(before: Stated, now: Stated, share: float) -> Stated:
-    return Stated(
-        cross_section=before.cross_section if now.cross_section is None else now.cross_section,
-        sum_weights=before.sum_weights if now.sum_weights is None else now.sum_weights * share,
-    )
+    """What is said now, and before where nothing is; of a sum of weights the share."""
+    said = now.model_dump(exclude_none=True)
+    if now.sum_weights is not None:
+        said["sum_weights"] = now.sum_weights * share
+    return before.model_copy(update=said)

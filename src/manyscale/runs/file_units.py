@@ -37,12 +37,15 @@ class FileUnit:
     ----------
     plan, index
         Name of the plan it is of, and its number there.
+    parts
+        Names of its parts, one a process.
     pieces, identities
         What is read, and the identity of each piece's file.
     """
 
     plan: str
     index: int
+    parts: tuple[str, ...]
     pieces: tuple[Piece, ...]
     identities: tuple[str, ...]
 
@@ -54,9 +57,20 @@ class FileUnit:
 
 @dataclass(frozen=True)
 class ConvertUnit:
-    """What became of a unit: events that passed, and what was odd, with how often."""
+    """What became of a unit.
+
+    Attributes
+    ----------
+    events
+        Number of events that passed.
+    weighted
+        Whether any entry has a weight other than 0.
+    notes
+        What was odd, with how often.
+    """
 
     events: int
+    weighted: bool
     notes: Counter[str]
 
 
@@ -100,14 +114,14 @@ class MakeFileParts:
         """Read a unit and write its parts; return what became of it."""
         seed = unit_seed(self.seed, unit.identities[0], unit.pieces[0].first)
         found = self.reader.read(unit.pieces, self.streams, seed)
-        if len(found.weight) and not np.nan_to_num(found.weight).any():
-            raise DataError("all event weights are 0; --weights names another branch of weights")
+        if not np.isfinite(np.nansum(np.square(found.weight))):
+            raise DataError("the event weights are too large to be added up")
         events = 0
-        for name, process in self.processes.items():
-            events += self._write(unit, process, found.processes[name])
-        return ConvertUnit(events, found.notes)
+        for part, (name, process) in zip(unit.parts, self.processes.items(), strict=True):
+            events += self._write(unit, part, process, found.processes[name])
+        return ConvertUnit(events, bool(np.nan_to_num(found.weight).any()), found.notes)
 
-    def _write(self, unit: FileUnit, process: Process, result: UnitResult) -> int:
+    def _write(self, unit: FileUnit, part: str, process: Process, result: UnitResult) -> int:
         records = result.records
         streams = collision_schema(self.streams).streams
         known = {"piece", "entry", "weight", "observables", *self.streams}
@@ -123,7 +137,7 @@ class MakeFileParts:
         )
         write_events(
             self.folder,
-            part_of(process.name, unit.plan, unit.index),
+            part,
             packed,
             collision_schema(self.streams, weights, observables),
             _described(process, result.bookkeeping),

@@ -254,7 +254,10 @@ def _finish(path: Path) -> list[str]:
             lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1]}")
         lines.append(f"`{plan.again}` makes them; --units A:B a share of them")
     if (path / PLANS).is_dir() and manifest.has_parts(path) and not manifest.is_merged(path):
-        manifest.merge(path)
+        try:
+            manifest.merge(path)
+        except DataError as error:
+            lines.append(f"dataset.json is not brought up to date: {error}")
     return lines
 
 

@@ -11,10 +11,10 @@ from manyscale.errors import DataError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
 from manyscale.events.files.readers import choose_reader
-from manyscale.events.files.source import Piece, Reader
+from manyscale.events.files.source import Contents, NoEventsError, Reader
 from manyscale.events.settings import GenerateSettings
 
-__all__ = ["SourceFile", "divide", "find_files", "one_reader"]
+__all__ = ["SourceFile", "count_entries", "divide", "find_files", "look_at_first", "one_reader"]
 
 # A file of up to this many units is not divided: opening it once more costs time.
 _TOLERANCE = 1.5
@@ -103,8 +103,8 @@ def _remote(path: str) -> SourceFile:
 
 
 def divide(
-    files: Sequence[SourceFile], reader: Reader, entries: int, step: int
-) -> Iterator[tuple[Piece, ...]]:
+    files: Sequence[SourceFile], reader: Reader, entries_per_byte: float, step: int
+) -> Iterator[list[tuple[SourceFile, int, int | None]]]:
     """Divide files into units of about the same work: pieces of large ones, several small ones.
 
     Small files are not opened for it: opening one can cost more than reading it.
@@ -115,27 +115,58 @@ def divide(
         Of one format.
     reader
         Counts the entries of large files.
-    entries
-        Of the first file: says how large an entry is.
+    entries_per_byte
+        Of such files.
     step
         Entries of a unit.
+
+    Yields
+    ------
+    Pieces of a unit: each a file, its first entry, and its last but one, None for all.
     """
-    largest = step * files[0].size / max(entries, 1)
+    largest = step / entries_per_byte
     size = min(largest, sum(file.size for file in files) / _UNITS)
-    waiting: list[Piece] = []
+    waiting: list[tuple[SourceFile, int, int | None]] = []
     room = size
-    for place, file in enumerate(files):
-        if file.size > _TOLERANCE * largest:
-            count = entries if place == 0 else reader.entries(file.path)
+    for file in files:
+        if file.size > _TOLERANCE * largest and (count := count_entries(reader, file)):
             parts = math.ceil(count / step)
             edges = [count * part // parts for part in range(parts + 1)]
             for first, last in itertools.pairwise(edges):
-                yield (Piece(file.path, first, last),)
+                yield [(file, first, last)]
             continue
-        waiting.append(Piece(file.path, 0, None))
+        waiting.append((file, 0, None))
         room -= file.size
         if room <= 0:
-            yield tuple(waiting)
+            yield waiting
             waiting, room = [], size
     if waiting:
-        yield tuple(waiting)
+        yield waiting
+
+
+def count_entries(reader: Reader, file: SourceFile) -> int:
+    """Count the events of a file, which may be none."""
+    try:
+        return reader.entries(file.path)
+    except NoEventsError:
+        return 0
+
+
+def look_at_first(files: Sequence[SourceFile], reader: Reader) -> tuple[SourceFile, Contents]:
+    """Look into the first file that has events.
+
+    Raises
+    ------
+    DataError
+        Where none has, or one is damaged.
+    """
+    for file in files:
+        try:
+            contents = reader.look(file.path)
+        except NoEventsError as error:
+            last = error
+        else:
+            return file, contents
+    if len(files) == 1:
+        raise last
+    raise DataError(f"none of the {len(files)} files holds an event, the first is {files[0].path}")

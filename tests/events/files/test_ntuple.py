@@ -428,13 +428,6 @@ class TestWeights:
         with pytest.raises(CardError, match=r"convert.variations: '2 \* x' is no name"):
             only(path, branches={"s": {"x": "x"}}, variations=["2 * x"])
 
-    def test_names_of_the_records_are_taken(self, tmp_path):
-        path = self.write(tmp_path, weight=np.ones(2))
-        with pytest.raises(CardError, match="'weight' is a name of the records"):
-            only(path, branches={"s": {"x": "x"}}, variations=["weight"])
-        with pytest.raises(CardError, match="'observables' is a name of the records"):
-            only(path, branches={"observables": {"x": "x"}})
-
     def test_weights_that_are_not_finite_are_named(self, tmp_path):
         path = self.write(tmp_path, w=np.array([1.0, np.nan]))
         with pytest.raises(DataError, match=r"x\.root, tree 't', entry 1: branch 'w' holds nan"):

@@ -11,8 +11,6 @@ from manyscale.events.files.expressions import Expression, parse
 
 __all__ = ["BranchMap", "parse_map"]
 
-_RESERVED = {"piece", "entry", "weight", "observables", "process", "event_id"}
-
 
 @dataclass(frozen=True)
 class BranchMap:
@@ -66,9 +64,6 @@ def parse_map(convert: ConvertSettings) -> BranchMap:
     CardError
         Names the key that holds no expression, or no branch.
     """
-    for name in (*convert.branches, *(convert.variations or ())):
-        if name in _RESERVED:
-            raise CardError(f"convert: '{name}' is a name of the records; choose another")
     common = CardExpressions.parse(convert)
     return BranchMap(
         streams={

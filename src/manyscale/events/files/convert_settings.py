@@ -6,11 +6,15 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from manyscale.events.processes import NAMED_PROCESSES, EventClass
+from manyscale.events.record import STREAMS
 from manyscale.settings import Settings, setting
 
 __all__ = ["ConvertSettings", "FileProcess"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Names that datasets and files of scores use themselves.
+_RESERVED = {"piece", "entry", "weight", "event_id", "process", "observables"}
+_OF_SCORES = {"event_id", "score", "selected", "label", "weight"}
 
 
 class FileProcess(Settings):
@@ -72,6 +76,16 @@ class ConvertSettings(Settings):
         for name in (*self.branches, *self.process, *self.observables):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"'{name}' is no name: use letters, digits and _, a letter first")
+        streams = {*self.branches, *STREAMS}
+        taken = {
+            "observables": _OF_SCORES,
+            "variations": _RESERVED | streams | {f"{stream}_axis" for stream in streams},
+            "branches": _RESERVED,
+        }
+        for key, reserved in taken.items():
+            for name in getattr(self, key) or ():
+                if name in reserved:
+                    raise ValueError(f"{key}: the name '{name}' is taken by something else")
         for name, process in self.process.items():
             if name not in {*NAMED_PROCESSES, "signal", "background"} and not process.event_class:
                 raise ValueError(

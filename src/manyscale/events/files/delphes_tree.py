@@ -12,6 +12,7 @@ import uproot
 from manyscale.errors import DataError
 from manyscale.events.files.delphes_references import References, decode
 from manyscale.events.files.root_files import open_root, reading
+from manyscale.events.files.source import NoEventsError
 from manyscale.events.particles import Array, Integers
 
 __all__ = ["TREE", "DelphesFiles", "DelphesTree", "Table"]
@@ -108,7 +109,7 @@ class DelphesTree:
             if dot:
                 self._columns.setdefault(collection, []).append(column)
         if not self.n_entries:
-            raise DataError(f"{self.where} holds no event")
+            raise NoEventsError(f"{self.where} holds no event")
 
     @property
     def names(self) -> Collection[str]:

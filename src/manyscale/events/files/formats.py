@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ __all__ = ["Format", "expand", "of_one_format", "recognise"]
 Format = Literal["npz", "ROOT", "Parquet", "HDF5", "HepMC", "LHE", "list"]
 
 _HEAD = 4096
+_PATTERN = "*?["
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"root", "ROOT"),
     (b"PK\x03\x04", "npz"),
@@ -94,14 +96,14 @@ def expand(paths: Sequence[str]) -> list[str]:
     for path in paths:
         for one in _glob(path):
             files.extend(_listed(one) if recognise(one) == "list" else [one])
-    for file in files:
-        if files.count(file) > 1:
-            raise DataError(f"{file} is named twice")
+    twice = [file for file, times in Counter(files).items() if times > 1]
+    if twice:
+        raise DataError(f"{twice[0]} is named twice")
     return files
 
 
 def _glob(path: str) -> list[str]:
-    if "://" in path or Path(path).exists() or not any(sign in path for sign in "*?["):
+    if "://" in path or Path(path).exists() or not any(sign in path for sign in _PATTERN):
         return [path]
     place = Path(path)
     # The folder part of a pattern may be one, too.
@@ -112,9 +114,13 @@ def _glob(path: str) -> list[str]:
 
 
 def _listed(path: str) -> list[str]:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    return [_beside(name, path) for name in named]
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    named = [line for line in lines if line and not line.startswith("#")]
+    files = [file for name in named for file in _glob(_beside(name, path))]
+    for file in files:
+        if recognise(file) == "list":
+            raise DataError(f"the list {path} names {file}, which is a list itself")
+    return files
 
 
 def _beside(name: str, path: str) -> str:
@@ -122,7 +128,7 @@ def _beside(name: str, path: str) -> str:
     if "://" in name or Path(name).exists():
         return name
     beside = Path(path).parent / name
-    if beside.exists():
+    if beside.exists() or any(sign in name for sign in _PATTERN):
         return str(beside)
     raise DataError(f"{path} names a file {name} that does not exist")
 
@@ -156,13 +162,15 @@ def _decompressed(head: bytes, path: str) -> bytes:
 
 def _is_list(text: bytes, path: str) -> bool:
     """Whether the first line of a text names a file."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(b"#")]
     if not lines:
         return False
     try:
         first = lines[0].decode().strip()
         return "://" in first or any(
-            place.is_file() for place in (Path(first), Path(path).parent / first)
+            place.is_file() or any(place.parent.glob(place.name))
+            for place in (Path(first), Path(path).parent / first)
         )
     except (UnicodeDecodeError, OSError, ValueError):
         return False

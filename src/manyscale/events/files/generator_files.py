@@ -18,6 +18,7 @@ from manyscale.events.files.source import (
     FileEvents,
     Piece,
     load_batches,
+    nothing,
 )
 from manyscale.events.particles import Array, Floats, Particles, TruthEvents
 from manyscale.events.reconstruction import Reconstruction
@@ -46,7 +47,7 @@ class LoadedEvents:
     truth
         Those that could be made into events.
     cross_section
-        As known after the last of them; None where the file does not say.
+        Where the last event of the file is among them; None else, and where the file does not say.
     """
 
     truth: TruthEvents
@@ -105,6 +106,8 @@ def read_generated(
             (len(part_weight), loaded.cross_section)
             for part_weight, loaded in zip(_by_part(group, weight), group.loaded, strict=True)
         ]
+    if not weights:
+        return nothing(streams)
     weight = np.concatenate(weights)
     made = weight[~np.isnan(weight)]
     mean = _mean(cross_sections)
@@ -149,9 +152,9 @@ def _by_part(batch: Batch, weight: Floats) -> list[Floats]:
 
 
 def _mean(parts: Sequence[tuple[int, CrossSection | None]]) -> CrossSection | None:
-    """Mean cross section of parts with so many entries; errors as if they were the same events."""
+    """Mean cross section of the parts that say it; errors as if they were the same events."""
     known = [(entries, of_part) for entries, of_part in parts if of_part is not None]
-    if len(known) < len(parts):
+    if not known:
         return None
     total = sum(entries for entries, _ in known)
     return CrossSection(

@@ -23,7 +23,7 @@ from manyscale.events.files.generator_files import (
     read_generated,
     weight_columns,
 )
-from manyscale.events.files.source import Contents, FileEvents, Piece
+from manyscale.events.files.source import Contents, FileEvents, NoEventsError, Piece
 from manyscale.events.files.text_files import EventTexts, scan
 from manyscale.events.particles import (
     BOTTOM,
@@ -55,7 +55,7 @@ class HepMCReader:
     Stable particles are those of status 1; MeV become GeV. Hadrons with a b or charm quark count as
     they leave the hadronisation: those that come from no other such hadron, whatever statuses the
     generator uses. The first weight is the event's. The cross section is that of the last event
-    read: generators write a running estimate.
+    of a file: generators write a running estimate.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class HepMCReader:
         found = scan(path, _EVENT)
         kind = _format(found.head, path)
         if not found.entries:
-            raise DataError(f"{path} is {kind} text without any event")
+            raise NoEventsError(f"{path} is {kind} text without any event")
         first = _parse(found.head, found.first, kind, path, 0)
         last = _parse(found.head, found.last, kind, path, found.entries - 1)
         return Contents(
@@ -122,10 +122,10 @@ class HepMCReader:
 
     def _load(self, texts: EventTexts, part: Piece) -> LoadedEvents:
         assert part.last is not None  # noqa: S101  # parts of a batch have an end
-        head, wanted = texts.between(part.path, part.first, part.last)
-        kind = _format(head, part.path)
+        wanted = texts.between(part.path, part.first, part.last)
+        kind = _format(texts.head, part.path)
         events = [
-            _Event.of(_parse(head, text, kind, part.path, entry))
+            _Event.of(_parse(texts.head, text, kind, part.path, entry))
             for entry, text in enumerate(wanted, part.first)
         ]
         truth = _truth(events, part)
@@ -134,7 +134,8 @@ class HepMCReader:
             **weight_columns([event.weights for event in events], part),
         }
         return LoadedEvents(
-            choose_columns(truth, columns, self.convert, part.path), events[-1].cross_section
+            choose_columns(truth, columns, self.convert, part.path),
+            events[-1].cross_section if texts.ended else None,
         )
 
 
@@ -223,7 +224,9 @@ def _weights(event: Any) -> dict[str, float]:  # noqa: ANN401
 
 def _cross_section(event: Any) -> CrossSection | None:  # noqa: ANN401
     found = event.cross_section
-    return None if found is None else CrossSection(found.xsec(), found.xsec_err())
+    if found is None or not 0 < found.xsec() < np.inf:
+        return None  # generators that do not know it write 0 or -1
+    return CrossSection(found.xsec(), found.xsec_err())
 
 
 def _remarks(first: Any, last: Any, end: bytes) -> Iterator[str]:  # noqa: ANN401

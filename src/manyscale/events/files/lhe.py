@@ -22,7 +22,7 @@ from manyscale.events.files.generator_files import (
     size_of,
     weight_columns,
 )
-from manyscale.events.files.source import Contents, FileEvents, Piece
+from manyscale.events.files.source import Contents, FileEvents, NoEventsError, Piece
 from manyscale.events.files.text_files import scan, split
 from manyscale.events.particles import Floats
 from manyscale.events.record import StreamLayout
@@ -92,7 +92,7 @@ class LHEReader:
         found = scan(path, _EVENT)
         cross_section = _read_init(found.head, path).cross_section
         if not found.entries:
-            raise DataError(f"{path} is a Les Houches event file without any event")
+            raise NoEventsError(f"{path} is a Les Houches event file without any event")
         _hard_event(found.last, path, found.entries - 1)
         if _END not in found.last:
             raise DataError(

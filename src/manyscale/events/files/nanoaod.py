@@ -14,12 +14,11 @@ it. Varied weights are ratios in NanoAOD; here they are weights, the event's tim
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import awkward as ak
 import numpy as np
 
-from manyscale.errors import DataError
 from manyscale.events.files.card_expressions import CardExpressions
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.nanoaod_branches import (
@@ -31,9 +30,16 @@ from manyscale.events.files.nanoaod_branches import (
     give_streams,
 )
 from manyscale.events.files.nanoaod_events import detect
-from manyscale.events.files.nanoaod_tree import EventsTree, NanoFiles, Plan, open_events
+from manyscale.events.files.nanoaod_tree import EventsTree, NanoFiles, Plan, Sums, open_events
 from manyscale.events.files.object_files import Totals, read_objects
-from manyscale.events.files.source import Batch, Contents, FileEvents, Piece
+from manyscale.events.files.source import (
+    THE_PROCESS,
+    Contents,
+    FileEvents,
+    NoEventsError,
+    Piece,
+    nothing,
+)
 from manyscale.events.record import StreamLayout, layouts
 from manyscale.events.settings import GenerateSettings
 
@@ -89,7 +95,7 @@ class NanoAODReader:
         with ExitStack() as stack:
             events = open_events(path, stack)
             if not events.entries:
-                raise DataError(f"{events.where} holds no events")
+                raise NoEventsError(f"{events.where} holds no events")
             wanted = layouts(self.generate.streams, self.generate.columns)
             plan = Plan.make(events, wanted, expressions, self.convert.variations)
             streams, missing = give_streams(plan.branches, wanted)
@@ -119,10 +125,10 @@ class NanoAODReader:
         with NanoFiles(streams, expressions, self.convert.variations) as files:
             first = next((piece.path for piece in pieces if files.entries(piece.path)), None)
             if first is None:
-                raise DataError(f"{pieces[0].path} holds no events")
+                return _with_sums(nothing(streams), files.sums(pieces))
             plan = files.plan(first)
             size = files.open(first).entry_size(plan.names)
-            return read_objects(
+            found = read_objects(
                 pieces,
                 streams,
                 self.generate,
@@ -130,20 +136,20 @@ class NanoAODReader:
                 entries=files.entries,
                 load=files.load,
                 detect=lambda batch: detect(batch, plan, streams, self.generate),
-                totals=lambda batch, _: _totals(batch, files, plan),
+                totals=lambda *_: Totals(None, None),
             )
+            return _with_sums(found, files.sums(pieces) if _is_summed(plan) else None)
 
 
-def _totals(batch: Batch, files: NanoFiles, plan: Plan) -> Totals:
-    """Parts of the files' sums in proportion to the entries read, so that all add up to the sums."""
-    sums = np.zeros(2)
-    for _, part in batch.parts:
-        share = files.share(part.path)
-        if share is None or not _is_summed(plan):
-            return Totals(None, None)
-        assert part.last is not None  # noqa: S101  # parts have an end
-        sums += (part.last - part.first) * np.array(share)
-    return Totals(*sums.tolist())
+def _with_sums(found: FileEvents, sums: Sums | None) -> FileEvents:
+    """Add the files' own sums of weights."""
+    result = found.processes[THE_PROCESS]
+    book = replace(
+        result.bookkeeping,
+        sum_weights=None if sums is None else sums.weights,
+        sum_weights2=None if sums is None else sums.weights2,
+    )
+    return replace(found, processes={THE_PROCESS: replace(result, bookkeeping=book)})
 
 
 def _is_summed(plan: Plan) -> bool:

@@ -1,6 +1,6 @@
 """Files of NanoAOD: which branches are read, their events, and the sums of generated weights."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -205,7 +205,7 @@ class NanoFiles:
         self._stack = ExitStack()
         self._events: EventsTree | None = None
         self._plan: Plan | None = None
-        self._shares: dict[str, Sums | None] = {}
+        self._sums: dict[str, Sums | None] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -225,10 +225,7 @@ class NanoFiles:
             events = self._events = open_events(path, self._stack)
             if self._plan is not None:
                 need(self._plan.names, events.branches, "the other files", events.where)
-            if events.sums is None:
-                self._shares[path] = None
-            else:
-                self._shares[path] = Sums(*(of / max(events.entries, 1) for of in events.sums))
+            self._sums[path] = events.sums
         return self._events
 
     def plan(self, path: str) -> Plan:
@@ -251,6 +248,12 @@ class NanoFiles:
         assert piece.last is not None  # noqa: S101  # parts have an end
         return self.open(piece.path).read(self.plan(piece.path).names, piece.first, piece.last)
 
-    def share(self, path: str) -> Sums | None:
-        """Sums of weights of a file that has been open, over its number of events."""
-        return self._shares[path]
+    def sums(self, pieces: Sequence[Piece]) -> Sums | None:
+        """Sums of weights of the files that begin in some pieces; None where one has none.
+
+        So a file counts once, also where it is divided, and where it has no events.
+        """
+        known = [self._sums[piece.path] for piece in pieces if piece.first == 0]
+        if None in known:
+            return None
+        return Sums(*(sum(of[at] for of in known if of is not None) for at in (0, 1)))

@@ -14,7 +14,14 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple_files import Ntuple, open_ntuple
 from manyscale.events.files.ntuple_records import NtupleBatch
 from manyscale.events.files.ntuple_streams import stream_layout
-from manyscale.events.files.source import Contents, FileEvents, Piece
+from manyscale.events.files.source import (
+    THE_PROCESS,
+    Contents,
+    FileEvents,
+    NoEventsError,
+    Piece,
+    nothing,
+)
 from manyscale.events.record import StreamLayout
 
 __all__ = ["NtupleReader"]
@@ -66,6 +73,8 @@ class NtupleReader:
         map_ = parse_map(self.convert)
         with open_ntuple(path, self.convert.tree) as ntuple:
             _check_names(map_, ntuple)
+            if not ntuple.entries:
+                raise NoEventsError(f"{ntuple.where} holds no events")
             remarks = []
             if not map_.streams:
                 remarks.append("say in the card's section convert.branches what is to be read")
@@ -104,6 +113,8 @@ class NtupleReader:
                 weights.append(batch.weight)
                 results.append(of_processes)
                 notes += odd
+        if not results:
+            return nothing(streams, tuple(self.convert.process) or (THE_PROCESS,))
         processes = {name: _joined([of[name] for of in results]) for name in results[0]}
         return FileEvents(np.concatenate(weights), processes, notes)
 
@@ -111,6 +122,8 @@ class NtupleReader:
         with open_ntuple(piece.path, self.convert.tree) as ntuple:
             _check_names(map_, ntuple)
             first, last = piece.first, ntuple.entries if piece.last is None else piece.last
+            if first >= last:
+                return
             size = _batch_size(map_.names, ntuple, first, last)
             for read in ntuple.read(map_.names, first, last, size):
                 arrays = {name: _checked(array, name, ntuple) for name, array in read.items()}

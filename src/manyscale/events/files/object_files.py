@@ -10,7 +10,14 @@ import numpy as np
 from manyscale.events.assembly import assemble
 from manyscale.events.bookkeeping import Bookkeeping, UnitResult, add_cutflows
 from manyscale.events.detected import DetectedEvents
-from manyscale.events.files.source import THE_PROCESS, Batch, FileEvents, Piece, load_batches
+from manyscale.events.files.source import (
+    THE_PROCESS,
+    Batch,
+    FileEvents,
+    Piece,
+    load_batches,
+    nothing,
+)
 from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
 
@@ -74,18 +81,32 @@ def read_objects(
         cutflows.append(cutflow)
         known.append(totals(group, events))
         notes += odd
+    if not known:
+        return nothing(streams)
+    cross_section, error = _mean_cross_section(known, [len(weight) for weight in weights])
     result = UnitResult(
         ak.concatenate(records),
         Bookkeeping(
             generated=sum(map(len, weights)),
             sum_weights=_add([of.sum_weights for of in known]),
             sum_weights2=_add([of.sum_weights2 for of in known]),
-            cross_section=known[-1].cross_section,
-            cross_section_error=known[-1].cross_section_error,
+            cross_section=cross_section,
+            cross_section_error=error,
             cutflow=add_cutflows(cutflows),
         ),
     )
     return FileEvents(np.concatenate(weights), {THE_PROCESS: result}, notes)
+
+
+def _mean_cross_section(
+    known: Sequence[Totals], entries: Sequence[int]
+) -> tuple[float | None, float | None]:
+    """Mean over batches, by their entries; errors as if they were the same events."""
+    if any(of.cross_section is None or of.cross_section_error is None for of in known):
+        return None, None
+    values = [(of.cross_section, of.cross_section_error) for of in known]
+    value, error = np.average(np.array(values, float), axis=0, weights=entries)
+    return float(value), float(error)
 
 
 def _add(values: Sequence[float | None]) -> float | None:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import awkward as ak
 import numpy as np
 
-from manyscale.events.bookkeeping import UnitResult
+from manyscale.errors import DataError
+from manyscale.events.bookkeeping import Bookkeeping, UnitResult
 from manyscale.events.particles import Floats, Integers
 from manyscale.events.record import StreamLayout
 
@@ -16,11 +18,18 @@ __all__ = [
     "Batch",
     "Contents",
     "FileEvents",
+    "NoEventsError",
     "Piece",
     "Reader",
     "divide_streams",
     "load_batches",
+    "nothing",
 ]
+
+
+class NoEventsError(DataError):
+    """A file is as it should be, but holds no event."""
+
 
 #: Stands for the process that the caller names, where a file does not divide its events.
 THE_PROCESS = ""
@@ -175,7 +184,7 @@ def load_batches(
     batch, room = Batch([], []), size
     for place, piece in enumerate(pieces):
         first = piece.first
-        end = entries(piece.path) if piece.last is None else piece.last
+        end = _entries(piece.path, entries) if piece.last is None else piece.last
         while first < end:
             part = Piece(piece.path, first, min(end, first + room))
             batch.loaded.append(load(part))
@@ -189,9 +198,32 @@ def load_batches(
         yield batch
 
 
+def _entries(path: str, entries: Callable[[str], int]) -> int:
+    try:
+        return entries(path)
+    except NoEventsError:
+        return 0
+
+
 def _size(part: Piece) -> int:
     assert part.last is not None  # noqa: S101  # parts of a batch have an end
     return part.last - part.first
+
+
+def nothing(
+    streams: Mapping[str, StreamLayout], processes: Sequence[str] = (THE_PROCESS,)
+) -> FileEvents:
+    """What files without any event hold."""
+    none = np.zeros(0, np.int64)
+    fields: dict[str, Any] = {"piece": none, "entry": none, "weight": np.zeros(0)}
+    for name, layout in streams.items():
+        tokens = ak.zip({column: np.zeros(0, np.float32) for column in layout.columns})
+        fields[name] = ak.unflatten(tokens, none)
+        if layout.axis:
+            fields[f"{name}_axis"] = ak.zip({of: np.zeros(0, np.float32) for of in layout.axis})
+    book = Bookkeeping(0, 0.0, 0.0, None, None, ())
+    result = UnitResult(ak.zip(fields, depth_limit=1), book)
+    return FileEvents(np.zeros(0), dict.fromkeys(processes, result))
 
 
 class Reader(Protocol):
@@ -202,13 +234,15 @@ class Reader(Protocol):
         """Entries of a unit of work that keep a core busy for some seconds."""
 
     def entries(self, path: str) -> int:
-        """Return the number of events of a file; raises as `look` does."""
+        """Return the number of events of a file, or raise as `look` does."""
 
     def look(self, path: str) -> Contents:
         """See what is in a file without reading its events.
 
         Raises
         ------
+        NoEventsError
+            Where it holds none.
         DataError
             Where it is no such file, is damaged, or lacks what no stream can do without.
         """

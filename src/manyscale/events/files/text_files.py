@@ -4,7 +4,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -15,6 +15,8 @@ from manyscale.errors import DataError
 __all__ = ["EventTexts", "Scan", "scan", "split"]
 
 _BLOCK = 1 << 20
+# An event of heavy ions has some 20 MB of text.
+_LONGEST = 256 << 20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -72,6 +74,11 @@ def split(path: str, marker: re.Pattern[bytes]) -> Iterator[bytes]:
         with _open(path) as stream:
             while block := stream.read(_BLOCK):
                 *texts, rest = marker.split(rest + block)
+                if len(rest) > _LONGEST:
+                    raise DataError(
+                        f"{path}: no event begins within {_LONGEST >> 20} MB behind event "
+                        f"{max(whole, 0)} (counted from 0); this is no file of events, or damaged"
+                    )
                 for text in texts:
                     yield text
                     whole += 1
@@ -99,14 +106,27 @@ class EventTexts:
         self._next = 0
         self._texts: Iterator[bytes] = iter(())
 
-    def between(self, path: str, first: int, last: int) -> tuple[bytes, list[bytes]]:
-        """Head of a file, and the texts of its events `first` to `last - 1`; raises as `split`."""
+    @property
+    def head(self) -> bytes:
+        """What stands before the first event of the file that was read last."""
+        return self._head
+
+    @property
+    def ended(self) -> bool:
+        """Whether no event follows those that were read last."""
+        ahead = next(self._texts, None)
+        if ahead is not None:
+            self._texts = chain([ahead], self._texts)
+        return ahead is None
+
+    def between(self, path: str, first: int, last: int) -> list[bytes]:
+        """Texts of the events `first` to `last - 1` of a file; raises as `split`."""
         if path != self._path or first < self._next:
             self._texts = split(path, self._marker)
             self._path, self._head, self._next = path, next(self._texts), 0
         texts = list(islice(self._texts, first - self._next, last - self._next))
         self._next = last
-        return self._head, texts
+        return texts
 
 
 def _open(path: str) -> BinaryIO:
