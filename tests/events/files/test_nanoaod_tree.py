@@ -21,7 +21,7 @@ from helpers.nanoaod_files import (
     write,
 )
 from manyscale.errors import CardError, DataError
-from manyscale.events.files.source import THE_PROCESS, Piece
+from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
 ENTRIES = 20
 
@@ -199,3 +199,22 @@ def test_files_that_are_no_nanoaod(tmp_path, branches):
         reader().look(write(tmp_path / "empty.root", empty))
     with pytest.raises(DataError, match="there is no file"):
         reader().look(str(tmp_path / "nowhere.root"))
+
+
+def test_sums_of_files_without_events_count(tmp_path):
+    events = made_up(n_events=6)
+    runs = {"genEventSumw": [100.0], "genEventSumw2": [300.0]}
+    write(tmp_path / "a.root", {name: array[:0] for name, array in events.items()}, runs)
+    write(tmp_path / "b.root", events, runs)
+    paths = [str(tmp_path / name) for name in ("a.root", "b.root")]
+    one, streams = reader(), reader().look(paths[1]).streams
+    with pytest.raises(NoEventsError):
+        one.look(paths[0])
+    together = one.read([Piece(path, 0, None) for path in paths], streams, 1)
+    empty = one.read([Piece(paths[0], 0, None)], streams, 1)
+    divided = [one.read([Piece(paths[1], *ends)], streams, 1) for ends in ((0, 4), (4, 6))]
+    books = [of.processes[THE_PROCESS].bookkeeping for of in (together, empty, *divided)]
+    assert [book.sum_weights for book in books] == [200, 100, 100, 0]
+    assert [book.sum_weights2 for book in books] == [600, 300, 300, 0]
+    assert [book.generated for book in books] == [6, 0, 4, 2]
+    assert len(records(empty)) == 0

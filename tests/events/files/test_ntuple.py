@@ -7,6 +7,8 @@ from typing import ClassVar
 import awkward as ak
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uproot
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from manyscale.events.files import ntuple as ntuple_module
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple import NtupleReader
 from manyscale.events.files.ntuple_streams import make_stream
-from manyscale.events.files.source import THE_PROCESS, Piece
+from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 from manyscale.events.record import StreamLayout
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -566,3 +568,42 @@ class TestLook:
         one = reader(branches={"s": {"pt": "x"}}, selection="x > 1")
         assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - made here
         assert one.step > 0
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2)]
+)
+@pytest.mark.parametrize("rows", [0, 3])
+def test_parquet_as_arrow_writes_it(tmp_path, kind, rows):
+    pt = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]][:rows]
+    table = pa.table(
+        {"pt": pa.array(pt, kind), "w": pa.array([0.5, 1.0, 1.5][:rows], pa.float64())}
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path)
+    one = NtupleReader(
+        ConvertSettings.model_validate({"branches": {"s": {"pt": "pt"}}, "weight": "w"})
+    )
+    if not rows:
+        with pytest.raises(NoEventsError):
+            one.look(str(path))
+        return
+    found = one.read([Piece(str(path), 0, None)], one.look(str(path)).streams, 1)
+    records = found.processes[THE_PROCESS].records
+    assert records["s"]["pt"].tolist() == [pt[::-1] for pt in pt]
+    assert found.weight.tolist() == [0.5, 1.0, 1.5]
+
+
+def test_hdf5_of_the_other_byte_order(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["pt"] = np.array([[2.0, 1.0], [3.0, 0.0]], ">f4")
+        file["jets"] = np.array([(1,), (2,)], [("n", ">i8")])
+    found = NtupleReader(
+        ConvertSettings.model_validate(
+            {"branches": {"s": {"pt": "pt"}}, "observables": {"n": "jets.n"}}
+        )
+    ).read([Piece(str(path), 0, None)], {"s": StreamLayout(("pt",))}, 1)
+    records = found.processes[THE_PROCESS].records
+    assert records["s"]["pt"].tolist() == [[2.0, 1.0], [3.0]]
+    assert records["observables"]["n"].tolist() == [1, 2]

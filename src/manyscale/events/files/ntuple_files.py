@@ -5,6 +5,7 @@ others are named with a dot: `jets.pt` is the field `pt` of the structs, or of t
 `jets`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from manyscale.events.particles import Array
 
 __all__ = ["Ntuple", "open_ntuple"]
 
+# A list or a number of an event, where either may be null, as arrow has them.
+_NULLABLE = re.compile(r"(?:option\[)?(?:(var|\d+) \* )?\??(\w+)\]?")
 _BUFFER = 1 << 20  # bytes of a Parquet column read ahead; without it, a row group's are all held
 
 
@@ -159,13 +162,14 @@ class _Root:
 
 
 def _leaf_branches(tree: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Branches, or fields, that have none inside, by name."""
+    """Branches, or fields, that have none inside, by name; not those that share it with another."""
     if _is_rntuple(tree):
         fields = dict(tree.iteritems())
         inner = {name.rpartition(".")[0] for name in fields}
         return {name: field for name, field in fields.items() if name not in inner}
-    named = tree.iteritems(full_paths=False)
-    return {name: branch for name, branch in named if not branch.branches}
+    named = [(name, one) for name, one in tree.iteritems(full_paths=False) if not one.branches]
+    times = Counter(name for name, _ in named)
+    return {name: branch for name, branch in named if times[name] == 1}
 
 
 def _is_rntuple(tree: Any) -> bool:  # noqa: ANN401
@@ -243,7 +247,16 @@ class _Parquet:
                 f"{self.where}, branch '{name}', entry {first + bad[0]}: null, where a number or a "
                 "list of numbers is needed"
             )
-        return ak.drop_none(values, axis=-1)
+        return _without_options(values)
+
+
+def _without_options(values: ak.Array) -> ak.Array:
+    """Give an array without nulls a type that has no place for them."""
+    plain = _NULLABLE.fullmatch(str(values.type.content))
+    if plain is None:
+        return values  # lists of lists, which are refused by name where they are used
+    length, number = plain.groups()
+    return ak.enforce_type(values, f"{length} * {number}" if length else number)
 
 
 def _leaves(kind: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - arrow's types
@@ -333,9 +346,9 @@ class _Hdf5:
         for field in fields:
             if masked:
                 valid = values["valid"].astype(bool)
-                yield field, ak.unflatten(values[field][valid], valid.sum(axis=1))
+                yield field, ak.unflatten(_native(values[field][valid]), valid.sum(axis=1))
             else:
-                yield field, ak.from_numpy(np.ascontiguousarray(values[field]))
+                yield field, ak.from_numpy(_native(np.ascontiguousarray(values[field])))
 
 
 def _groups(file: h5py.File) -> list[str]:
@@ -378,6 +391,11 @@ def _dtype_words(dataset: h5py.Dataset, field: str) -> str:
 
 def _plain(values: Array) -> ak.Array:
     if values.dtype != object:
-        return ak.from_numpy(values)
+        return ak.from_numpy(_native(values))
     flat = np.concatenate(values) if len(values) else np.zeros(0)
-    return ak.unflatten(flat, np.fromiter(map(len, values), np.int64, len(values)))
+    return ak.unflatten(_native(flat), np.fromiter(map(len, values), np.int64, len(values)))
+
+
+def _native(values: Array) -> Array:
+    """Bring to the machine's own byte order, the only one that awkward arrays know."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
