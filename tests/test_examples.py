@@ -1,5 +1,7 @@
 """The examples do what they say, on toy data."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from helpers.commands import run, toy_dataset, toy_npz
 from manyscale.card import load_card
 from manyscale.data.dataset import Dataset
 from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.training.schedule import TrainingSettings
 
 FOLDER = Path(__file__).parents[1] / "examples"
 QUICK = ("--set", "training.epochs=1")
@@ -103,6 +106,19 @@ def test_custom_fusion_asks_in_the_order_written(type_, tmp_path):
     assert done.code == 0, done.err
     asked = [done.out.index(f"{a} asks {b}") for a, b in (("jet1", "jet2"), ("jet2", "jet1"))]
     assert asked == sorted(asked)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sh")), ids=lambda path: path.stem)
+def test_batch_system_files_are_sound(path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash here")
+    done = subprocess.run([bash, "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The files set keys of the card that must be there.
+    keys = re.findall(r"training\.(\w+)=", path.read_text(encoding="utf-8"))
+    assert keys
+    assert set(keys) <= TrainingSettings.model_fields.keys()
 
 
 def test_significance_script(tmp_path):
