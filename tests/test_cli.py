@@ -123,7 +123,9 @@ def test_run_folder_holds_what_it_should(trained):
     }  # fmt: skip
     header = (trained / "history.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == (
-        "epoch,train_loss,validation_loss,validation_auc,learning_rate,events_per_second"
+        "epoch,train_loss,validation_loss,validation_auc,learning_rate,events_per_second,"
+        "data_seconds,forward_seconds,backward_seconds,optimizer_seconds,validation_seconds,"
+        "peak_memory_mb"
     )
 
 
@@ -438,6 +440,8 @@ def test_generated_events_do_not_depend_on_the_number_of_workers(type_):
     [
         ("training.accelerator=gpu", "finds none here"),
         ("training.precision=16-mixed", "needs a GPU"),
+        ("training.devices=100000", "this machine has"),
+        ("training.nodes=2", "start it on all of them with torchrun or srun"),
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

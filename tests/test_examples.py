@@ -1,6 +1,7 @@
 """The examples do what they say, on toy data."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from manyscale import cli
 from manyscale.card import load_card
 from manyscale.data.dataset import Dataset
 from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.training.schedule import TrainingSettings
 
 FOLDER = Path(__file__).parents[1] / "examples"
 QUICK = ("--set", "training.epochs=1")
@@ -108,7 +110,11 @@ def test_custom_fusion_asks_in_the_order_written(type_, tmp_path):
     assert asked == sorted(asked)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sh")), ids=lambda path: path.name)
+TRAINING = sorted(FOLDER.glob("train_*.sh"))
+CONVERTING = sorted(set(FOLDER.glob("*.sh")) - set(TRAINING))
+
+
+@pytest.mark.parametrize("path", CONVERTING, ids=lambda path: path.name)
 def test_shell_script_is_well_formed_and_its_options_exist(path):
     subprocess.run(["bash", "-n", str(path)], check=True, timeout=20)
     commands = typer.main.get_command(cli.app).commands
@@ -118,6 +124,19 @@ def test_shell_script_is_well_formed_and_its_options_exist(path):
     for name, rest in typed:
         known = {flag for parameter in commands[name].params for flag in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_batch_system_files_are_sound(path):
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("there is no bash here")
+    done = subprocess.run([bash, "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The files set keys of the card that must be there.
+    keys = re.findall(r"training\.(\w+)=", path.read_text(encoding="utf-8"))
+    assert keys
+    assert set(keys) <= TrainingSettings.model_fields.keys()
 
 
 def test_significance_script(tmp_path):

@@ -238,8 +238,9 @@ def train(
     chosen = load_card(card, changes or [])
     with ConsoleProgress() as progress:
         metrics = whole_run(chosen, out, resume=resume, progress=progress)
-    print_metrics(metrics)
-    typer.echo(f"report: {out / 'report.html'}")
+    if metrics:  # only the first of several processes has them
+        print_metrics(metrics)
+        typer.echo(f"report: {out / 'report.html'}")
 
 
 @app.command(epilog=_example("manyscale evaluate runs/first --luminosity 300"))

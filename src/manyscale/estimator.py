@@ -135,7 +135,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train.require_classes()
         held_out.require_classes()
         _check_streams(train, held_out)
-        fit_features(network, train.events())
+        fit_features(network, train)
         state = fit_network(network, card, train=train, validation=held_out)
         self.network_: MultiScaleClassifier = network
         self.history_ = state.history
@@ -163,6 +163,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 learning_rate=self.learning_rate,
                 max_steps=self.max_steps,
                 patience=self.patience,
+                devices=1,  # further processes would have to be started by a command
             ),
         )
 

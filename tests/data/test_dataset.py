@@ -186,6 +186,71 @@ def test_max_events_is_of_each_class_and_blind_to_order():
         mixed(events).restricted(max_events=0)
 
 
+@pytest.mark.parametrize("size", [3, 1 << 17])
+def test_a_sample_is_of_so_many_events_and_blind_to_order(monkeypatch, size):
+    monkeypatch.setattr("manyscale.data.dataset._BARE_BATCH", size)
+    events = mixed_events()
+    sample = mixed(events).sample(30)
+    assert len(sample) == len(sample.events()) == 30
+    assert sample.class_counts["signal"] == pytest.approx(15, abs=9)
+    turned = mixed(events.take(np.arange(len(events))[::-1])).sample(30)
+    assert_same_events(turned.events(), sample.events())
+    assert set(mixed(events).sample(10).event_ids) < set(sample.event_ids)
+    assert len(mixed(events).sample(100)) == len(mixed(events).sample(1000)) == 100
+
+
+def test_a_sample_of_few_events_of_each_class():
+    fewer = mixed(mixed_events()).restricted(max_events=25).sample(30)
+    assert len(fewer) == 30
+    assert max(fewer.class_counts.values()) <= 25
+    assert set(fewer.event_ids) < set(mixed(mixed_events()).restricted(max_events=25).event_ids)
+
+
+@pytest.mark.parametrize("size", [3, 1 << 17])
+def test_counts_and_weights_do_not_depend_on_how_events_are_read(monkeypatch, size):
+    monkeypatch.setattr("manyscale.data.dataset._BARE_BATCH", size)
+    events = mixed_events()
+    events = replace(events, weight=np.random.default_rng(1).uniform(0.1, 1e3, len(events)))
+    data = mixed(events)
+    assert data.class_counts == {"signal": 50, "background": 50}
+    assert data.process_counts == {"hh4b": 50, "qcd": 30, "ttbar": 20}
+    sums = np.bincount(events.process, events.weight)
+    np.testing.assert_allclose(data.process_weights, sums, rtol=1e-14)
+    np.testing.assert_allclose(data.process_weights2, np.bincount(events.process, events.weight**2))
+    np.testing.assert_array_equal(data.event_ids, events.event_id)
+    bare = data.bookkeeping()
+    assert not bare.streams
+    np.testing.assert_array_equal(bare.weight, events.weight)
+    # Of some events they are those that these have among all, to the bit.
+    some = np.arange(10, 70)
+    whole = data.balanced_weights(events)
+    np.testing.assert_array_equal(data.balance.weights(events), whole)
+    np.testing.assert_array_equal(data.balance.weights(events.take(some)), whole[some])
+
+
+def test_max_events_is_found_in_one_pass(monkeypatch):
+    events = mixed_events()
+    whole = mixed(events).restricted(max_events=25).event_ids
+    monkeypatch.setattr("manyscale.data.dataset._BARE_BATCH", 3)
+    np.testing.assert_array_equal(mixed(events).restricted(max_events=25).event_ids, whole)
+
+
+def test_row_groups_are_the_events_in_order(tmp_path):
+    data = on_disk(tmp_path, toy_events(4, events=100))
+    groups = data.groups
+    assert groups.events.sum() == 100
+    assert groups.tokens["kinematics"].sum() == 400
+    found = list(data.train.read_groups(range(len(groups)), ["jet2"]))
+    assert [list(events.streams) for events in found] == [["jet2"]] * 6
+    together = PackedEvents.concatenate(found)
+    expected = data.train.events()
+    np.testing.assert_array_equal(together.event_id, expected.event_id)
+    np.testing.assert_array_equal(together.streams["jet2"].values, expected.streams["jet2"].values)
+    (last,) = data.train.read_groups([5], [])
+    np.testing.assert_array_equal(last.event_id, found[5].event_id)
+    assert Dataset.from_events(SCHEMA, toy_events(4)).groups is None
+
+
 def test_restrictions_and_split_work_together(tmp_path):
     dataset = on_disk(tmp_path, toy_events(4, events=300))
     small = dataset.restricted(

@@ -13,7 +13,7 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
-from manyscale.data.parts import part_path, write_events
+from manyscale.data.parts import group_sizes, part_path, read_groups, write_events
 from manyscale.data.schema import CutflowStep, Process, Schema
 from manyscale.errors import DataError
 
@@ -309,3 +309,37 @@ def test_parts_selected_in_several_ways_keep_the_ends_of_their_cutflows(tmp_path
         ("before any selection", 160, 160.0),
         ("selected, in several ways", 80, 80.0),
     ]
+
+
+@pytest.mark.parametrize(("longest", "groups"), [(3, 1), (150, 4)])
+def test_row_groups_are_small_in_memory_whatever_an_event_takes(tmp_path, longest, groups):
+    events = toy_events(1, 2000, longest)
+    path = write_events(tmp_path, "unit-0", events, PLAIN, unit(), "unit-0")
+    sizes = group_sizes(path, PLAIN)
+    assert len(sizes.events) == groups
+    assert sizes.events.sum() == 2000
+    for name, stream in events.streams.items():
+        empty = np.count_nonzero(stream.counts == 0)
+        assert sizes.tokens[name].sum() == len(stream.values) + empty
+
+
+def test_row_groups_are_read_alone_and_in_any_order(tmp_path):
+    events = toy_events(1, 2000, 150)
+    path = write_events(tmp_path, "unit-0", events, PLAIN, unit(), "unit-0")
+    ends = np.cumsum(group_sizes(path, PLAIN).events)
+    found = list(read_groups(path, PLAIN, ["jet2"], [3, 1]))
+    for group, some in zip((3, 1), found, strict=True):
+        expected = events.between(ends[group - 1], ends[group])
+        np.testing.assert_array_equal(some.event_id, expected.event_id)
+        np.testing.assert_array_equal(some.streams["jet2"].values, expected.streams["jet2"].values)
+        assert not some.observables
+
+
+def test_sizes_of_a_damaged_part_name_it(tmp_path):
+    path = write(tmp_path, "unit-0")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"unit-0\.parquet is damaged"):
+        group_sizes(path, PLAIN)
+    path.unlink()
+    with pytest.raises(DataError, match=r"unit-0\.parquet is missing"):
+        group_sizes(path, PLAIN)

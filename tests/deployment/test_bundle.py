@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers.toys import SCHEMA, toy_events
+from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
@@ -26,7 +27,7 @@ def network():
     streams["jet2"] = streams["jet1"]
     settings = resolve("model-2", ["jet1", "jet2", "kinematics"], streams)
     network = MultiScaleClassifier(settings, SCHEMA)
-    fit_features(network, toy_events(0))
+    fit_features(network, Dataset.from_events(SCHEMA, toy_events(0)))
     return network.eval()
 
 
@@ -46,7 +47,7 @@ def test_jet_frame_is_kept_with_the_model(tmp_path):
     streams = {"jet1": StreamSettings(width=8, encoder="jets", frame=frame)}
     streams["jet2"] = StreamSettings(width=8, encoder="jets")
     network = MultiScaleClassifier(resolve("model-2", list(STREAMS), streams), SCHEMA)
-    fit_features(network, toy_events(0))
+    fit_features(network, Dataset.from_events(SCHEMA, toy_events(0)))
     events = toy_events(3)
     expected = class_probabilities(network.eval(), events.streams)
     save_bundle(tmp_path / "model", network)

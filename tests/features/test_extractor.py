@@ -108,7 +108,7 @@ def test_unnamed_columns_are_plain_numbers():
 def test_standardised_on_what_it_was_fitted_on():
     extractor = FeatureExtractor.for_stream(JET)
     batches = [StreamBatch.of(toy_events(seed).streams["jet1"]) for seed in (1, 2)]
-    standardise([(extractor, batch) for batch in batches])
+    standardise([{"jet1": extractor}], [{"jet1": batch} for batch in batches])
     numbers = torch.cat([extractor(batch)[0] for batch in batches])
     inside = (numbers.abs() < 10).all(1)
     assert inside.float().mean() > 0.99
@@ -121,7 +121,7 @@ def test_constant_feature_becomes_zero():
     stream = PackedStream(
         np.full((5, 1), 7, np.float32), np.array([5]), np.zeros((1, 0), np.float32)
     )
-    standardise([(extractor, StreamBatch.of(stream))])
+    standardise([{"x": extractor}], [{"x": StreamBatch.of(stream)}])
     assert extractor(StreamBatch.of(stream))[0].tolist() == [[0.0]] * 5
 
 
@@ -136,8 +136,9 @@ def test_infinite_feature_is_named_with_its_event():
     extractor = FeatureExtractor.for_stream(StreamSchema(name="x", columns=("f0",)))
     values = np.array([[1], [2], [np.inf]], np.float32)
     stream = PackedStream(values, np.array([2, 0, 1]), np.zeros((3, 0), np.float32))
-    with pytest.raises(DataError, match="'f0' of stream 'x' is inf in event 2"):
-        standardise([(extractor, StreamBatch.of(stream))])
+    before = PackedStream(values[:2], np.array([1, 1]), np.zeros((2, 0), np.float32))
+    with pytest.raises(DataError, match="'f0' of stream 'x' is inf in event 4"):
+        standardise([{"x": extractor}], [{"x": StreamBatch.of(some)} for some in (before, stream)])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_streams_of_other_column_orders_share_a_standardisation():
     names = default_features(JET)
     one, two = FeatureExtractor.for_stream(JET, names), FeatureExtractor.for_stream(turned, names)
     alone = FeatureExtractor.for_stream(JET, names)
-    standardise([(one, StreamBatch.of(stream)), (two, StreamBatch.of(other))])
-    standardise([(alone, StreamBatch.of(stream))])
+    both = {"one": StreamBatch.of(stream), "two": StreamBatch.of(other)}
+    standardise([{"one": one, "two": two}, {"one": alone}], [both])
     torch.testing.assert_close(one.mean, alone.mean)
     torch.testing.assert_close(two.deviation, alone.deviation)

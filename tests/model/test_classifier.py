@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.networks import NAMES, network_of
 from helpers.symmetries import (
     assert_batch_is_free,
     assert_padding_is_free,
@@ -13,29 +14,11 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.deployment.inference import class_probabilities
 from manyscale.errors import CardError
 from manyscale.features.columns import to_torch
+from manyscale.model.bins import Bins
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.encoder import StreamSettings
 from manyscale.model.fusion import FusionSettings
 from manyscale.model.presets import PRESETS, resolve
-from manyscale.model.tokens import Layout, length_groups
-
-NAMES = ("jet1", "jet2", "kinematics")
-CUSTOM = (
-    FusionSettings(query="jet1", context=("jet2",), layers=2),
-    FusionSettings(query="kinematics", context=("jet1", "jet2")),
-)
-
-
-def network_of(preset, **streams):
-    torch.manual_seed(3)
-    fusion = CUSTOM if preset == "custom" else None
-    network = MultiScaleClassifier(resolve(preset, NAMES, streams, fusion), SCHEMA)
-    # Weights far from the small initial ones, so that every part matters to the score.
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return network.eval()
-
 
 # phi relative to the first object gives the order of the objects a meaning: left out here.
 UNORDERED = StreamSettings(features=("log_pt", "eta", "log_mass", "n_btags", "object_class"))
@@ -157,34 +140,11 @@ def test_what_does_not_fit_together_is_named(streams, fusion, said):
         MultiScaleClassifier(resolve("model-2", NAMES, streams, fusion), SCHEMA)
 
 
-def test_layout_brings_rows_to_slots_and_back():
-    layout = Layout.of(np.array([2, 0, 3]), groups=[np.array([1]), np.array([2, 0])])
-    rows = torch.arange(8.0)[:, None].requires_grad_()
-    slots = layout.pad(rows)
-    assert [group[:, :, 0].tolist() for group in slots] == [[[1]], [[2, 5, 6, 7], [0, 3, 4, 0]]]
-    assert (layout.groups[1].hidden == 0).squeeze().tolist() == [
-        [True, True, True, True],
-        [True, True, True, False],
-    ]
-    torch.testing.assert_close(layout.pack(slots), rows)
-    assert layout.pack_events([slots[0][:, 0], slots[1][:, 0]]).tolist() == [[0], [1], [2]]
-    layout.pack([group * group for group in slots]).sum().backward()
-    torch.testing.assert_close(rows.grad, 2 * rows.detach())
-
-
-@given(lengths=st.lists(st.integers(0, 200), min_size=1, max_size=300))
-def test_groups_hold_every_event_once_and_never_cost_more_than_one_group(lengths):
-    lengths = np.array(lengths)
-    groups = length_groups(lengths)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
-    padded = sum(len(group) * (lengths[group].max() + 1) ** 2 for group in groups)
-    assert padded <= len(lengths) * (lengths.max() + 1) ** 2
-
-
 def test_gradients_of_grouped_attention_are_those_of_events_alone():
     network = network_of("model-2")
     events = toy_events(9, events=64, longest=60)
-    assert len(length_groups(events.streams["jet1"].counts)) > 1
+    bins = Bins.of(events.streams["jet1"].counts + 1)
+    assert len(bins.groups) > 1 or not all(bins.alone)
     network(to_torch(events.streams, np.arange(64))).square().sum().backward()
     together = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()

@@ -93,6 +93,12 @@ def run(tmp_path, content, events):
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows(
-            [["epoch", "train_loss", "validation_loss", "validation_auc"], [1, 0.5, 0.4, ""]]
+            [
+                [
+                    *("epoch", "train_loss", "validation_loss", "validation_auc"),
+                    *("data_seconds", "forward_seconds", "peak_memory_mb"),
+                ],
+                [1, 0.5, 0.4, "", 1.0, 3.0, 512.3],
+            ]
         )
     return folder

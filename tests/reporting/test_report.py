@@ -99,6 +99,17 @@ def test_numbers_are_those_of_the_files(run):
     assert "Expected events at 300 fb" in text
 
 
+def test_says_where_the_time_went(run):
+    text = page_of(run).text
+    assert "at most 512 MB of memory" in text
+    assert "waiting for data 1.0 25% forward 3.0 75%" in " ".join(text.split())
+
+
+def test_a_run_without_times_has_no_table_of_them(run):
+    (run / "history.csv").write_text("epoch,train_loss\n1,0.5\n", encoding="utf-8")
+    assert "Where the time of the training went" not in page_of(run).text
+
+
 def test_says_which_weights_its_figures_are_on(run):
     text = page_of(run).text
     assert "with class-balanced weights" in text

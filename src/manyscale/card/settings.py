@@ -45,6 +45,9 @@ class DataSettings(Settings):
     )
     split: SplitSettings = setting(SplitSettings(), "shares of the three parts, by event")
     max_events: int | None = setting(None, "events of each class at most; null: all", ge=1)
+    memory: int = setting(
+        256, "decoded events held at most while training; also the mixing window", unit="MB", ge=1
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSettings":

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import Schema, StreamSchema
-from manyscale.data.store import Store
+from manyscale.data.store import RowGroups, Store
 from manyscale.errors import DataError
 
 __all__ = ["ColumnStore", "Compute", "NewColumns", "with_names"]
@@ -80,14 +80,25 @@ class ColumnStore:
         DataError
             Where a function gives something else than a finite number a token.
         """
-        before = {name: self._store.schema.stream(name) for name in streams}
         for batch in self._store.batches(streams, size, known=known):
-            yield replace(
-                batch,
-                streams={
-                    name: self._add(before[name], stream) for name, stream in batch.streams.items()
-                },
-            )
+            yield self._with_columns(batch)
+
+    @property
+    def groups(self) -> RowGroups | None:
+        """The row groups of the store."""
+        return self._store.groups
+
+    def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
+        """Read the named row groups of the store in turn."""
+        for events in self._store.read_groups(groups, streams):
+            yield self._with_columns(events)
+
+    def _with_columns(self, events: PackedEvents) -> PackedEvents:
+        streams = {
+            name: self._add(self._store.schema.stream(name), stream)
+            for name, stream in events.streams.items()
+        }
+        return replace(events, streams=streams)
 
     def _add(self, schema: StreamSchema, stream: PackedStream) -> PackedStream:
         functions = self._columns.get(schema.name, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.balance import balanced_weights
+from manyscale.data.balance import Balance, balanced_weights
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.packing import PackedEvents
 from manyscale.data.plans import inherit_sources
@@ -16,13 +16,15 @@ from manyscale.data.restriction import Restriction
 from manyscale.data.saving import common_types, scaled, write_dataset
 from manyscale.data.schema import Label, Schema
 from manyscale.data.split import SplitName, SplitSettings
-from manyscale.data.store import FolderStore, MemoryStore, Store, no_events
+from manyscale.data.store import FolderStore, MemoryStore, RowGroups, Store, no_events
+from manyscale.data.totals import Totals
 from manyscale.errors import DataError
 
 __all__ = ["Dataset"]
 
 # Events decoded at a time where nobody says how many.
 _BATCH = 16_384
+_BARE_BATCH = 1 << 17
 
 
 class Dataset:
@@ -124,49 +126,56 @@ class Dataset:
 
     def __len__(self) -> int:
         """Return the number of events."""
-        return len(self._index.label)
+        return self._totals.events
 
     @property
     def class_counts(self) -> dict[Label, int]:
         """Number of events of each class."""
-        label = self._index.label
-        return {
-            "signal": int(np.count_nonzero(label == 1)),
-            "background": int(np.count_nonzero(label == 0)),
-        }
+        return dict(self._totals.classes)
 
     @property
     def process_counts(self) -> dict[str, int]:
         """Number of events of each process."""
-        process = self._index.process
-        return {
-            of.name: int(np.count_nonzero(process == place))
-            for place, of in enumerate(self.schema.processes)
-        }
-
-    @property
-    def event_ids(self) -> NDArray[np.uint64]:
-        """Which events these are, (events,)."""
-        return self._index.event_id
+        counts = self._totals.processes.tolist()
+        return {of.name: count for of, count in zip(self.schema.processes, counts, strict=True)}
 
     @property
     def process_weights(self) -> NDArray[np.float64]:
         """Sum of the events' weights of each process of the schema, (processes,)."""
-        return self._sum_of_processes(self._index.weight)
+        return self._totals.weights
 
     @property
     def process_weights2(self) -> NDArray[np.float64]:
         """Sum of the events' squared weights of each process of the schema, (processes,)."""
-        return self._sum_of_processes(np.square(self._index.weight))
+        return self._totals.weights2
 
-    def _sum_of_processes(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        known = self._index.process >= 0
-        processes = len(self.schema.processes)
-        return np.bincount(self._index.process[known], values[known], processes).astype(np.float64)
+    @property
+    def event_ids(self) -> NDArray[np.uint64]:
+        """Which events these are, (events,)."""
+        return np.concatenate([batch.event_id for batch in self.bookkeeping_chunks()])
+
+    @property
+    def balance(self) -> Balance:
+        """Weights under which each class sums to one over all events, for any of them."""
+        return Balance(self._totals.class_sums)
 
     def events(self) -> PackedEvents:
-        """Return all events, decoded; read once and kept."""
+        """Return all events, decoded; read once and kept, also for `chunks`."""
         return self._events
+
+    def bookkeeping(self) -> PackedEvents:
+        """Return all events without what they are made of: event_id, label, process and weight."""
+        return PackedEvents.concatenate(list(self.bookkeeping_chunks()))
+
+    def bookkeeping_chunks(self) -> Iterator[PackedEvents]:
+        """Give what `bookkeeping` returns chunk by chunk; at least one chunk."""
+        yield no_events(
+            self.schema.model_copy(
+                update={"streams": (), "observables": (), "weights": self.schema.weights[:1]}
+            )
+        )
+        for batch in self._batches(_BARE_BATCH, streams=(), known=False):
+            yield replace(batch, observables={}, weights={})
 
     def chunks(self, size: int) -> Iterator[PackedEvents]:
         """Give the events in the order of the source, `size` at a time (fewer at the end).
@@ -183,6 +192,36 @@ class Dataset:
         left = PackedEvents.concatenate(waiting) if waiting else no_events(self.schema)
         if len(left):
             yield left
+
+    @property
+    def groups(self) -> RowGroups | None:
+        """What of the source can be read alone; None where the events are in memory."""
+        return self._store.groups
+
+    def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
+        """Give the events of some of the groups in turn, without further weights and observables.
+
+        Parameters
+        ----------
+        groups
+            Their places in `groups`, which counts events that do not belong to the dataset, too.
+        streams
+            Those to be read.
+
+        Raises
+        ------
+        DataError
+            Where a part is missing or damaged; the message names the part.
+        """
+        for events in self._store.read_groups(groups, streams):
+            yield self._keep(events)
+
+    def sample(self, most: int) -> "Dataset":
+        """Return at most so many of the events, the same ones whatever their order.
+
+        They are chosen by a hash of `event_id`. For so many of each class: `restricted`.
+        """
+        return self._derived(self._restriction.to_sample(self.bookkeeping_chunks(), most))
 
     def restricted(
         self,
@@ -292,16 +331,8 @@ class Dataset:
             )
 
     @cached_property
-    def _index(self) -> PackedEvents:
-        """All events without what they are made of: event_id, label, process, weight."""
-        batches = list(self._batches(1 << 20, streams=(), known=False))
-        return PackedEvents.concatenate(batches) if batches else no_events(self._bare)
-
-    @property
-    def _bare(self) -> Schema:
-        return self.schema.model_copy(
-            update={"streams": (), "observables": (), "weights": self.schema.weights[:1]}
-        )
+    def _totals(self) -> Totals:
+        return Totals.of(self.bookkeeping_chunks(), self.schema.processes)
 
     @cached_property
     def _events(self) -> PackedEvents:
@@ -316,8 +347,14 @@ class Dataset:
         self, size: int, *, streams: Sequence[str] | None = None, known: bool = True
     ) -> Iterator[PackedEvents]:
         names = [stream.name for stream in self.schema.streams] if streams is None else streams
+        if "_events" in self.__dict__:  # decoded already
+            yield from MemoryStore(self.schema, self._events).batches(names, size)
+            return
         for batch in self._store.batches(names, size, known=known):
-            yield self._restriction.keep(batch, self.schema.processes, self._split, self._seed)
+            yield self._keep(batch)
+
+    def _keep(self, events: PackedEvents) -> PackedEvents:
+        return self._restriction.keep(events, self.schema.processes, self._split, self._seed)
 
     def _derived(
         self, restriction: Restriction, schema: Schema | None = None, store: Store | None = None
@@ -350,4 +387,4 @@ class Dataset:
         return self._derived(restriction, self.schema.model_copy(update={"processes": kept}))
 
     def _with_events(self, most: int) -> "Dataset":
-        return self._derived(self._restriction.to_events(self._index, most))
+        return self._derived(self._restriction.to_events(self.bookkeeping_chunks(), most))

@@ -1,6 +1,6 @@
 """Events of npz files, or of arrays in memory, as a dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ __all__ = [
     "Files",
     "from_arrays",
     "named_columns",
+    "npz_batches",
     "open_padded",
     "read_npz",
     "read_npz_events",
@@ -150,6 +151,19 @@ def read_npz_events(source: Path | str | Arrays, streams: Sequence[StreamSchema]
     DataError
         Where a stream is missing, has another number of columns, or a value is not finite.
     """
+    _, batches = npz_batches(source, streams)
+    return PackedEvents.concatenate(list(batches))
+
+
+def npz_batches(
+    source: Path | str | Arrays, streams: Sequence[StreamSchema]
+) -> tuple[int, Iterator[PackedEvents]]:
+    """Read what `read_npz_events` does piece by piece, in memory that does not grow.
+
+    Returns
+    -------
+    The number of events, and the events.
+    """
     padded = _of_streams(source, [stream.name for stream in streams])
     for stream in streams:
         array = padded.arrays[stream.name]
@@ -158,7 +172,7 @@ def read_npz_events(source: Path | str | Arrays, streams: Sequence[StreamSchema]
                 f"{array.where}: the array has {array.shape[2]} columns, but the network was trained "
                 f"on {len(stream.all_columns)}: {', '.join(stream.all_columns)}"
             )
-    return PackedEvents.concatenate(list(padded.pack(padded.packers(streams))))
+    return len(padded), padded.pack(padded.packers(streams))
 
 
 def open_padded(files: Files) -> PaddedEvents:

@@ -161,8 +161,10 @@ class PackedEvents:
 
     @staticmethod
     def concatenate(parts: Sequence["PackedEvents"]) -> "PackedEvents":
-        """Join several batches of events of the same schema."""
+        """Join several batches of events of the same schema; one alone is not copied."""
         first = parts[0]
+        if len(parts) == 1:
+            return first
         return PackedEvents(
             {
                 name: PackedStream.concatenate([part.streams[name] for part in parts])

@@ -95,11 +95,12 @@ class StreamPacker:
         """
         if not np.isfinite(block).all():
             self._refuse_infinite(block)
-        real = block != 0
-        real = real[..., self._names.index("pt")] if "pt" in self._names else real.any(-1)
+        named = "pt" in self._names
+        real = block[..., self._names.index("pt")] != 0 if named else (block != 0).any(-1)
         counts = np.count_nonzero(real, axis=1)
         with np.errstate(over="ignore"):
-            values = block[real].astype(np.float32)
+            rows = block.reshape(-1, block.shape[2])[np.flatnonzero(real)]
+            values = rows.astype(np.float32)
         if not np.isfinite(values).all():
             self._refuse_large(values, real)
         axis = self._split_axis(values, counts)

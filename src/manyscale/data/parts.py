@@ -1,13 +1,15 @@
 """The parts of a dataset: Parquet files, each written whole, that carry their own bookkeeping."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.arrow import arrow_schema, from_arrow, stored_columns, to_arrow, token_paths
@@ -18,12 +20,15 @@ from manyscale.errors import DataError
 __all__ = [
     "MANIFEST",
     "PARTS",
+    "GroupSizes",
     "PartBook",
     "PartWriter",
     "claim_folder",
+    "group_sizes",
     "new_part",
     "part_path",
     "read_book",
+    "read_groups",
     "read_part",
     "write_events",
 ]
@@ -33,8 +38,9 @@ PARTS = "parts"
 MANIFEST = "dataset.json"
 
 _KEY = b"manyscale"
-# Events of a row group: what is decoded at a time.
-_GROUP = 8192
+# A row group, what is decoded at a time, has so many bytes in memory, but no more events than these.
+_GROUP_BYTES = 2 << 20
+_MOST_IN_GROUP = 8192
 
 
 class PartBook(BaseModel):
@@ -104,7 +110,9 @@ class PartWriter:
                 write_page_checksum=True,
             )
         batch = to_arrow(events, self._schema, self._process, self._layout)
-        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=_GROUP)
+        size = batch.nbytes / max(1, len(batch))
+        group = min(_MOST_IN_GROUP, max(1, int(_GROUP_BYTES / max(1, size))))
+        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=group)
 
     def close(self, book: PartBook) -> None:
         """End the part with its bookkeeping."""
@@ -223,6 +231,46 @@ def read_book(path: Path) -> tuple[PartBook, int]:
         ) from error
 
 
+class GroupSizes(NamedTuple):
+    """Sizes of the row groups of a part.
+
+    Attributes
+    ----------
+    events
+        (groups,).
+    tokens
+        (groups,) a stream: tokens, with an empty event counted as one.
+    """
+
+    events: NDArray[np.int64]
+    tokens: Mapping[str, NDArray[np.int64]]
+
+
+def group_sizes(path: Path, schema: Schema) -> GroupSizes:
+    """Tell the sizes of a part's row groups, without reading them.
+
+    Raises
+    ------
+    DataError
+        Where the part is missing or damaged.
+    """
+    with _naming(path):
+        metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+        paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+        firsts = {
+            stream.name: paths.index(f"{stream.name}.list.element.{stream.columns[0]}")
+            for stream in schema.streams
+        }
+    return GroupSizes(
+        np.array([group.num_rows for group in groups], np.int64),
+        {
+            name: np.array([group.column(place).num_values for group in groups], np.int64)
+            for name, place in firsts.items()
+        },
+    )
+
+
 def read_part(
     path: Path, schema: Schema, streams: Sequence[str], size: int, *, known: bool = True
 ) -> Iterator[PackedEvents]:
@@ -245,13 +293,38 @@ def read_part(
     columns = stored_columns(schema, streams)
     if known:
         columns += [*schema.weights[1:], "observables"]
+    with _opened(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(size, columns=there, use_threads=False):
+            yield from_arrow(batch, schema, streams, known=known)
+
+
+def read_groups(
+    path: Path, schema: Schema, streams: Sequence[str], groups: Iterable[int]
+) -> Iterator[PackedEvents]:
+    """Read row groups of a part in the order named, without further weights and observables.
+
+    Raises
+    ------
+    DataError
+        Where the part is missing or damaged.
+    """
+    columns = stored_columns(schema, streams)
+    with _opened(path) as file:
+        for group in groups:
+            batches = file.iter_batches(_MOST_IN_GROUP, [group], columns, use_threads=False)
+            yield PackedEvents.concatenate(
+                [from_arrow(batch, schema, streams, known=False) for batch in batches]
+            )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     with (
         _naming(path),
         pq.ParquetFile(path, read_dictionary=["process"], page_checksum_verification=True) as file,
     ):
-        there = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(size, columns=there):
-            yield from_arrow(batch, schema, streams, known=known)
+        yield file
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Which events of a source belong to a dataset, and of which process they are there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,9 @@ __all__ = ["Restriction"]
 
 # Process place of events that are left out; -1 is "unknown".
 _DROPPED = -2
+# Names the draw by which events are left out.
+_PURPOSE = "max_events"
+_LABELS = (-1, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Restriction:
             events = replace(events, process=process).take(kept)
             events = replace(events, label=labels[events.process])
         if self.ceilings:
-            draw = uniform(events.event_id, "max_events")
+            draw = uniform(events.event_id, _PURPOSE)
             events = events.take(np.flatnonzero(draw <= self._ceiling_of(events.label)))
         if self.part is not None:
             place = split_places(events.event_id, seed, split)
@@ -93,8 +96,8 @@ class Restriction:
         places = np.where(places == _DROPPED, _DROPPED, step[places])
         return replace(self, places=places), kept
 
-    def to_events(self, index: PackedEvents, most: int) -> "Restriction":
-        """Restrict to at most so many events of each class of those that `index` holds.
+    def to_events(self, batches: Iterable[PackedEvents], most: int) -> "Restriction":
+        """Restrict to at most so many events of each class of those that the batches hold.
 
         Raises
         ------
@@ -103,12 +106,22 @@ class Restriction:
         """
         if most < 1:
             raise DataError(f"max_events must be at least 1, is {most}")
-        draw = uniform(index.event_id, "max_events")
-        ceilings = dict(self.ceilings)
-        for label in np.unique(index.label).tolist():
-            of_class = draw[index.label == label]
-            if len(of_class) > most:
-                ceilings[label] = float(np.partition(of_class, most - 1)[most - 1])
+        lowest: dict[int, _Lowest] = {}
+        for batch in batches:
+            draw = uniform(batch.event_id, _PURPOSE)
+            for label in np.unique(batch.label).tolist():
+                lowest.setdefault(label, _Lowest(most)).add(draw[batch.label == label])
+        found = {label: of.ceiling for label, of in lowest.items() if of.ceiling is not None}
+        return replace(self, ceilings={**self.ceilings, **found})
+
+    def to_sample(self, batches: Iterable[PackedEvents], most: int) -> "Restriction":
+        """Restrict to at most so many events, whatever their class, of those in the batches."""
+        lowest = _Lowest(most)
+        for batch in batches:
+            lowest.add(uniform(batch.event_id, _PURPOSE))
+        if lowest.ceiling is None:
+            return self
+        ceilings = {label: min(self.ceilings.get(label, 1.0), lowest.ceiling) for label in _LABELS}
         return replace(self, ceilings=ceilings)
 
     def _ceiling_of(self, label: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -116,6 +129,27 @@ class Restriction:
         for of, value in self.ceilings.items():
             ceiling[label == of] = value
         return ceiling
+
+
+class _Lowest:
+    """The lowest of many draws that come piece by piece."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._draws = np.zeros(0)
+        self._seen = 0
+
+    def add(self, draws: NDArray[np.float64]) -> None:
+        self._seen += len(draws)
+        draws = np.concatenate([self._draws, draws])
+        if len(draws) > self._most:
+            draws = np.partition(draws, self._most - 1)[: self._most]
+        self._draws = draws
+
+    @property
+    def ceiling(self) -> float | None:
+        """The highest of those kept; None where there were not more."""
+        return float(self._draws.max()) if self._seen > self._most else None
 
 
 def _labels_of(

@@ -1,18 +1,46 @@
 """Where the events of a dataset come from: a folder of parts, or memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyscale.data.manifest import read_manifest
 from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.parts import read_part
+from manyscale.data.parts import group_sizes, read_groups, read_part
 from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import DataError
 
-__all__ = ["FolderStore", "MemoryStore", "Store", "no_events"]
+__all__ = ["FolderStore", "MemoryStore", "RowGroups", "Store", "no_events"]
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """The row groups of all parts, one behind the other.
+
+    Attributes
+    ----------
+    part, number
+        (groups,): the part of each, and its number in it.
+    events
+        (groups,).
+    tokens
+        (groups,) a stream: tokens, with an empty event counted as one.
+    """
+
+    part: NDArray[np.int64]
+    number: NDArray[np.int64]
+    events: NDArray[np.int64]
+    tokens: Mapping[str, NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self.events)
 
 
 class Store(Protocol):
@@ -21,6 +49,13 @@ class Store(Protocol):
     @property
     def schema(self) -> Schema:
         """What the events are made of."""
+
+    @property
+    def groups(self) -> RowGroups | None:
+        """What can be read alone; None for events in memory."""
+
+    def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
+        """Read the named groups in turn, without further weights and observables."""
 
     def batches(
         self, streams: Sequence[str], size: int, *, known: bool = True
@@ -36,7 +71,12 @@ class MemoryStore:
 
     def __init__(self, schema: Schema, events: PackedEvents) -> None:
         self.schema = schema
+        self.groups: RowGroups | None = None
         self._events = events
+
+    def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
+        """Refuse: events in memory have no groups."""
+        raise NotImplementedError
 
     def batches(
         self,
@@ -83,6 +123,32 @@ class FolderStore:
         for path, events in self._parts:
             if events:
                 yield from read_part(path, self.schema, streams, size, known=known)
+
+    @cached_property
+    def groups(self) -> RowGroups:
+        """The row groups of all parts."""
+        sizes = [group_sizes(path, self.schema) for path, _ in self._parts]
+        return RowGroups(
+            np.repeat(np.arange(len(sizes)), [len(of.events) for of in sizes]),
+            _joined([np.arange(len(of.events)) for of in sizes]),
+            _joined([of.events for of in sizes]),
+            {
+                stream.name: _joined([of.tokens[stream.name] for of in sizes])
+                for stream in self.schema.streams
+            },
+        )
+
+    def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
+        """Read the named row groups in turn, without further weights and observables."""
+        there = self.groups
+        for part, some in groupby(groups, key=lambda group: there.part[group]):
+            path, _ = self._parts[part]
+            numbers = there.number[list(some)].tolist()
+            yield from read_groups(path, self.schema, streams, numbers)
+
+
+def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, np.int64), *arrays])
 
 
 def no_events(schema: Schema) -> PackedEvents:

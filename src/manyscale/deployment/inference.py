@@ -1,6 +1,6 @@
 """Scores of events from a network, in memory that does not grow with their number."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from manyscale.model.classifier import MultiScaleClassifier
 
 __all__ = ["class_probabilities"]
 
-_BATCH = 1024
+# Rows of a batch, class tokens counted; measured, for short events and for long ones.
+_ROWS = 16_384
 
 
 @torch.inference_mode()
@@ -20,6 +21,9 @@ def class_probabilities(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
 ) -> NDArray[np.float32]:
     """Probability of each class, (events, classes), in the order of the events.
+
+    Scored are batches of similar length, which need the least padding: a score does not depend on
+    the events beside it.
 
     Parameters
     ----------
@@ -29,15 +33,18 @@ def class_probabilities(
         The streams that it takes; trimmed here to its `max_tokens`.
     """
     trimmed = network.trim(streams)
-    events = len(next(iter(trimmed.values())))
+    lengths = np.sum([stream.counts + 1 for stream in trimmed.values()], axis=0)
     device = next(network.parameters()).device
-    parts = [
-        torch.softmax(
-            network(
-                to_torch(trimmed, np.arange(first, min(first + _BATCH, events)), device)
-            ).float(),
-            dim=1,
-        ).cpu()
-        for first in range(0, events, _BATCH)
-    ]
-    return torch.cat(parts).numpy() if parts else np.zeros((0, network.classes), np.float32)
+    found = np.empty((len(lengths), network.classes), np.float32)
+    for chosen in _batches(lengths):
+        logits = network(to_torch(trimmed, chosen, device)).float()
+        found[chosen] = torch.softmax(logits, dim=1).cpu().numpy()
+    return found
+
+
+def _batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Events of each batch, the shortest first: so many that their rows are about `_ROWS`."""
+    order = np.argsort(lengths, kind="stable")
+    batch = np.cumsum(lengths[order]) // _ROWS
+    cuts = np.flatnonzero(np.diff(batch)) + 1
+    return (part for part in np.split(order, cuts) if len(part))

@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from manyscale.errors import DataError, RunError
 from manyscale.statistics.sample import Sample
 
-__all__ = ["MOST_EVENTS", "Table", "Trees"]
+__all__ = ["MOST_EVENTS", "MOST_WATCHED", "Table", "Trees"]
 
 #: Training events beyond these are left out, drawn at random.
 MOST_EVENTS = 100_000
+#: As many validation events are enough to tell when to stop.
+MOST_WATCHED = 20_000
 
 _MOST_TREES = 2000
 _PATIENCE = 60

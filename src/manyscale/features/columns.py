@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from manyscale.data.packing import PackedStream
 from manyscale.data.schema import StreamSchema
 
-__all__ = ["Segments", "StreamBatch", "TokenColumns", "to_torch"]
+__all__ = ["Segments", "StreamBatch", "TokenColumns", "on_device", "to_torch"]
 
 
 class StreamBatch(NamedTuple):
@@ -40,11 +40,20 @@ class StreamBatch(NamedTuple):
     def of(stream: PackedStream, device: torch.device | str = "cpu") -> "StreamBatch":
         """Bring a packed stream to torch and to a device."""
         return StreamBatch(
-            torch.from_numpy(stream.values).to(device),
-            torch.from_numpy(stream.counts).to(device),
-            torch.from_numpy(stream.axis).to(device),
+            on_device(stream.values, device),
+            on_device(stream.counts, device),
+            on_device(stream.axis, device),
             stream.counts,
         )
+
+
+def on_device(values: NDArray[Any], device: torch.device | str) -> Tensor:
+    """Bring an array to torch and to a device, without waiting for a GPU; shares it on a CPU."""
+    tensor = torch.from_numpy(values)
+    if torch.device(device).type == "cuda":
+        # Only from page-locked memory does the copy run beside the GPU's work.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def to_torch(

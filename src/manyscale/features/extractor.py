@@ -1,6 +1,6 @@
 """The torch module in front of the network: columns to standardised features."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -110,12 +110,16 @@ class FeatureExtractor(nn.Module):
         unknown = _TABLE_ROWS - 1
         return numbers, torch.where((classes < 0) | (classes > unknown), unknown, classes)
 
-    def check_finite(self, numbers: Tensor, batch: StreamBatch) -> None:
-        """Refuse a feature that is not finite; the message names stream, feature and event."""
+    def check_finite(self, numbers: Tensor, batch: StreamBatch, first: int = 0) -> None:
+        """Refuse a feature that is not finite; the message names stream, feature and event.
+
+        `first` is the place of the batch's first event among all.
+        """
         bad = (~torch.isfinite(numbers)).nonzero()
         if len(bad):
             token, place = bad[0].tolist()
-            event = int(torch.searchsorted(torch.cumsum(batch.counts, 0), token, right=True))
+            before = torch.cumsum(batch.counts, 0)
+            event = first + int(torch.searchsorted(before, token, right=True))
             raise DataError(
                 f"feature '{self.numbers[place]}' of stream '{self.stream.name}' is "
                 f"{numbers[token, place].item()} in event {event} of the training events"
@@ -123,36 +127,58 @@ class FeatureExtractor(nn.Module):
 
 
 @torch.no_grad()
-def standardise(sources: Sequence[tuple[FeatureExtractor, StreamBatch]]) -> None:
-    """Fit one standardisation on the training events of streams that share it.
+def standardise(
+    groups: Sequence[Mapping[str, FeatureExtractor]],
+    batches: Iterable[Mapping[str, StreamBatch]],
+) -> None:
+    """Fit the standardisation on training events, in one pass and one batch in memory at a time.
 
     Parameters
     ----------
-    sources
-        Each stream's extractor, of the same features, and its training events.
+    groups
+        Extractors by stream; those of a group have the same features and share a standardisation.
+    batches
+        The training events, by stream.
 
     Raises
     ------
     DataError
         Where a feature is not finite; the message names stream, feature and event.
     """
-    first = sources[0][0]
-    count = 0
-    total = torch.zeros(len(first.numbers), dtype=torch.float64)
-    squares = torch.zeros(len(first.numbers), dtype=torch.float64)
-    for extractor, batch in sources:
-        numbers, _ = extractor.raw(batch)
-        extractor.check_finite(numbers, batch)
+    moments = [_Moments(len(next(iter(group.values())).numbers)) for group in groups]
+    first = 0
+    for batch in batches:
+        for group, of_group in zip(groups, moments, strict=True):
+            for name, extractor in group.items():
+                numbers, _ = extractor.raw(batch[name])
+                extractor.check_finite(numbers, batch[name], first)
+                of_group.add(numbers)
+        first += len(next(iter(batch.values())).counts)
+    for group, of_group in zip(groups, moments, strict=True):
+        for extractor in group.values():
+            of_group.fit(extractor)
+
+
+class _Moments:
+    """Number, sums and sums of squares of some features."""
+
+    def __init__(self, features: int) -> None:
+        self._count = 0
+        self._total = torch.zeros(features, dtype=torch.float64)
+        self._squares = torch.zeros(features, dtype=torch.float64)
+
+    def add(self, numbers: Tensor) -> None:
         wide = numbers.double()
-        count += len(wide)
-        total += wide.sum(0)
-        squares += (wide**2).sum(0)
-    if not count:
-        return
-    mean = total / count
-    variance = (squares / count - mean**2).clamp(min=0)
-    # A constant feature stays zero instead of being blown up.
-    deviation = torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt()
-    for extractor, _ in sources:
+        self._count += len(wide)
+        self._total += wide.sum(0)
+        self._squares += (wide**2).sum(0)
+
+    def fit(self, extractor: FeatureExtractor) -> None:
+        if not self._count:
+            return
+        mean = self._total / self._count
+        variance = (self._squares / self._count - mean**2).clamp(min=0)
+        # A constant feature stays zero instead of being blown up.
+        deviation = torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt()
         extractor.mean.copy_(mean)
         extractor.deviation.copy_(deviation)

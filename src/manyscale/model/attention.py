@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from manyscale.model.tokens import Layout
+from manyscale.model.tokens import Layout, Pattern
 
 __all__ = ["CrossAttention", "FeedForward", "SelfAttention", "attend"]
 
@@ -20,8 +19,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
     key, value
         (events, heads, keys, d).
     hidden
-        (events, 1, 1, keys): 0 for a key to be seen, -inf for one to be hidden; each event sees one
-        key at least.
+        (events, 1, 1 or queries, keys): 0 for a key to be seen, -inf for one to be hidden; each query
+        sees one key at least.
 
     Returns
     -------
@@ -40,6 +39,18 @@ def _heads(slots: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
     events, length, width = slots.shape
     split = slots.view(events, length, parts, heads, width // (parts * heads))
     return split.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _across(query: Tensor, key_value: Tensor, pattern: Pattern, heads: int) -> Tensor:
+    """Attention of query rows (rows, width) to key and value rows (rows, 2 width), back in rows."""
+    found = []
+    for asked, answering, hidden in zip(
+        pattern.queries.pad(query), pattern.keys.pad(key_value), pattern.hidden, strict=True
+    ):
+        (queries,) = _heads(asked, 1, heads)
+        keys, values = _heads(answering, 2, heads)
+        found.append(attend(queries, keys, values, hidden))
+    return pattern.queries.pack(found)
 
 
 class SelfAttention(nn.Module):
@@ -62,31 +73,24 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor, layout: Layout, *, class_only: bool = False) -> Tensor:
         """Map rows (events + tokens, width) to rows; with `class_only` to the class rows alone."""
         if class_only:
-            return self.out(self._of_class_tokens(tokens, layout))
+            query, key_value = self._of_class_tokens(tokens, layout.events)
+            return self.out(_across(query, key_value, layout.class_tokens, self.heads))
+        pattern = layout.tokens
         found = []
-        padded = layout.pad(self.query_key_value(tokens))
-        for group, slots in zip(layout.groups, padded, strict=True):
+        padded = pattern.keys.pad(self.query_key_value(tokens))
+        for slots, hidden in zip(padded, pattern.hidden, strict=True):
             query, key, value = _heads(slots, 3, self.heads)
-            found.append(attend(query, key, value, group.hidden))
-        return self.out(layout.pack(found))
+            found.append(attend(query, key, value, hidden))
+        return self.out(pattern.queries.pack(found))
 
-    def _of_class_tokens(self, tokens: Tensor, layout: Layout) -> Tensor:
-        """Attention of the class tokens alone: one query an event."""
-        linear = self.query_key_value
-        width = tokens.shape[1]
-        asked = nn.functional.linear(
-            tokens[: layout.events], linear.weight[:width], linear.bias[:width]
+    def _of_class_tokens(self, tokens: Tensor, events: int) -> tuple[Tensor, Tensor]:
+        """Queries of the class tokens alone, and keys and values of all."""
+        linear, width = self.query_key_value, tokens.shape[1]
+        weight, bias = linear.weight, linear.bias
+        return (
+            nn.functional.linear(tokens[:events], weight[:width], bias[:width]),
+            nn.functional.linear(tokens, weight[width:], bias[width:]),
         )
-        queries = asked.view(layout.events, self.heads, 1, -1)
-        padded = layout.pad(
-            nn.functional.linear(tokens, linear.weight[width:], linear.bias[width:])
-        )
-        found = []
-        for group, slots in zip(layout.groups, padded, strict=True):
-            key, value = _heads(slots, 2, self.heads)
-            query = queries.index_select(0, group.events)
-            found.append(attend(query, key, value, group.hidden)[:, 0])
-        return layout.pack_events(found)
 
 
 class CrossAttention(nn.Module):
@@ -99,23 +103,10 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(
-        self, tokens: Tensor, layout: Layout, contexts: Sequence[tuple[Tensor, Layout]]
-    ) -> Tensor:
-        """Map query rows (events + tokens, width) to rows; contexts are rows with their layouts.
-
-        All layouts have the same groups of events.
-        """
-        queries = layout.pad(self.query(tokens))
-        padded = [place.pad(self.key_value(rows)) for rows, place in contexts]
-        found = []
-        for number, slots in enumerate(queries):
-            (query,) = _heads(slots, 1, self.heads)
-            keys = torch.cat([context[number] for context in padded], dim=1)
-            hidden = torch.cat([place.groups[number].hidden for _, place in contexts], dim=3)
-            key, value = _heads(keys, 2, self.heads)
-            found.append(attend(query, key, value, hidden))
-        return self.out(layout.pack(found))
+    def forward(self, tokens: Tensor, context: Tensor, pattern: Pattern) -> Tensor:
+        """Map query rows (events + tokens, width) to rows; context: the rows of all other streams."""
+        found = _across(self.query(tokens), self.key_value(context), pattern, self.heads)
+        return self.out(found)
 
 
 class FeedForward(nn.Module):

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.packing import PackedStream
@@ -14,7 +12,7 @@ from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.encoder import Encoder, StreamSettings
 from manyscale.model.fusion import Fusion, FusionSettings
 from manyscale.model.pooling import Head, HeadSettings
-from manyscale.model.tokens import Layout, length_groups
+from manyscale.model.tokens import Layout
 from manyscale.settings import Settings, setting
 
 __all__ = ["ModelSettings", "MultiScaleClassifier"]
@@ -113,13 +111,12 @@ class MultiScaleClassifier(nn.Module):
 
     def forward(self, batch: Mapping[str, StreamBatch]) -> Tensor:
         """Map the streams of a batch to logits (events, classes)."""
+        layouts = {
+            name: Layout(batch[name].host_counts, batch[name].values.device)
+            for name in self.settings.streams
+        }
         rows: dict[str, Tensor] = {}
-        layouts: dict[str, Layout] = {}
-        counts: dict[str, NDArray[np.int64]] = {}
-        for name in self.settings.streams:
-            counts[name] = batch[name].host_counts
-            device = batch[name].values.device
-            layouts[name] = layout = Layout.of(counts[name], device)
+        for name, layout in layouts.items():
             numbers, classes = self.extractor(name)(batch[name])
             encoder = self.encoder(name)
             rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
@@ -127,13 +124,10 @@ class MultiScaleClassifier(nn.Module):
             zip(self.fusion, self.settings.fusion, strict=True), start=1
         ):
             name = settings.query
-            keys = np.sum([counts[other] + 1 for other in settings.context], axis=0)
-            groups = length_groups(keys)
-            context, *contexts = (
-                (rows[other], Layout.of(counts[other], device, groups))
-                for other in (name, *settings.context)
+            contexts = [(rows[other], layouts[other]) for other in settings.context]
+            rows[name] = block(
+                rows[name], layouts[name], contexts, class_only=name not in self._needed[number]
             )
-            rows[name] = block(*context, contexts, class_only=name not in self._needed[number])
         pooled = [rows[name][: layouts[name].events] for name in self.settings.streams]
         logits: Tensor = self.head(pooled)
         return logits

@@ -48,24 +48,34 @@ class StreamSettings(Settings):
 
 
 class Embedding(nn.Module):
-    """A token's features to its first vector: a linear layer and tables for classes and places."""
+    """Features to the first vectors: one linear map of numbers, classes and the mark of a class token.
+
+    A class counts as so many inputs as it has values, of which one is 1. The class token of an event
+    is learned and always there, so that an event may have no token at all.
+    """
 
     def __init__(self, extractor: FeatureExtractor, settings: StreamSettings) -> None:
         super().__init__()
-        self.numbers = nn.Linear(len(extractor.numbers), settings.width)
-        self.tables = nn.ModuleList(
-            nn.Embedding(extractor.class_sizes[name], settings.width) for name in extractor.classes
-        )
+        self.sizes = tuple(extractor.class_sizes[name] for name in extractor.classes)
+        inputs = len(extractor.numbers) + sum(self.sizes) + 1
+        self.linear = nn.Linear(inputs, settings.width)
         self.places = (
             nn.Embedding(settings.max_tokens, settings.width) if settings.positions else None
         )
 
-    def forward(self, numbers: Tensor, classes: Tensor, place: Tensor) -> Tensor:
-        """Map numbers (tokens, n), classes (tokens, m) and places (tokens,) to (tokens, width)."""
-        tokens: Tensor = self.numbers(numbers)
-        for column, table in enumerate(self.tables):
-            tokens = tokens + table(classes[:, column])
-        return tokens if self.places is None else tokens + self.places(place)
+    def forward(self, numbers: Tensor, classes: Tensor, layout: Layout) -> Tensor:
+        """Map numbers (tokens, n) and classes (tokens, m) to rows (events + tokens, width)."""
+        events, plain = layout.events, numbers.shape[1]
+        inputs = numbers.new_zeros(events + len(numbers), self.linear.in_features)
+        inputs[:events, -1] = 1
+        inputs[events:, :plain] = numbers
+        for column, size in enumerate(self.sizes):
+            inputs[events:, plain : plain + size].scatter_(1, classes[:, column : column + 1], 1)
+            plain += size
+        rows: Tensor = self.linear(inputs)
+        if self.places is None:
+            return rows
+        return torch.cat([rows[:events], rows[events:] + self.places(layout.place)])
 
 
 class EncoderLayer(nn.Module):
@@ -78,9 +88,9 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.norm_attention = nn.LayerNorm(width)
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.attention = SelfAttention(width, heads)
-        self.norm_feed_forward = nn.LayerNorm(width)
+        self.norm_feed_forward = nn.LayerNorm(width, elementwise_affine=False)
         self.feed_forward = FeedForward(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
@@ -93,20 +103,16 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features of a stream to encoded tokens, its class token among them.
-
-    The class token is learned and always there, so that an event may have no token at all.
-    """
+    """Features of a stream to encoded tokens, its class token among them."""
 
     def __init__(self, extractor: FeatureExtractor, settings: StreamSettings) -> None:
         super().__init__()
         self.embedding = Embedding(extractor, settings)
-        self.class_token = nn.Parameter(torch.randn(settings.width) * 0.02)
         self.layers = nn.ModuleList(
             EncoderLayer(settings.width, settings.heads, settings.dropout)
             for _ in range(settings.layers)
         )
-        self.norm = nn.LayerNorm(settings.width)
+        self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
 
     def forward(
         self, numbers: Tensor, classes: Tensor, layout: Layout, *, class_only: bool
@@ -116,8 +122,7 @@ class Encoder(nn.Module):
         Where nothing looks at the other tokens afterwards, the last layer need only work out the
         class row: the result is the same, the cost of that layer a fraction.
         """
-        tokens = self.embedding(numbers, classes, layout.place)
-        tokens = torch.cat([self.class_token.expand(layout.events, -1), tokens])
+        tokens = self.embedding(numbers, classes, layout)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             tokens = layer(tokens, layout, class_only=class_only and number == last)

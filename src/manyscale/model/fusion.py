@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from manyscale.model.attention import CrossAttention
 from manyscale.model.encoder import EncoderLayer
-from manyscale.model.tokens import Layout
+from manyscale.model.tokens import Layout, Pattern
 from manyscale.settings import Settings, setting
 
 __all__ = ["Fusion", "FusionSettings"]
@@ -30,7 +30,7 @@ class FusionLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.cross_attention = CrossAttention(width, heads)
         self.dropout = nn.Dropout(dropout)
         self.encoder_layer = EncoderLayer(width, heads, dropout)
@@ -39,12 +39,13 @@ class FusionLayer(nn.Module):
         self,
         tokens: Tensor,
         layout: Layout,
-        contexts: Sequence[tuple[Tensor, Layout]],
+        context: Tensor,
+        pattern: Pattern,
         *,
         class_only: bool,
     ) -> Tensor:
         """Map query rows (events + tokens, width) to rows; with `class_only` to the class rows."""
-        found = self.cross_attention(self.norm(tokens), layout, contexts)
+        found = self.cross_attention(self.norm(tokens), context, pattern)
         tokens = tokens + self.dropout(found)
         return self.encoder_layer(tokens, layout, class_only=class_only)
 
@@ -65,7 +66,7 @@ class Fusion(nn.Module):
         self.layers = nn.ModuleList(
             FusionLayer(width, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
     def forward(
         self,
@@ -77,10 +78,13 @@ class Fusion(nn.Module):
     ) -> Tensor:
         """Map query rows (events + tokens, width) to rows; with `class_only` to the class rows."""
         marked = [
-            (bring(rows) + mark, place)
-            for bring, mark, (rows, place) in zip(self.bring, self.marks, contexts, strict=True)
+            bring(rows) + mark
+            for bring, mark, (rows, _) in zip(self.bring, self.marks, contexts, strict=True)
         ]
+        context = torch.cat(marked)
+        pattern = layout.towards([place for _, place in contexts])
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            tokens = layer(tokens, layout, marked, class_only=class_only and number == last)
+            only = class_only and number == last
+            tokens = layer(tokens, layout, context, pattern, class_only=only)
         return self.norm(tokens)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,82 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyscale.data.packing import ragged_rows
+from manyscale.features.columns import on_device
+from manyscale.model.bins import Bins
 
-__all__ = ["Group", "Layout", "length_groups"]
+__all__ = ["Layout", "Pattern", "Slots"]
 
-# Work of one more group, in pairs of tokens: measured on a CPU at two heads of width 16.
-_GROUP_COST = 15_000
-_MOST_GROUPS = 8
+# Taken off a score it leaves nothing behind the softmax; finite, also in half precision, so that an
+# empty query, which may see no key at all, stays finite.
+_HIDDEN = np.float32(30_000)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Rows in bins: for each row its slot in a padded array, and back.
+
+    Attributes
+    ----------
+    shapes
+        (bins, slots of each) of each group; the slots of all groups stand one behind the other.
+    slot_row
+        (slots,): the row of each slot; an empty slot points at some row.
+    row_slot
+        (rows,): the slot of each row.
+    owner
+        (slots,), int32, on the host: the event of each slot; -1 for an empty one.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    slot_row: Tensor
+    row_slot: Tensor
+    owner: NDArray[np.int32]
+
+    @staticmethod
+    def of(event: NDArray[np.int64], bins: Bins, device: torch.device | str = "cpu") -> "Slots":
+        """Put rows, `event` the event of each, into the bins of their events, in their order."""
+        bin_of = bins.of_event[event]
+        order = np.argsort(bin_of, kind="stable")
+        filled = np.bincount(bin_of, minlength=sum(bins.groups))
+        ends = accumulate(bins.groups)
+        longest = [
+            int(filled[end - size : end].max(initial=1))
+            for size, end in zip(bins.groups, ends, strict=True)
+        ]
+        sizes = np.repeat(longest, bins.groups)
+        # What stands before a bin: slots of other bins less rows of other bins.
+        empty = np.cumsum(sizes - filled) - (sizes - filled)
+        slot = np.arange(len(order)) + np.repeat(empty, filled)
+        slot_row = np.zeros(int(sizes.sum()), np.int64)
+        slot_row[slot] = order
+        row_slot = np.empty_like(order)
+        row_slot[order] = slot
+        owner = np.full(len(slot_row), -1, np.int32)
+        owner[row_slot] = event
+        return Slots(
+            tuple(zip(bins.groups, longest, strict=True)),
+            on_device(slot_row, device),
+            on_device(row_slot, device),
+            owner,
+        )
+
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        """Bring rows (rows, width) to slots (bins, slots, width) of each group.
+
+        Empty slots hold a copy of some row, so that they are finite; as keys they are hidden, and
+        as queries they are not read, so that no gradient comes back from them.
+        """
+        slots: Tensor = _Gather.apply(rows, self.slot_row, self.row_slot)  # type: ignore[no-untyped-call]
+        parts = torch.split(slots, [bins * size for bins, size in self.shapes])
+        return [
+            part.view(*shape, *rows.shape[1:])
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
+
+    def pack(self, slots: Sequence[Tensor]) -> Tensor:
+        """Bring slots (bins, slots, width) of each group back to rows (rows, width)."""
+        flat = [group.flatten(0, 1) for group in slots]
+        return (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self.row_slot)
 
 
 class _Gather(torch.autograd.Function):
@@ -32,154 +104,92 @@ class _Gather(torch.autograd.Function):
         return grads[0].index_select(0, inverse), None, None
 
 
-class _Scatter(torch.autograd.Function):
-    """Like _Gather, for the way back: slots that no row was taken from get no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, slots: Tensor, index: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(index)
-        ctx.slots = len(slots)
-        return slots.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        (index,) = ctx.saved_tensors
-        out = grads[0].new_zeros(ctx.slots, *grads[0].shape[1:])
-        return out.index_copy_(0, index, grads[0]), None
-
-
-def length_groups(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Divide events into groups of similar length, where that saves more than it costs.
-
-    The batch was drawn at random before: what is learned from it does not depend on the groups.
-
-    Parameters
-    ----------
-    lengths
-        (events,): tokens of each event.
-
-    Returns
-    -------
-    The events of each group.
-    """
-    order = np.argsort(lengths, kind="stable")
-    best, least = [order], np.inf
-    for count in range(1, _MOST_GROUPS + 1):
-        parts = [part for part in np.array_split(order, count) if len(part)]
-        work = sum(len(part) * float(lengths[part[-1]] + 1) ** 2 for part in parts)
-        work += _GROUP_COST * len(parts)
-        if work >= least:
-            break
-        best, least = parts, work
-    return best
-
-
 @dataclass(frozen=True)
-class Group:
-    """Events of similar length, padded together.
+class Pattern:
+    """Who may look at whom: the queries and the keys of an attention, in the same bins.
 
     Attributes
     ----------
-    events
-        (events of the group,): places in the batch.
-    longest
-        Slots an event.
+    queries, keys
+        Where their rows stand.
     hidden
-        (events of the group, 1, 1, longest), float: 0 for a real slot, -inf for an empty one; added
-        to the scores of attention, so that no query sees an empty key.
+        A group: (bins, 1, queries, keys), or (bins, 1, 1, keys) where each event has a bin of its
+        own: 0 where query and key are of the same event, else -30,000; added to the scores.
     """
 
-    events: Tensor
-    longest: int
-    hidden: Tensor
+    queries: Slots
+    keys: Slots
+    hidden: tuple[Tensor, ...]
+
+    @staticmethod
+    def of(queries: Slots, keys: Slots, bins: Bins) -> "Pattern":
+        """Let the rows of each event look at those of the same event alone."""
+        hidden, asked, answering = [], 0, 0
+        for (size, rows), (_, columns), alone in zip(
+            queries.shapes, keys.shapes, bins.alone, strict=True
+        ):
+            query = queries.owner[asked : asked + size * rows].reshape(size, 1, rows, 1)
+            key = keys.owner[answering : answering + size * columns].reshape(size, 1, 1, columns)
+            seen = key >= 0 if alone else key == query
+            hidden.append(on_device((seen - np.float32(1)) * _HIDDEN, queries.row_slot.device))
+            asked, answering = asked + size * rows, answering + size * columns
+        return Pattern(queries, keys, tuple(hidden))
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The layout of one stream of a batch: packed rows against padded slots.
+    """The packed rows of one stream of a batch: first a class token an event, then the real tokens.
 
-    The packed array has (events + tokens) rows: first the class token of every event, then the
-    real tokens, one event behind the other. The slots are those of the groups, one behind the
-    other: for each event its class token, its tokens, and empty slots up to the group's longest.
+    Parameters
+    ----------
+    counts
+        (events,): tokens of each event.
+    device
+        Where the rows are.
 
     Attributes
     ----------
     events
         Number of events.
-    place
-        (tokens,): the place of each token in its event.
-    groups
-        How the events are padded.
-    slot_row
-        (slots,): the row of each slot; an empty slot points at its event's class token.
-    row_slot
-        (events + tokens,): the slot of each row.
+    event
+        (events + tokens,): the event of each row, on the host.
     """
 
-    events: int
-    place: Tensor
-    groups: tuple[Group, ...]
-    slot_row: Tensor
-    row_slot: Tensor
+    def __init__(self, counts: NDArray[np.int64], device: torch.device | str = "cpu") -> None:
+        self.events = len(counts)
+        self.counts = counts
+        self.device = device
+        events = np.arange(len(counts))
+        self.event = np.concatenate([events, np.repeat(events, counts)])
 
-    @staticmethod
-    def of(
-        counts: NDArray[np.int64],
-        device: torch.device | str = "cpu",
-        groups: Sequence[NDArray[np.int64]] | None = None,
-    ) -> "Layout":
-        """Make the layout of events of `counts` tokens; by default grouped by their length."""
-        events = len(counts)
-        first_row = np.cumsum(counts) - counts + events
-        first_slot = np.zeros(events, np.int64)
-        slot_rows, made, slots = [], [], 0
-        for members in length_groups(counts) if groups is None else groups:
-            longest = int(counts[members].max(initial=0)) + 1
-            place = np.arange(longest)
-            real = place <= counts[members, None]
-            rows = np.where(real, first_row[members, None] + place - 1, members[:, None])
-            rows[:, 0] = members
-            slot_rows.append(rows.ravel())
-            first_slot[members] = slots + longest * np.arange(len(members))
-            hidden = np.where(real, np.float32(0), np.float32(-np.inf))[:, None, None, :]
-            made.append(Group(_on(members, device), longest, _on(hidden, device)))
-            slots += rows.size
-        place = ragged_rows(np.zeros(events, np.int64), counts)
-        token_slot = np.repeat(first_slot + 1, counts) + place
-        return Layout(
-            events,
-            _on(place, device),
-            tuple(made),
-            _on(np.concatenate([*slot_rows, np.zeros(0, np.int64)]), device),
-            _on(np.concatenate([first_slot, token_slot]), device),
+    @cached_property
+    def place(self) -> Tensor:
+        """(tokens,): the place of each token in its event."""
+        return on_device(ragged_rows(np.zeros_like(self.counts), self.counts), self.device)
+
+    @cached_property
+    def _bins(self) -> Bins:
+        return Bins.of(self.counts + 1)
+
+    @cached_property
+    def tokens(self) -> Pattern:
+        """All rows look at all rows of their event."""
+        slots = Slots.of(self.event, self._bins, self.device)
+        return Pattern.of(slots, slots, self._bins)
+
+    @cached_property
+    def class_tokens(self) -> Pattern:
+        """Class tokens look at all rows of their event."""
+        # They are the first rows of each bin, here as among all rows.
+        slots = Slots.of(self.event[: self.events], self._bins, self.device)
+        hidden = zip(slots.shapes, self.tokens.hidden, strict=True)
+        return Pattern(
+            slots, self.tokens.keys, tuple(values[:, :, :size] for (_, size), values in hidden)
         )
 
-    def pad(self, rows: Tensor) -> list[Tensor]:
-        """Bring packed rows (events + tokens, width) to slots (events, longest, width) of each group.
-
-        Empty slots hold a copy of the class token, so that they are finite; `hidden` keeps every
-        query from seeing them, so that no gradient comes back from them.
-        """
-        slots: Tensor = _Gather.apply(rows, self.slot_row, self.row_slot)  # type: ignore[no-untyped-call]
-        width = rows.shape[1]
-        sizes = [len(group.events) * group.longest for group in self.groups]
-        return [
-            part.view(-1, group.longest, width)
-            for part, group in zip(torch.split(slots, sizes), self.groups, strict=True)
-        ]
-
-    def pack(self, slots: Sequence[Tensor]) -> Tensor:
-        """Bring slots (events, longest, width) of each group back to rows (events + tokens, width)."""
-        flat = torch.cat([group.flatten(0, 1) for group in slots])
-        packed: Tensor = _Scatter.apply(flat, self.row_slot)  # type: ignore[no-untyped-call]
-        return packed
-
-    def pack_events(self, values: Sequence[Tensor]) -> Tensor:
-        """Bring values (events, width) of each group to the order of the batch, (events, width)."""
-        order = torch.cat([group.events for group in self.groups])
-        together = torch.cat(list(values))
-        return torch.empty_like(together).index_copy(0, order, together)
-
-
-def _on(values: NDArray[Any], device: torch.device | str) -> Tensor:
-    return torch.from_numpy(values).to(device)
+    def towards(self, contexts: Sequence["Layout"]) -> Pattern:
+        """All rows look at the rows of their event in other streams, these one behind the other."""
+        asked = np.concatenate([context.event for context in contexts])
+        bins = Bins.of(np.bincount(asked, minlength=self.events))
+        return Pattern.of(
+            Slots.of(self.event, bins, self.device), Slots.of(asked, bins, self.device), bins
+        )

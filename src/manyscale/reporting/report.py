@@ -99,6 +99,7 @@ def _context(run: Path) -> dict[str, Any]:
             for label in ("signal", "background")
         },
         "provenance": list(wording.flatten(files.provenance)),
+        "time_spent": wording.time_spent(files.history),
         "cutflow": wording.cutflow(processes),
         "flow_chart": _drawing(files.flow_chart, "flow") if files.flow_chart else None,
         "plots": [(name, drawing, caption_of(name)) for name, drawing in plots.items()],

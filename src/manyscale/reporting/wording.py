@@ -1,7 +1,7 @@
 """Numbers and findings in plain words: rounded as their errors allow, no more said than is known."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from manyscale.data.schema import Process
 from manyscale.reporting.run_files import ComparisonRow, Rejection, RunFiles
@@ -15,8 +15,17 @@ __all__ = [
     "flatten",
     "quantity",
     "rejection",
+    "time_spent",
     "value",
 ]
+
+_PHASES = {
+    "data_seconds": "waiting for data",
+    "forward_seconds": "forward",
+    "backward_seconds": "backward",
+    "optimizer_seconds": "optimizer",
+    "validation_seconds": "validation",
+}
 
 # A difference of fewer standard deviations than this is not called one.
 _CLEAR = 2.0
@@ -149,6 +158,23 @@ def findings(files: RunFiles) -> list[str]:
             )
         ]
     return [sentence for row in rows if (sentence := compare(row))]
+
+
+def time_spent(history: Sequence[Mapping[str, float]]) -> list[tuple[str, float, float]]:
+    """Rows (phase, seconds in all epochs, share of all phases); none where they were not measured.
+
+    Examples
+    --------
+    >>> time_spent([{"data_seconds": 1.0, "forward_seconds": 3.0}])
+    [('waiting for data', 1.0, 0.25), ('forward', 3.0, 0.75)]
+    """
+    sums = {
+        phase: math.fsum(row[key] for row in history if not math.isnan(row[key]))
+        for key, phase in _PHASES.items()
+        if history and key in history[-1]
+    }
+    total = math.fsum(sums.values())
+    return [(phase, seconds, seconds / total) for phase, seconds in sums.items() if total > 0]
 
 
 def flatten(tree: object, path: str = "") -> Iterator[tuple[str, str]]:

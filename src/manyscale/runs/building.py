@@ -1,5 +1,8 @@
 """A card and its data to what is trained: the dataset, the network, the events."""
 
+from collections import Counter
+from collections.abc import Iterator
+
 import torch
 
 from manyscale.card import Card
@@ -9,11 +12,14 @@ from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Schema
 from manyscale.errors import CardError
 from manyscale.features.columns import StreamBatch
-from manyscale.features.extractor import standardise
+from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
 
-__all__ = ["build_model", "dropped_tokens", "fit_features", "model_settings", "open_data"]
+__all__ = ["CHUNK", "build_model", "dropped_tokens", "fit_features", "model_settings", "open_data"]
+
+#: Events decoded at a time where all are looked at in turn.
+CHUNK = 8192
 
 
 def open_data(card: Card, *, most: int | None = None) -> Dataset:
@@ -83,20 +89,37 @@ def build_model(card: Card, schema: Schema) -> MultiScaleClassifier:
         return MultiScaleClassifier(settings, schema)
 
 
-def fit_features(network: MultiScaleClassifier, events: PackedEvents) -> None:
-    """Fit the standardisation on training events; streams that share an encoder share it."""
-    trimmed = network.trim(events.streams)
-    groups: dict[str, list[str]] = {}
+def fit_features(network: MultiScaleClassifier, train: Dataset) -> None:
+    """Fit the standardisation on training events; streams that share an encoder share it.
+
+    Raises
+    ------
+    DataError
+        Where a feature is not finite; the message names stream, feature and event.
+    """
+    groups: dict[str, dict[str, FeatureExtractor]] = {}
     for name, encoder in network.encoder_of.items():
-        groups.setdefault(encoder, []).append(name)
-    for names in groups.values():
-        standardise([(network.extractor(name), StreamBatch.of(trimmed[name])) for name in names])
+        groups.setdefault(encoder, {})[name] = network.extractor(name)
+    standardise(
+        list(groups.values()),
+        (
+            {name: StreamBatch.of(stream) for name, stream in network.trim(events.streams).items()}
+            for events in _taken(network, train)
+        ),
+    )
 
 
-def dropped_tokens(network: MultiScaleClassifier, events: PackedEvents) -> dict[str, float]:
+def dropped_tokens(network: MultiScaleClassifier, train: Dataset) -> dict[str, float]:
     """Fraction of each stream's tokens that `max_tokens` leaves out."""
-    trimmed = network.trim(events.streams)
-    return {
-        name: 1 - int(stream.counts.sum()) / max(1, int(events.streams[name].counts.sum()))
-        for name, stream in trimmed.items()
-    }
+    all_of: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for events in _taken(network, train):
+        for name, stream in network.trim(events.streams).items():
+            all_of[name] += int(events.streams[name].counts.sum())
+            kept[name] += int(stream.counts.sum())
+    return {name: 1 - kept[name] / max(1, all_of[name]) for name in network.settings.streams}
+
+
+def _taken(network: MultiScaleClassifier, dataset: Dataset) -> Iterator[PackedEvents]:
+    """The events of a dataset, chunk by chunk, with the streams that the network takes."""
+    return dataset.restricted(streams=list(network.settings.streams)).chunks(CHUNK)

@@ -20,6 +20,7 @@ from manyscale.runs.building import build_model, open_data
 from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.folder import RunFolder, read_metrics, write_json
 from manyscale.runs.training import train_run
+from manyscale.training.devices import refuse_launcher
 
 __all__ = ["Rows", "compare_cards", "compare_runs", "show_comparison"]
 
@@ -66,6 +67,7 @@ def compare_cards(
     RunError
         Where the cards do not judge the same events, or a folder is taken by something else.
     """
+    refuse_launcher("compare")
     progress = progress or Silent()
     root = Path(root)
     if "trees" in cards:
@@ -154,7 +156,7 @@ def _signal(scores: Scores) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def _balanced(card: Card, scores: Scores) -> np.ndarray[Any, np.dtype[np.float64]]:
     dataset = open_data(card, most=card.data.max_events)
-    test = dataset.test.events()
+    test = dataset.test.bookkeeping()
     if not np.array_equal(test.event_id, scores.columns["event_id"]):
         raise RunError("the data have changed since the runs were evaluated: evaluate them again")
     return dataset.balanced_weights(test)

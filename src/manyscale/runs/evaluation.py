@@ -1,7 +1,7 @@
 """Judging a trained run: figures, scores and plots of its test events."""
 
 import statistics
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents
-from manyscale.data.sampling import epoch_order
 from manyscale.deployment.alignment import Alignment
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.inference import class_probabilities
@@ -22,7 +21,7 @@ from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import expected_yields, scale_events, significance_scan
 from manyscale.progress import Progress, Silent
 from manyscale.reporting.run_files import read_history
-from manyscale.runs.building import open_data
+from manyscale.runs.building import CHUNK, open_data
 from manyscale.runs.folder import RunFolder, write_json
 from manyscale.runs.plotting import plot_images, plot_inputs, plot_overtraining, plot_scores
 from manyscale.runs.training import tree_extractors
@@ -31,9 +30,8 @@ from manyscale.statistics.sample import Sample
 
 __all__ = ["evaluate_run"]
 
-# Training events of each class that the over-training plot and the input plots look at: a fixed sample.
+# Events of each class that the over-training plot, the inputs and the images are made of.
 _SAMPLE = 10_000
-_SAMPLE_SEED = 0
 
 
 def evaluate_run(
@@ -73,54 +71,71 @@ def evaluate_run(
     if luminosity is not None and not 0 < luminosity < np.inf:
         raise DataError(f"the luminosity is {luminosity:g} fb^-1; it must be above 0")
     own = open_data(card, most=card.data.max_events)
-    dataset = own if data is None else _foreign(data, own, card)
-    test = (own.test if data is None else dataset).events()
-    weights = dataset.balanced_weights(test)
+    test = own.test if data is None else _foreign(data, own, card)
     progress.say(f"evaluating {len(test)} events")
 
-    # By name: another dataset may have its columns in another order.
-    streams = Alignment(dataset.schema, own.schema.streams).streams(test)
-    taken = Alignment(own.schema, bundle.streams).select(streams)
-    signal = class_probabilities(bundle.network, taken)[:, 1]
-    matrix, names = summaries(replace(test, streams=streams), tree_extractors(own))
-    beside = Trees.load(folder.trees).predict(matrix, names).astype(np.float32)
-    metrics = evaluate(test.label, signal, weights)
+    judged = _judge(test, own, bundle, Trees.load(folder.trees))
+    events, signal = judged.events, judged.signal
+    weights = test.balance.weights(events)
+    metrics = evaluate(events.label, signal, weights)
     metrics["events_per_second"] = _training_rate(folder)
     metrics["parameters"] = sum(p.numel() for p in bundle.network.parameters())
-    metrics["trees"] = evaluate(test.label, beside, weights)
-    difference, error = auc_difference(test.label, signal, beside, weights)
+    metrics["trees"] = evaluate(events.label, judged.trees, weights)
+    difference, error = auc_difference(events.label, signal, judged.trees, weights)
     metrics["trees"]["network_minus_trees"] = {
         "auc": difference,
         "auc_error": None if np.isnan(error) else error,
     }
-    whole = dataset if data is not None else open_data(card)
-    metrics |= _physical(whole, test, signal, luminosity, progress)
+    whole = test if data is not None else open_data(card)
+    metrics |= _physical(whole, events, signal, luminosity, progress)
 
     folder.scores.parent.mkdir(exist_ok=True)
-    write_scores(folder.scores, Scores.of(test, signal, labelled=True))
-    write_scores(folder.tree_scores, Scores.of(test, beside, labelled=True))
-    curves = {card.preset: signal, "trees": beside}
-    plot_scores(folder, test.label, weights, curves)
-    plot_images(
-        folder,
-        taken,
-        test.label,
-        weights,
-        schemas=bundle.streams,
-        settings=card.evaluation.images,
-    )
-    _plot_training(folder, own, bundle, Sample.of(test.label, signal, weights))
+    write_scores(folder.scores, Scores.of(events, signal, labelled=True))
+    write_scores(folder.tree_scores, Scores.of(events, judged.trees, labelled=True))
+    curves = {card.preset: signal, "trees": judged.trees}
+    plot_scores(folder, events.label, weights, curves)
+    _plot_images(folder, test, bundle, card)
+    _plot_training(folder, own, bundle, Sample.of(events.label, signal, weights))
     write_json(folder.metrics, metrics)
     folder.log(f"evaluated: AUC {metrics['auc']:.5f} on {len(test)} events")
     return metrics
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Test events without what they are made of, and their scores by network and trees, (events,)."""
+
+    events: PackedEvents
+    signal: NDArray[np.float32]
+    trees: NDArray[np.float32]
+
+
+def _judge(test: Dataset, own: Dataset, bundle: Bundle, trees: Trees) -> _Judged:
+    """Score the test events chunk by chunk."""
+    # By name: another dataset may have its columns in another order.
+    as_own = Alignment(test.schema, own.schema.streams)
+    taken = Alignment(own.schema, bundle.streams)
+    extractors = tree_extractors(own)
+    events, signal, beside = [], [], []
+    for chunk in test.chunks(CHUNK):
+        streams = as_own.streams(chunk)
+        events.append(chunk.only([]))
+        signal.append(class_probabilities(bundle.network, taken.select(streams))[:, 1])
+        matrix, names = summaries(replace(chunk, streams=streams), extractors)
+        beside.append(trees.predict(matrix, names).astype(np.float32))
+    return _Judged(PackedEvents.concatenate(events), np.concatenate(signal), np.concatenate(beside))
 
 
 def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
     """Open another dataset for the test; events that the network was trained on are refused."""
     dataset = Dataset.open(path).restricted(streams=card.data.streams, classes=card.classes)
     dataset.require_classes()
-    known = np.concatenate([own.train.event_ids, own.validation.event_ids])
-    common = int(np.isin(dataset.event_ids, known).sum())
+    tested = dataset.event_ids
+    common = sum(
+        int(np.isin(events.event_id, tested).sum())
+        for part in (own.train, own.validation)
+        for events in part.bookkeeping_chunks()
+    )
     if common:
         raise DataError(
             f"{path}: {common} of its events were used to train the network; a test on them would "
@@ -158,19 +173,30 @@ def _physical(
     }
 
 
+def _plot_images(folder: RunFolder, test: Dataset, bundle: Bundle, card: Card) -> None:
+    """Plot the mean jet images of a fixed sample of the test events."""
+    sample = test.restricted(max_events=_SAMPLE)
+    events = sample.events()
+    plot_images(
+        folder,
+        Alignment(test.schema, bundle.streams).streams(events),
+        events.label,
+        test.balance.weights(events),
+        schemas=bundle.streams,
+        settings=card.evaluation.images,
+    )
+
+
 def _plot_training(folder: RunFolder, own: Dataset, bundle: Bundle, test: Sample) -> None:
     """Plot a fixed sample of the training events: their scores beside the test's, and the inputs."""
-    train = own.train.events()
-    order = epoch_order(len(train), _SAMPLE_SEED, 0)
     # So many of each class: a rare one would be missing from a sample of all.
-    train = train.take(
-        np.concatenate([order[train.label[order] == label][:_SAMPLE] for label in (0, 1)])
-    )
-    weights = own.balanced_weights(train)
-    streams = Alignment(own.schema, bundle.streams).streams(train)
+    train = own.train.restricted(max_events=_SAMPLE)
+    events = train.events()
+    weights = train.balance.weights(events)
+    streams = Alignment(own.schema, bundle.streams).streams(events)
     signal = class_probabilities(bundle.network, streams)[:, 1]
-    plot_overtraining(folder, Sample.of(train.label, signal, weights), test)
-    plot_inputs(folder, bundle.network, streams, train.label, weights)
+    plot_overtraining(folder, Sample.of(events.label, signal, weights), test)
+    plot_inputs(folder, bundle.network, streams, events.label, weights)
 
 
 def _training_rate(folder: RunFolder) -> float:

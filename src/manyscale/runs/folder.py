@@ -172,7 +172,7 @@ class RunFolder:
         """Write history.csv anew, whole."""
         draft = self.history.with_name(".history.tmp")
         with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer = csv.DictWriter(file, fieldnames=list(rows[-1]))
             writer.writeheader()
             writer.writerows(rows)
         draft.replace(self.history)

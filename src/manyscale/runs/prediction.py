@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.npz import read_npz_events
+from manyscale.data.npz import npz_batches
 from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Label, Process, Schema
 from manyscale.deployment.alignment import Alignment
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.inference import class_probabilities
-from manyscale.deployment.scores import Scores, check_target, write_scores
+from manyscale.deployment.scores import Scores, ScoreWriter, check_target
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
 from manyscale.progress import Progress, Silent
@@ -64,12 +64,11 @@ def predict_run(
     if not total:
         raise DataError(f"{source} has no events")
     progress.start("scoring", total, "events")
-    parts = []
-    for part in scores:
-        parts.append(part)
-        progress.advance(len(part))
-    progress.stop()
-    write_scores(target, Scores.concatenate(parts))
+    with ScoreWriter(target) as writer:
+        for part in scores:
+            writer.add(part)
+            progress.advance(len(part))
+        progress.stop()
     return total
 
 
@@ -110,10 +109,14 @@ def _of_dataset(source: Path, bundle: Bundle, card: Card) -> tuple[int, Iterator
 
 
 def _of_npz(source: Path, bundle: Bundle) -> tuple[int, Iterator[Scores]]:
-    events = read_npz_events(source, bundle.streams)
     alignment = Alignment(Schema(streams=bundle.streams), bundle.streams)
-    signal = _signal(bundle, alignment, events) if len(events) else np.zeros(0)
-    return len(events), iter([Scores.of(events, signal, labelled=False)])
+    total, batches = npz_batches(source, bundle.streams)
+
+    def scores() -> Iterator[Scores]:
+        for events in batches:
+            yield Scores.of(events, _signal(bundle, alignment, events), labelled=False)
+
+    return total, scores()
 
 
 def _signal(bundle: Bundle, alignment: Alignment, events: PackedEvents) -> NDArray[np.floating]:

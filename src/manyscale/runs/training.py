@@ -1,30 +1,56 @@
 """Training a card into a run folder."""
 
 import shutil
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.sampling import epoch_order
+from manyscale.data.feeds import hold, make_feed, memory_of
+from manyscale.data.store import no_events
 from manyscale.deployment.bundle import save_bundle
-from manyscale.deployment.inference import class_probabilities
-from manyscale.errors import CardError, RunError
+from manyscale.errors import RunError
 from manyscale.evaluation.summaries import summaries
-from manyscale.evaluation.trees import MOST_EVENTS, Table, Trees
+from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.summary import summarise
 from manyscale.progress import Progress, Silent
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.runs.building import build_model, dropped_tokens, fit_features, open_data
+from manyscale.runs.building import (
+    CHUNK,
+    build_model,
+    dropped_tokens,
+    fit_features,
+    open_data,
+)
 from manyscale.runs.folder import RunFolder, write_json
+from manyscale.runs.scoring import signal_scores
 from manyscale.statistics.metrics import auc, log_loss
 from manyscale.training import checkpoint
 from manyscale.training.checkpoint import TrainingState
-from manyscale.training.schedule import TrainingSettings
+from manyscale.training.collective import (
+    check_together,
+    interleave,
+    leave,
+    name_lost_processes,
+    send_weights,
+)
+from manyscale.training.devices import (
+    deterministic_algorithms,
+    make_fabric,
+    place,
+    process_rank,
+)
+from manyscale.training.processes import run_processes
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["fit_network", "train_run", "tree_extractors"]
 
@@ -50,12 +76,16 @@ def train_run(
     trees_from
         A run on the same events whose trees are taken instead of training them again.
 
+    With `training.devices` the processes are started here; where torchrun or srun has started them,
+    all of them call this, and the folder is written by the first.
+
     Raises
     ------
     RunError
-        Where the folder is taken, or the card differs from that of the run to be resumed.
+        Where the folder is taken, the card differs from that of the run to be resumed, or a
+        process has died.
     CardError, DataError
-        Where card and data do not fit together.
+        Where card and data do not fit together, or devices are not there.
     """
     progress = progress or Silent()
     folder = RunFolder(Path(root))
@@ -64,13 +94,41 @@ def train_run(
         if folder.model.is_dir():
             return folder
     card = _with_absolute_paths(card)
-    check_device(card.training)
+    if (count := place(card.training).to_start) > 0:
+        work = partial(_train_in_turn, card, root, resume=resume, trees_from=trees_from)
+        run_processes(work, count, progress)
+    else:
+        _train(card, folder, resume=resume, trees_from=trees_from, progress=progress)
+    return folder
+
+
+def _train_in_turn(
+    card: Card, root: Path | str, progress: Progress, *, resume: bool, trees_from: RunFolder | None
+) -> None:
+    """Train as one of several processes that were started for it."""
+    _train(card, RunFolder(Path(root)), resume=resume, trees_from=trees_from, progress=progress)
+
+
+def _train(
+    card: Card,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    trees_from: RunFolder | None,
+    progress: Progress,
+) -> None:
+    """Train in this process; where there are several, the first alone writes and fits what is not of the loop."""
     dataset = open_data(card, most=card.data.max_events)
     network = build_model(card, dataset.schema)
+    if process_rank() > 0:
+        fit_network(
+            network, card, train=dataset.train, validation=dataset.validation, folder=folder
+        )
+        return
     for part in (dataset, dataset.train, dataset.validation, dataset.test):
         part.require_classes()
-        part.balanced_weights(part.events())
-    fit_features(network, dataset.train.events())
+        _ = part.balance  # refuses weights that cannot be balanced
+    fit_features(network, dataset.train)
 
     folder.claim(resume=resume)
     if not folder.card.is_file():
@@ -95,32 +153,28 @@ def train_run(
         progress.say(f"{folder.root} can be gone on with: the same command with --resume")
         raise
     folder.log(f"trained {state.epoch} epochs, {state.step} steps; best epoch {state.best_epoch}")
+    _write_model(folder, network, dataset, seed=card.seed, trees_from=trees_from, progress=progress)
 
+
+def _write_model(
+    folder: RunFolder,
+    network: MultiScaleClassifier,
+    dataset: Dataset,
+    *,
+    seed: int,
+    trees_from: RunFolder | None,
+    progress: Progress,
+) -> None:
+    """Write the model folder with the trees, whole."""
     draft = folder.root / "model.tmp"
     save_bundle(draft, network)
     if trees_from is not None:
         shutil.copy(trees_from.trees, draft / folder.trees.name)
     else:
         progress.say("training the boosted trees")
-        trees = _fit_trees(dataset.train, dataset.validation, card.seed)
+        trees = _fit_trees(dataset.train, dataset.validation, seed)
         trees.save(draft / folder.trees.name)
     draft.rename(folder.model)
-    return folder
-
-
-def check_device(settings: TrainingSettings) -> None:
-    """Refuse, before anything is written, a device or precision that this machine does not have.
-
-    Raises
-    ------
-    CardError
-        Where a GPU is asked for and there is none, or half precision without one.
-    """
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if settings.accelerator == "gpu" and not gpu:
-        raise CardError("training.accelerator is gpu, but torch finds none here: use auto or cpu")
-    if settings.precision == "16-mixed" and (settings.accelerator == "cpu" or not gpu):
-        raise CardError("training.precision 16-mixed needs a GPU: use bf16-mixed or 32-true")
 
 
 def _check_same(card: Card, folder: RunFolder) -> None:
@@ -154,7 +208,7 @@ def _write_facts(folder: RunFolder, dataset: Dataset, network: MultiScaleClassif
     facts = {
         "processes": [process.model_dump() for process in dataset.schema.processes],
         "splits": {name: part.class_counts for name, part in splits.items()},
-        "dropped_tokens": dropped_tokens(network, dataset.train.events()),
+        "dropped_tokens": dropped_tokens(network, dataset.train),
         "notices": list(dataset.notices),
     }
     write_json(folder.root / "data.json", facts)
@@ -172,53 +226,85 @@ def fit_network(
     folder: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> TrainingState:
-    """Train a network whose features are fitted; with a folder, from and to its checkpoints."""
-    # Fabric takes as long to import as torch; only training pays for it.
-    from lightning_fabric import Fabric  # noqa: PLC0415
+    """Train a network whose features are fitted; with a folder, from and to its checkpoints.
 
-    from manyscale.training import loop  # noqa: PLC0415
+    Called in each of the processes that train; network and folder of the first count.
 
-    settings, progress = card.training, progress or Silent()
-    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
+    Raises
+    ------
+    RunError
+        Where the loss is no longer finite, memory runs out, or another process is lost.
+    CardError
+        Where the card asks for devices that are not there.
+    """
+    placement = place(card.training)
+    with (
+        deterministic_algorithms(card.training.deterministic),
+        name_lost_processes(process_rank(), placement.world),
+    ):
+        fabric = make_fabric(card.training, placement)
+        progress = progress if progress and fabric.is_global_zero else Silent()
+        state = _fit(
+            network,
+            card,
+            train=train,
+            validation=validation,
+            fabric=fabric,
+            folder=folder,
+            progress=progress,
+        )
+        leave()
+    return state
+
+
+def _fit(
+    network: MultiScaleClassifier,
+    card: Card,
+    *,
+    train: Dataset,
+    validation: Dataset,
+    fabric: "Fabric",
+    folder: RunFolder | None,
+    progress: Progress,
+) -> TrainingState:
+    from manyscale.training import loop  # noqa: PLC0415 - it imports Fabric, which takes long
+
     optimizer = torch.optim.AdamW(
         network.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+        lr=card.training.learning_rate,
+        weight_decay=card.training.weight_decay,
         fused=True,
     )
     wrapped, stepper = fabric.setup(network, optimizer)
+    send_weights(fabric, network)
     # Behind the set-up, so that the optimizer's state lands on the device of its weights.
     state = TrainingState()
     if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
         state = checkpoint.load(last, network, optimizer)
         progress.say(f"going on behind epoch {state.epoch}")
-    held_out = validation.events()
-    judged = network.trim(held_out.streams)
-    judged_weights = validation.balanced_weights(held_out)
+    check_together(fabric, state)
+    hold(validation, card.data.memory - memory_of(train) / 1e6)
+    held_out = validation.bookkeeping()
+    weights = validation.balanced_weights(held_out)
 
     def validate() -> loop.Validation:
-        signal = class_probabilities(network, judged)[:, 1]
+        share = signal_scores(network, validation, rank=fabric.global_rank, world=fabric.world_size)
+        signal = interleave(fabric, share, len(held_out))
         return loop.Validation(
-            loss=log_loss(held_out.label, signal, judged_weights),
-            auc=auc(held_out.label, signal, judged_weights),
+            loss=log_loss(held_out.label, signal, weights),
+            auc=auc(held_out.label, signal, weights),
         )
 
     def save(state: TrainingState) -> None:
-        if folder is not None:
+        if folder is not None and fabric.is_global_zero:
             checkpoint.save(folder.checkpoints, state, network, optimizer)
             folder.write_history(state.history)
+        fabric.barrier()
 
-    events = train.events()
-    weights = train.balanced_weights(events)
-    data = loop.TrainingEvents(
-        network.trim(events.streams),
-        events.label,
-        (weights / weights.mean()).astype(np.float32),
-    )
     return loop.train(
         wrapped,
-        data,
-        settings,
+        make_feed(train, network.trim, card.data.memory, card.seed),
+        card.training,
         card.seed,
         fabric=fabric,
         optimizer=stepper,
@@ -236,15 +322,21 @@ def tree_extractors(dataset: Dataset) -> dict[str, FeatureExtractor]:
 
 def _fit_trees(train: Dataset, validation: Dataset, seed: int) -> Trees:
     extractors = tree_extractors(train)
+    watched, names = _table(validation, MOST_WATCHED, extractors)
+    return Trees.fit(_table(train, MOST_EVENTS, extractors)[0], watched, names, seed=seed)
 
-    def table(part: Dataset) -> tuple[Table, tuple[str, ...]]:
-        events = part.events()
-        weights = part.balanced_weights(events)
-        # Drawn before they are summarised: the summaries of all might not fit in memory.
-        chosen = epoch_order(len(events), seed, 0)[:MOST_EVENTS]
-        events = events.take(chosen)
-        matrix, names = summaries(events, extractors)
-        return Table(matrix, events.label, weights[chosen]), names
 
-    watched, names = table(validation)
-    return Trees.fit(table(train)[0], watched, names, seed=seed)
+def _table(
+    part: Dataset, most: int, extractors: Mapping[str, FeatureExtractor]
+) -> tuple[Table, tuple[str, ...]]:
+    """Summarise a fixed sample of the events, chunk by chunk; name the summaries."""
+    sample = part.sample(most)
+    events = sample.bookkeeping()
+    names = summaries(no_events(part.schema), extractors)[1]
+    # Filled in place: joined afterwards, it would be there twice.
+    matrix = np.empty((len(sample), len(names)), np.float32)
+    filled = 0
+    for chunk in sample.chunks(CHUNK):
+        matrix[filled : filled + len(chunk)], _ = summaries(chunk, extractors)
+        filled += len(chunk)
+    return Table(matrix, events.label, part.balance.weights(events)), names

@@ -14,6 +14,7 @@ from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.folder import RunFolder, read_metrics
 from manyscale.runs.production import generate_dataset
 from manyscale.runs.training import train_run
+from manyscale.training.devices import process_rank, refuse_launcher
 
 __all__ = ["demo_card", "run_demo", "whole_run"]
 
@@ -27,12 +28,18 @@ _BESIDE: tuple[Preset, ...] = ("concatenation", "kinematics-only")
 def whole_run(
     card: Card, root: Path | str, *, resume: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train a card, judge it on its test events and write its report; return metrics.json."""
+    """Train a card, judge it on its test events and write its report; return metrics.json.
+
+    Of several processes that torchrun or srun has started, all but the first return an empty dict
+    as soon as the network is trained.
+    """
     folder = RunFolder(Path(root))
     if resume and folder.finished:
         train_run(card, root, resume=True)
         return read_metrics(folder)
     train_run(card, root, resume=resume, progress=progress)
+    if process_rank() > 0:
+        return {}
     metrics = evaluate_run(root, progress=progress)
     write_report(folder.root)
     return metrics
@@ -70,6 +77,7 @@ def run_demo(
     RunError
         Where the folder holds something that is no demo.
     """
+    refuse_launcher("demo")
     progress = progress or Silent()
     root = Path(root)
     if root.is_dir() and any(root.iterdir()) and not (root / "data").is_dir():

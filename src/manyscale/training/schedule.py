@@ -1,7 +1,9 @@
 """How long a run is, and the learning rate at each of its steps."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from manyscale.data.sampling import steps_per_epoch
 from manyscale.settings import Settings, setting
@@ -26,9 +28,21 @@ class TrainingSettings(Settings):
     patience: int | None = setting(
         None, "epochs without a lower validation loss after which the run ends; null: never", ge=1
     )
+    accumulate: int = setting(
+        1, "parts that a step's events are worked through in, where memory is short", ge=1
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "where to train")
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = setting(
+        "auto",
+        "GPUs, or processes on CPUs, of each node, from 1; auto: as torchrun or srun started them, "
+        "else all GPUs, or one process on CPUs",
+    )
+    nodes: int = setting(1, "machines; for more than one start it with torchrun or srun", ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = setting(
         "32-true", "arithmetic of the network"
+    )
+    deterministic: bool = setting(
+        False, "the same bits every time on GPUs too, more slowly; CPUs give them anyway"
     )
 
 

@@ -1,0 +1,201 @@
+"""Batches of events that are read from disk while the network trains."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from manyscale.data.dataset import Dataset
+from manyscale.data.event_buffer import EventBuffer
+from manyscale.data.feed import TrainingBatch
+from manyscale.data.footprint import decoded_bytes
+from manyscale.data.packing import PackedStream
+from manyscale.data.shuffle import SHARDS, Counts, EpochPlan, Piece, SourceCounts
+from manyscale.data.store import no_events
+from manyscale.errors import DataError
+
+__all__ = ["FolderFeed", "Trim", "taken_streams"]
+
+#: Takes of the streams of some events those that a network wants, cut to what it takes of them.
+Trim = Callable[[Mapping[str, PackedStream]], Mapping[str, PackedStream]]
+
+# A row group is there several times while it is decoded: as read, as packed, as chosen.
+_COPIES = 3
+
+
+class FolderFeed:
+    """Feeds training with events read from disk, in a new order each epoch; see `EpochPlan`.
+
+    One block of events is trained on while a thread reads the next. The two and what is being
+    decoded take the memory given; of several processes each holds its share of the blocks.
+
+    Parameters
+    ----------
+    train
+        The events to learn from, of a dataset folder.
+    trim
+        Takes the streams that the network wants.
+    memory
+        Bytes of decoded events held at most, over all processes together.
+    seed
+        Of which the orders are drawn.
+
+    Raises
+    ------
+    DataError
+        Where a part is missing or damaged.
+    """
+
+    def __init__(self, train: Dataset, trim: Trim, memory: float, seed: int) -> None:
+        groups = train.groups
+        if groups is None:
+            raise DataError("events in memory cannot be read from disk")
+        self._train = train
+        self._trim = trim
+        self._seed = seed
+        self._streams = taken_streams(train, trim)
+        self._counts = _count(train, len(groups))
+        self._balance = train.balance
+        # All weights together are the number of classes; their mean is to be one.
+        self._scale = len(train) / max(1, self._balance.classes)
+        size = decoded_bytes(groups, train.schema, self._streams)
+        reading = min(_COPIES * float(size.max(initial=0)), memory / 2)
+        event = size.sum() / max(1, groups.events.sum())
+        self._block = max(SHARDS, int((memory - reading) / 2 / max(event, 1)))
+
+    @property
+    def events(self) -> int:
+        """Number of training events."""
+        return int(self._counts.events.sum())
+
+    def batches(
+        self, epoch: int, batch_size: int, *, rank: int = 0, world: int = 1
+    ) -> Iterator[TrainingBatch]:
+        """Give the batches of an epoch in turn, of each the share of one process; see `Feed`.
+
+        Raises
+        ------
+        DataError
+            Where a part is missing, damaged or changed; where there are more processes than shards.
+        """
+        if world > SHARDS:
+            raise DataError(
+                f"{world} processes cannot share the reading: at most {SHARDS} can. Raise "
+                f"data.memory so that the training events fit, or take fewer processes"
+            )
+        if not self.events:
+            return
+        plan = EpochPlan(self._counts, self._block, self._seed, epoch)
+        begun: list[TrainingBatch] = []
+        step = 0
+        for block in self._blocks(plan, rank, world):
+            while step * batch_size < block.end:
+                end = (step + 1) * batch_size
+                begun.append(block.between(step * batch_size, end))
+                if end > block.end and block.end < plan.events:
+                    break
+                yield _joined(begun)
+                begun = []
+                step += 1
+
+    def _blocks(self, plan: EpochPlan, rank: int, world: int) -> Iterator["_Block"]:
+        """Give the blocks in turn, and read one ahead."""
+        stop = threading.Event()
+        # Filled in turn: a block is good until the next but one is asked for.
+        buffers = (EventBuffer(), EventBuffer())
+
+        def read(number: int) -> _Block:
+            buffer = buffers[number % len(buffers)]
+            share = plan.share(number, rank, world)
+            self._fill(buffer, share.pieces, stop)
+            return _Block(buffer.events, share.order, share.place, plan.end(number))
+
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+            try:
+                ahead = thread.submit(read, 0)
+                for number in range(plan.blocks):
+                    block = ahead.result()
+                    if number + 1 < plan.blocks:
+                        ahead = thread.submit(read, number + 1)
+                    yield block
+            finally:
+                stop.set()
+
+    def _fill(self, buffer: EventBuffer, pieces: Sequence[Piece], stop: threading.Event) -> None:
+        buffer.clear()
+        groups = [piece.group for piece in pieces]
+        found = self._train.read_groups(groups, self._streams)
+        for piece, events in zip(pieces, found, strict=True):
+            if stop.is_set():
+                return
+            if len(events) != self._counts.events[piece.group]:
+                raise DataError(
+                    f"the data ({self._train.source}) have changed since training began: train "
+                    f"again"
+                )
+            chosen = events.take(piece.events)
+            weight = self._balance.weights(chosen) * self._scale
+            buffer.append(
+                TrainingBatch(self._trim(chosen.streams), chosen.label, weight.astype(np.float32))
+            )
+
+
+def taken_streams(dataset: Dataset, trim: Trim) -> tuple[str, ...]:
+    """Names of the streams that a network takes of a dataset."""
+    return tuple(trim(no_events(dataset.schema).streams))
+
+
+class _Block(NamedTuple):
+    """Some events that follow each other in an epoch, or the share that one process has of them.
+
+    Attributes
+    ----------
+    events
+        As read.
+    order
+        (events,): in which order they are trained on.
+    place
+        (events,): which of the epoch each is, ascending.
+    end
+        The first event of the epoch behind the block.
+    """
+
+    events: TrainingBatch
+    order: Counts
+    place: Counts
+    end: int
+
+    def between(self, first: int, last: int) -> TrainingBatch:
+        """Return those of the events `first` to `last - 1` of the epoch that the block has."""
+        chosen = self.order[slice(*np.searchsorted(self.place, [first, last]))]
+        return TrainingBatch(
+            {name: stream.take(chosen) for name, stream in self.events.streams.items()},
+            self.events.label[chosen],
+            self.events.weight[chosen],
+        )
+
+
+def _joined(parts: Sequence[TrainingBatch]) -> TrainingBatch:
+    if len(parts) == 1:
+        return parts[0]
+    return TrainingBatch(
+        {
+            name: PackedStream.concatenate([part.streams[name] for part in parts])
+            for name in parts[0].streams
+        },
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+    )
+
+
+def _count(train: Dataset, groups: int) -> SourceCounts:
+    """Count the training events of each row group."""
+    process = np.zeros(groups, np.int64)
+    events = np.zeros(groups, np.int64)
+    for group, found in enumerate(train.read_groups(range(groups), ())):
+        events[group] = len(found)
+        # A part holds events of one process.
+        process[group] = found.process[0] if len(found) else 0
+    return SourceCounts(process, events)

@@ -1,0 +1,74 @@
+"""Scores written batch by batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers.toys import toy_events
+from manyscale.deployment import scores as module
+from manyscale.deployment.scores import Scores, ScoreWriter, read_scores
+
+
+def some(seed, events=10, **observables):
+    made = replace(toy_events(seed, events=events), observables=observables)
+    return Scores.of(made, np.linspace(0, 1, events), labelled=True)
+
+
+def read(path):
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    if path.suffix == ".parquet":
+        return dict(read_scores(path).columns)
+    uproot = pytest.importorskip("uproot", reason="ROOT files need uproot")
+    with uproot.open(path) as file:
+        return file["scores"].arrays(library="np")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".root"])
+@pytest.mark.parametrize("piece", [7, 1000])
+def test_batches_are_one_file_in_their_order(tmp_path, monkeypatch, ending, piece):
+    monkeypatch.setattr(module, "_PIECE", piece)
+    batches = [
+        some(seed, events, run=np.arange(events)) for seed, events in ((1, 10), (2, 1), (3, 25))
+    ]
+    path = tmp_path / f"scores{ending}"
+    with ScoreWriter(path) as writer:
+        for batch in batches:
+            writer.add(batch)
+        assert not path.exists()
+    found = read(path)
+    assert list(found) == list(batches[0].columns)
+    for name, values in found.items():
+        expected = np.concatenate([batch.columns[name] for batch in batches])
+        np.testing.assert_array_equal(values, expected)
+        assert values.dtype == expected.dtype
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet", ".root"])
+def test_a_column_gets_the_type_that_holds_all_its_values(tmp_path, ending):
+    path = tmp_path / f"scores{ending}"
+    with ScoreWriter(path) as writer:
+        writer.add(some(1, run=np.arange(10, dtype=np.uint32)))
+        writer.add(some(2, run=np.full(10, np.nan)))
+        writer.add(some(3, run=np.arange(10, dtype=np.uint32)))
+    run = read(path)["run"]
+    assert run.dtype == np.float64
+    np.testing.assert_array_equal(run, [*range(10), *[np.nan] * 10, *range(10)])
+
+
+def test_where_scoring_fails_nothing_is_changed_and_nothing_left(tmp_path):
+    path = tmp_path / "scores.npz"
+    path.write_text("old", encoding="utf-8")
+
+    def interrupted():
+        with ScoreWriter(path) as writer:
+            writer.add(some(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
