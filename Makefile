@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench bench-gpu clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY)  ## make .venv and install manyscale with all extras
 
@@ -30,10 +30,14 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(READY)  ## measure rates against their rivals
+	$(BIN)/python benchmarks/table.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/jet_frame.py
+
+bench-gpu: $(READY)  ## measure training on a GPU against padding
+	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove the environment, caches and runs/demo
 	rm -rf $(VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

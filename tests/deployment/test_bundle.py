@@ -88,6 +88,8 @@ def test_features_are_spelled_out(network, tmp_path):
     [
         ("config.json", "{", "cannot be read"),
         ("config.json", '{"format": 99}', "newer manyscale"),
+        ("config.json", '{"format": 1}', "train it again"),
+        ("config.json", '{"format": "1"}', "cannot be read"),
         ("weights.safetensors", "cut", "cannot be read"),
     ],
 )

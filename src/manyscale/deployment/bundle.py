@@ -17,7 +17,7 @@ from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 
 __all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]
 
-FORMAT = 1
+FORMAT = 2
 #: Classes in the order of the network's outputs: label 0, label 1.
 CLASSES = ("background", "signal")
 
@@ -94,21 +94,25 @@ def load_bundle(folder: Path | str) -> Bundle:
     Raises
     ------
     RunError
-        Where the folder is no model folder, is damaged, or was written by a newer manyscale.
+        Where the folder is no model folder, is damaged, or was written by another manyscale.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder} is no model folder: it has no config.json")
-    newer = False
+    newer = older = False
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        newer = config["format"] > FORMAT
+        newer, older = config["format"] > FORMAT, config["format"] < FORMAT
         streams = tuple(StreamSchema.model_validate(stream) for stream in config["streams"])
         settings = ModelSettings.model_validate(config["model"])
         network = MultiScaleClassifier(settings, Schema(streams=streams), len(CLASSES))
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = "it was written by a newer manyscale: install that one" if newer else str(error)
+        reason = str(error)
+        if newer:
+            reason = "it was written by a newer manyscale: install that one"
+        elif older:
+            reason = "it was written before the first release, with another network: train it again"
         raise RunError(f"model folder {folder} cannot be read: {reason}") from error
     network.eval()
     return Bundle(network, streams)
