@@ -33,7 +33,7 @@ Points = Sequence[tuple[float, float]]
 PICTURES = Path("docs/pictures")
 TOKENS = (5, 10, 20, 40, 80, 160)
 WIDTHS = (16, 32, 64, 128, 256)
-SIZES = (25_000, 50_000, 100_000, 200_000, 400_000)
+SIZES = (50_000, 100_000, 200_000, 400_000)
 STEPS = 20
 WINDOW = 64
 
