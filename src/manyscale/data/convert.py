@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,15 @@ from pathlib import Path
 from manyscale.data.manifest import check_together, merge
 from manyscale.data.npz import Columns, Files, named_columns, open_padded
 from manyscale.data.padded import PaddedEvents
-from manyscale.data.parts import PARTS, PartBook, claim_folder, new_part, part_path, read_book
+from manyscale.data.parts import (
+    PARTS,
+    PartBook,
+    claim_folder,
+    new_part,
+    part_name,
+    part_path,
+    read_book,
+)
 from manyscale.data.schema import CutflowStep, Label, Process, Schema, StreamSchema
 from manyscale.errors import DataError
 
@@ -133,7 +140,7 @@ def read_books(folder: Path) -> dict[Path, PartBook]:
 
 def _part_name(process: str, padded: PaddedEvents) -> str:
     source = hashlib.blake2b(f"{process}\n{padded.identity}".encode(), digest_size=8).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', process)}-{source}"
+    return part_name(process, source)
 
 
 def describe_process(

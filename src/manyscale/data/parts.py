@@ -1,5 +1,6 @@
 """The parts of a dataset: Parquet files, each written whole, that carry their own bookkeeping."""
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ __all__ = [
     "claim_folder",
     "group_sizes",
     "new_part",
+    "part_name",
     "part_path",
     "read_book",
     "read_groups",
@@ -65,6 +67,17 @@ class PartBook(BaseModel):
     process: Process
     identity: str
     made: dict[str, Any] = {}
+
+
+def part_name(process: str, *further: str) -> str:
+    """Name of a part: the process as a file name can have it, and what tells it from others.
+
+    Examples
+    --------
+    >>> part_name("pp > tt~", "000001")
+    'pp___tt_-000001'
+    """
+    return "-".join((re.sub(r"[^A-Za-z0-9_-]", "_", process), *further))
 
 
 def part_path(folder: Path, name: str) -> Path:

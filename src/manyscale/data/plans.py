@@ -142,6 +142,8 @@ def planned(folder: Path, plans: Sequence[Plan], *, shared: bool) -> Iterator[No
 
 def _replace(folder: Path, plan: Plan) -> None:
     """Take away the plans that a new one replaces, and what was made for them alone."""
+    if not plan.replaces:
+        return
     kept = {part for unit in plan.units for part in unit.parts}
     for old in find_plans(folder):
         if old.name not in plan.replaces:

@@ -1,6 +1,5 @@
 """Events of any dataset to a new dataset folder."""
 
-import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
-from manyscale.data.parts import PartBook, PartWriter, new_part
+from manyscale.data.parts import PartBook, PartWriter, new_part, part_name
 from manyscale.data.schema import CutflowStep, Process, Schema
 from manyscale.data.store import no_events
 from manyscale.errors import DataError
@@ -104,7 +103,7 @@ def write_dataset(
 
 
 def _part_name(place: int, process: Process) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', process.name)}-{place:06d}"
+    return part_name(process.name, f"{place:06d}")
 
 
 def _write(

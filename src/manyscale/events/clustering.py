@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from manyscale.events.momentum import Momentum
 from manyscale.events.particles import Array, Hits, Integers, SmallJets
 
-__all__ = ["JetPairs", "cluster", "find_jets"]
+__all__ = ["JetPairs", "cluster", "find_jets", "hardest_two"]
 
 # FastJet would print its banner on stdout; its papers are cited in the documentation.
 fastjet.ClusterSequenceArea.set_fastjet_banner_stream(None)
@@ -74,6 +74,33 @@ def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
     jets, members = jets[order], members[order]
     momentum = Momentum(*(_flat(jets[name]).reshape(-1, 2) for name in _COMPONENTS))
     return JetPairs(event, momentum, members)
+
+
+def hardest_two(counts: Integers, pt: Array, min_pt: float) -> tuple[Integers, Integers]:
+    """Find the two jets of highest pT of each event, in whatever order its jets stand.
+
+    Parameters
+    ----------
+    counts
+        (events,): number of jets of each event.
+    pt
+        (jets,): one event behind the other.
+    min_pt
+        Smallest pT of both.
+
+    Returns
+    -------
+    event : (pairs,)
+        Those that have two such jets.
+    place : (pairs, 2)
+        Which of all jets they are.
+    """
+    order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
+    event = np.flatnonzero(counts >= 2)
+    first = (np.cumsum(counts) - counts)[event]
+    place = order[first[:, None] + np.arange(2)]
+    hard = pt[place[:, 1]] > min_pt
+    return event[hard], place[hard]
 
 
 def find_jets(hits: Hits, radius: float, min_pt: float) -> SmallJets:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from manyscale.errors import MissingExtraError
 from manyscale.events.settings import GenerateSettings
 
-__all__ = ["Unit", "plan"]
+__all__ = ["LARGEST_SEED", "Unit", "plan"]
 
-# Pythia's largest seed; 0 would make it take the time of day.
-_SEEDS = 900_000_000
+#: Pythia's largest seed; 0 would make it take the time of day.
+LARGEST_SEED = 900_000_000
 _LIBRARIES = ("pythia8mc", "fastjet", "awkward")
 
 
@@ -102,4 +102,4 @@ def _digest(*parts: object) -> str:
 
 def _seed(seed: int, process: str, index: int) -> int:
     """One of Pythia's seeds, 1 to 9e8, another for every unit of a process."""
-    return 1 + (int(_digest(seed, process), 16) + index) % _SEEDS
+    return 1 + (int(_digest(seed, process), 16) + index) % LARGEST_SEED

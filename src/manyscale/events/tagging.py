@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from manyscale.events.momentum import Momentum
 from manyscale.events.particles import BOTTOM, CHARM, Particles, heaviest_flavour
 from manyscale.events.settings import TaggingSettings
 from manyscale.events.truth import Axes, nearest_jet
@@ -68,7 +69,8 @@ def count_hadrons(
         Smallest pT in GeV of a hadron that counts.
     """
     hard = heavy.take(np.flatnonzero(np.hypot(heavy.px, heavy.py) > min_pt))
-    place = nearest_jet(hard, jets, radius)
+    momentum = Momentum(hard.px, hard.py, hard.pz, hard.energy)
+    place = nearest_jet(hard.event, momentum.eta, momentum.phi, jets, radius)
     flavour = heaviest_flavour(hard.pdg_id)
     n_bottom, n_charm = (
         np.bincount(place[(place >= 0) & (flavour == quark)], minlength=len(jets.eta))

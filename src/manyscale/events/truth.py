@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from manyscale.events.clustering import JetPairs
 from manyscale.events.momentum import Momentum
-from manyscale.events.particles import Floats, Integers, Particles, pair_up
+from manyscale.events.particles import Array, Floats, Integers, Particles, pair_up
 from manyscale.events.record import wrap_phi
 
-__all__ = ["Axes", "match_h_bb", "nearest_jet"]
+__all__ = ["Axes", "count_inside", "match_h_bb", "nearest_jet"]
 
 
 class Axes(NamedTuple):
@@ -47,32 +47,47 @@ def match_h_bb(higgs: Particles, pairs: JetPairs, radius: float) -> NDArray[np.i
     radius
         Largest distance in (eta, phi).
     """
-    place = nearest_jet(higgs.take_events(pairs.event), Axes.of_pairs(pairs.momentum), radius)
-    matched = np.zeros(pairs.momentum.px.size, np.int64)
-    matched[place[place >= 0]] = 1
-    return matched.reshape(-1, 2)
+    momentum = Momentum(higgs.px, higgs.py, higgs.pz, higgs.energy)
+    inside = count_inside(higgs.event, momentum.eta, momentum.phi, pairs, radius)
+    return np.minimum(inside, 1)
 
 
-def nearest_jet(particles: Particles, jets: Axes, radius: float) -> Integers:
-    """Which jet each particle lies in: (particles,), -1 where in none of its event.
+def count_inside(
+    event: Integers, eta: Array, phi: Array, pairs: JetPairs, radius: float
+) -> NDArray[np.int64]:
+    """How many things lie in each of two jets, (pairs, 2); each in one jet at most, the nearest.
 
     Parameters
     ----------
-    particles
-        Of some events.
+    event, eta, phi
+        (things,): of all events of the batch, in ascending order of the events.
+    pairs, radius
+        The jets, and the largest distance in (eta, phi).
+    """
+    seen = np.flatnonzero(np.isin(event, pairs.event))
+    pair = np.searchsorted(pairs.event, event[seen])
+    place = nearest_jet(pair, eta[seen], phi[seen], Axes.of_pairs(pairs.momentum), radius)
+    jets = pairs.momentum.px.size
+    return np.bincount(place[place >= 0], minlength=jets).reshape(-1, 2)
+
+
+def nearest_jet(event: Integers, eta: Array, phi: Array, jets: Axes, radius: float) -> Integers:
+    """Which jet each thing lies in: (things,), -1 where in none of its event.
+
+    Parameters
+    ----------
+    event, eta, phi
+        (things,): of some events.
     jets
         Of the same events.
     radius
-        Of the jets, in (eta, phi). A particle within the radius of several lies in the nearest.
+        Of the jets, in (eta, phi). What is within the radius of several lies in the nearest.
     """
-    momentum = Momentum(particles.px, particles.py, particles.pz, particles.energy)
-    particle, jet = pair_up(particles.event, jets.counts)
-    distance = np.hypot(
-        momentum.eta[particle] - jets.eta[jet], wrap_phi(momentum.phi[particle] - jets.phi[jet])
-    )
+    thing, jet = pair_up(event, jets.counts)
+    distance = np.hypot(eta[thing] - jets.eta[jet], wrap_phi(phi[thing] - jets.phi[jet]))
     # Those within the radius, the nearest last: what is written last stays.
     inside = np.flatnonzero(distance < radius)
     inside = inside[np.argsort(-distance[inside])]
-    place = np.full(len(particles.pdg_id), -1)
-    place[particle[inside]] = jet[inside]
+    place = np.full(len(event), -1)
+    place[thing[inside]] = jet[inside]
     return place

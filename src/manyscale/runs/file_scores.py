@@ -63,12 +63,12 @@ class FileScores:
         self._convert = card.convert
         self._reader: Reader = one_reader(kind, self._files, generate, self._convert)
         try:
-            look_at_first(self._files, self._reader)
+            sample, contents = look_at_first(self._files, self._reader)
         except DataError:
             # Measured events have neither weights nor what tells processes apart.
             self._convert = card.convert.model_copy(update={"process": {}, "weight": None})
             self._reader = one_reader(kind, self._files, generate, self._convert)
-        sample, contents = look_at_first(self._files, self._reader)
+            sample, contents = look_at_first(self._files, self._reader)
         _check_streams(sample, contents, names)
         self._streams = contents.streams
         self.schema: Schema = collision_schema(self._streams)

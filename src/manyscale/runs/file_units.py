@@ -4,7 +4,6 @@ Kept apart from `conversion`, so that workers need not import torch.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +13,17 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from manyscale.data.parts import write_events
+from manyscale.data.parts import part_name, write_events
 from manyscale.data.records import pack_records
 from manyscale.data.schema import CutflowStep, Process
 from manyscale.errors import DataError
 from manyscale.events.bookkeeping import Bookkeeping, UnitResult
 from manyscale.events.files.source import Piece, Reader
+from manyscale.events.plan import LARGEST_SEED
 from manyscale.events.record import StreamLayout
 from manyscale.runs.streams import collision_schema
 
 __all__ = ["ConvertUnit", "FileUnit", "MakeFileParts", "part_of", "unit_seed"]
-
-# Pythia's largest seed.
-_SEEDS = 900_000_000
 
 
 @dataclass(frozen=True)
@@ -61,28 +58,25 @@ class ConvertUnit:
 
     Attributes
     ----------
-    events
-        Number of events that passed.
     weighted
         Whether any entry has a weight other than 0.
     notes
         What was odd, with how often.
     """
 
-    events: int
     weighted: bool
     notes: Counter[str]
 
 
 def part_of(process: str, plan: str, index: int) -> str:
     """Name of the part that a unit makes of a process."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', process)}-{plan}-{index:06d}"
+    return part_name(process, plan, f"{index:06d}")
 
 
 def unit_seed(seed: int, identity: str, first: int) -> int:
     """One of Pythia's seeds, 1 to 9e8, for a unit that begins at an entry of a file."""
     digest = hashlib.sha256(f"{seed}\n{identity}\n{first}".encode()).hexdigest()
-    return 1 + int(digest, 16) % _SEEDS
+    return 1 + int(digest, 16) % LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -116,12 +110,11 @@ class MakeFileParts:
         found = self.reader.read(unit.pieces, self.streams, seed)
         if not np.isfinite(np.nansum(np.square(found.weight))):
             raise DataError("the event weights are too large to be added up")
-        events = 0
         for part, (name, process) in zip(unit.parts, self.processes.items(), strict=True):
-            events += self._write(unit, part, process, found.processes[name])
-        return ConvertUnit(events, bool(np.nan_to_num(found.weight).any()), found.notes)
+            self._write(unit, part, process, found.processes[name])
+        return ConvertUnit(bool(np.nan_to_num(found.weight).any()), found.notes)
 
-    def _write(self, unit: FileUnit, part: str, process: Process, result: UnitResult) -> int:
+    def _write(self, unit: FileUnit, part: str, process: Process, result: UnitResult) -> None:
         records = result.records
         streams = collision_schema(self.streams).streams
         known = {"piece", "entry", "weight", "observables", *self.streams}
@@ -144,7 +137,6 @@ class MakeFileParts:
             f"{unit.plan}-{unit.index}",
             self.made,
         )
-        return len(packed)
 
 
 def _described(process: Process, book: Bookkeeping) -> Process:

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.errors import DataError
-from manyscale.events.clustering import JetPairs, cluster, find_jets
+from manyscale.events.clustering import JetPairs, cluster, find_jets, hardest_two
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.delphes_branches import LEPTONS, Branches
 from manyscale.events.files.delphes_hits import by_event, merge
-from manyscale.events.files.delphes_references import NOWHERE
 from manyscale.events.files.delphes_tree import Table
 from manyscale.events.momentum import Momentum
 from manyscale.events.objects import find_leptons
@@ -25,12 +24,9 @@ from manyscale.events.particles import (
     SmallJets,
 )
 from manyscale.events.reconstruction import missing_momentum
-from manyscale.events.record import (
-    ELECTRON,
-    MUON,
-    wrap_phi,
-)
+from manyscale.events.record import ELECTRON, MUON
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import count_inside
 
 __all__ = ["DelphesObjects"]
 
@@ -97,7 +93,7 @@ class DelphesObjects:
             hits = self._seen()
             return hits, cluster(hits, self._settings.jets.radius, min_pt), None
         table = self._tables[self._branches.fat_jets]
-        event, place = _leading(table, min_pt)
+        event, place = hardest_two(table.counts, table.columns["PT"], min_pt)
         momentum = _momentum(table, place)
         if not self._branches.hits:
             counts = table.references["Constituents"].counts if table.references else None
@@ -125,23 +121,22 @@ class DelphesObjects:
         name = self._branches.fat_jets
         if name is None or not self._branches.has(name, "BTag"):
             return np.zeros(pairs.momentum.px.shape, np.int64)
-        _, place = _leading(self._tables[name], self._settings.cuts.second_pt)
-        return _tags(self._tables[name])[place]
+        table = self._tables[name]
+        min_pt = self._settings.cuts.second_pt
+        _, place = hardest_two(table.counts, table.columns["PT"], min_pt)
+        return _tags(table)[place]
 
     def _tagged_inside(self, pairs: JetPairs) -> NDArray[np.int64]:
         small = self._tables["Jet"]
-        pair_of = np.full(len(small.counts), NOWHERE)
-        pair_of[pairs.event] = np.arange(len(pairs.event))
-        tagged = np.flatnonzero((_tags(small) > 0) & (pair_of[small.event] != NOWHERE))
-        pair = pair_of[small.event[tagged]]
-        distance = np.hypot(
-            small.columns["Eta"][tagged, None] - pairs.momentum.eta[pair],
-            wrap_phi(small.columns["Phi"][tagged, None] - pairs.momentum.phi[pair]),
+        tagged = np.flatnonzero(_tags(small))
+        number = count_inside(
+            small.event[tagged],
+            small.columns["Eta"][tagged],
+            small.columns["Phi"][tagged],
+            pairs,
+            self._settings.jets.radius,
         )
-        inside = distance.min(axis=1) < self._settings.jets.radius
-        jet = (2 * pair + distance.argmin(axis=1))[inside]
-        number = np.bincount(jet, minlength=2 * len(pairs.event))
-        return np.minimum(number, 2).reshape(-1, 2)
+        return np.minimum(number, 2)
 
     def missing(self) -> tuple[Array, Array]:
         """Components (events,) of the missing momentum, else of minus the sum of all seen."""
@@ -228,16 +223,6 @@ class DelphesObjects:
 
     def _of(self, names: Sequence[str]) -> dict[str, Table]:
         return {name: self._tables[name] for name in names}
-
-
-def _leading(table: Table, min_pt: float) -> tuple[Integers, Integers]:
-    """Events (pairs,) with two jets above a pT, and the places (pairs, 2) of the hardest two."""
-    pt = table.columns["PT"]
-    event = np.flatnonzero(table.counts >= 2)
-    order = np.lexsort((-pt, table.event))
-    place = order[table.first[event][:, None] + np.arange(2)]
-    hard = pt[place[:, 1]] > min_pt
-    return event[hard], place[hard]
 
 
 def _momentum(table: Table, place: Integers) -> Momentum:

@@ -10,6 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from manyscale.errors import DataError
+from manyscale.events.files.text_files import GZIP, ZSTD
 
 __all__ = ["Format", "expand", "of_one_format", "recognise"]
 
@@ -24,7 +25,6 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"PAR1", "Parquet"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _KNOWN = "npz, ROOT, Parquet, HDF5, HepMC and LHE"
 
 
@@ -150,9 +150,9 @@ def _read_head(path: Path) -> bytes:
 
 def _decompressed(head: bytes, path: str) -> bytes:
     try:
-        if head.startswith(_GZIP):
+        if head.startswith(GZIP):
             return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(head)
-        if head.startswith(_ZSTD):
+        if head.startswith(ZSTD):
             with pa.CompressedInputStream(pa.OSFile(path), "zstd") as stream:
                 return bytes(stream.read(_HEAD))
     except (OSError, zlib.error, pa.ArrowException, gzip.BadGzipFile) as error:

@@ -13,6 +13,7 @@ from manyscale.events.files.card_expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.source import (
+    FIRST_STEP,
     THE_PROCESS,
     Batch,
     FileEvents,
@@ -34,8 +35,6 @@ __all__ = [
     "size_of",
     "weight_columns",
 ]
-
-_FIRST_STEP = "in the file"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def read_generated(
     weights, records, cutflows, cross_sections = [], [], [], []
     for group in load_batches(pieces, batch, entries, load):
         weight, truth = _put_together(group)
-        selected, cutflow = reconstruction.reconstruct(truth, _FIRST_STEP)
+        selected, cutflow = reconstruction.reconstruct(truth, FIRST_STEP)
         weights.append(weight)
         records.append(selected)
         cutflows.append(cutflow)

@@ -25,6 +25,7 @@ from manyscale.events.files.generator_files import (
 from manyscale.events.files.source import Contents, FileEvents, NoEventsError, Piece
 from manyscale.events.files.text_files import scan, split
 from manyscale.events.particles import Floats
+from manyscale.events.plan import LARGEST_SEED
 from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
 
@@ -40,8 +41,6 @@ _COLUMNS = 13
 _SIGNS, _WEIGHTS = 3, 4
 # Pythia starts afresh for each: that costs as much as some ten events.
 _STEP = 500
-# Pythia's largest seed.
-_SEEDS = 900_000_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class LHEReader:
             seed,
             batch=_STEP,
             entries=self.entries,
-            load=self._showering(lambda: int(seeds.integers(1, _SEEDS, endpoint=True))),
+            load=self._showering(lambda: int(seeds.integers(1, LARGEST_SEED, endpoint=True))),
         )
 
     def _showering(self, next_seed: Callable[[], int]) -> Callable[[Piece], LoadedEvents]:

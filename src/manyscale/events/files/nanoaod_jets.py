@@ -6,7 +6,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.clustering import JetPairs
+from manyscale.events.clustering import JetPairs, hardest_two
 from manyscale.events.files.nanoaod_branches import (
     FAT_JETS,
     SMALL_JETS,
@@ -16,9 +16,9 @@ from manyscale.events.files.nanoaod_branches import (
 )
 from manyscale.events.files.nanoaod_collections import Collections
 from manyscale.events.momentum import Momentum
-from manyscale.events.particles import Array, Floats, Hits, Integers, Particles
+from manyscale.events.particles import Array, Floats, Hits, Integers
 from manyscale.events.record import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
-from manyscale.events.truth import Axes, nearest_jet
+from manyscale.events.truth import count_inside
 
 __all__ = [
     "RADIUS",
@@ -70,21 +70,18 @@ class LeadingJets(NamedTuple):
 def leading_jets(events: Collections, min_pt: float) -> LeadingJets:
     """Find the two fat jets of highest pT, both above `min_pt` in GeV, in whatever order they are."""
     jets = events.finite(FAT_JETS)
-    pt = jets.columns[0]
-    order = np.lexsort((-pt, jets.event))
-    event = np.flatnonzero(jets.counts >= 2)
-    first = (np.cumsum(jets.counts) - jets.counts)[event]
-    place = order[np.column_stack([first, first + 1])]
-    hard = pt[place[:, 1]] > min_pt
-    event, place = event[hard], place[hard]
+    event, place = hardest_two(jets.counts, jets.columns[0], min_pt)
     return LeadingJets(event, place, four_momenta(*(column[place] for column in jets.columns)))
 
 
 def four_momenta(pt: Array, eta: Array, phi: Array, mass: Array) -> Momentum:
     """Components in double precision; a negative mass stands for a negative square of it."""
     pt, eta, phi, mass = (x.astype(np.float64) for x in (pt, eta, phi, mass))
-    energy = np.sqrt(np.square(pt * np.cosh(eta)) + mass * np.abs(mass))
-    return Momentum(pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), energy)
+    return Momentum(pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), _energy(pt, eta, mass))
+
+
+def _energy(pt: Array, eta: Array, mass: Array) -> Array:
+    return np.sqrt(np.square(pt * np.cosh(eta)) + mass * np.abs(mass))
 
 
 def constituents(
@@ -107,7 +104,7 @@ def constituents(
     pt, eta, phi, mass = (
         c[place].astype(np.float64) for c in events.finite(names.momentum).columns
     )
-    energy = np.sqrt(np.square(pt * np.cosh(eta)) + mass * np.abs(mass))
+    energy = _energy(pt, eta, mass)
     if names.puppi:
         (weight,) = events.finite([names.puppi]).columns
         pt, energy = pt * weight[place], energy * weight[place]
@@ -184,12 +181,6 @@ def count_tags_inside(events: Collections, tagger: Tagger, jets: LeadingJets) ->
     small = events.finite(SMALL_JETS)
     (score,) = events.flat([tagger.branch]).columns
     tagged = np.flatnonzero(score > tagger.threshold)
-    momentum = four_momenta(*(column[tagged] for column in small.columns))
-    particles = Particles(
-        np.bincount(small.event[tagged], minlength=len(events)),
-        np.zeros(len(tagged), np.int64),
-        *(momentum.px, momentum.py, momentum.pz, momentum.energy),
-    ).take_events(jets.event)
-    place = nearest_jet(particles, Axes.of_pairs(jets.momentum), RADIUS)
-    counts = np.bincount(place[place >= 0], minlength=jets.place.size)
-    return np.minimum(counts, 2).reshape(-1, 2)
+    eta, phi = (small.columns[place][tagged] for place in (1, 2))
+    pairs = JetPairs(jets.event, jets.momentum, None)
+    return np.minimum(count_inside(small.event[tagged], eta, phi, pairs, RADIUS), 2)

@@ -16,13 +16,11 @@ from manyscale.events.files.branch_map import BranchMap
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.expressions import Expression
 from manyscale.events.files.ntuple_streams import StreamTokens, make_stream
-from manyscale.events.files.source import THE_PROCESS
+from manyscale.events.files.source import FIRST_STEP, THE_PROCESS
 from manyscale.events.particles import Array, Floats, Integers
 from manyscale.events.record import StreamLayout
 
 __all__ = ["NtupleBatch"]
-
-_FIRST_STEP = "in the file"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class NtupleBatch:
         for name, steps in self._processes().items():
             passed = np.ones(len(self), bool)
             cutflow = []
-            for text, mask in {_FIRST_STEP: passed, **steps, **selection}.items():
+            for text, mask in {FIRST_STEP: passed, **steps, **selection}.items():
                 passed = passed & mask
                 cutflow.append(CutStep(text, int(passed.sum()), float(self.weight[passed].sum())))
             kept = np.flatnonzero(passed)

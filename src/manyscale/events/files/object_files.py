@@ -11,6 +11,7 @@ from manyscale.events.assembly import assemble
 from manyscale.events.bookkeeping import Bookkeeping, UnitResult, add_cutflows
 from manyscale.events.detected import DetectedEvents
 from manyscale.events.files.source import (
+    FIRST_STEP,
     THE_PROCESS,
     Batch,
     FileEvents,
@@ -22,8 +23,6 @@ from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
 
 __all__ = ["Totals", "read_objects"]
-
-_FIRST_STEP = "in the file"
 
 
 class Totals(NamedTuple):
@@ -75,7 +74,7 @@ def read_objects(
     known: list[Totals] = []
     for group in load_batches(pieces, batch, entries, load):
         events, odd = detect(group)
-        selected, cutflow = assemble(events, streams, settings.cuts, settings.objects, _FIRST_STEP)
+        selected, cutflow = assemble(events, streams, settings.cuts, settings.objects, FIRST_STEP)
         weights.append(events.weight)
         records.append(selected)
         cutflows.append(cutflow)

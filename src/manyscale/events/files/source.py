@@ -14,6 +14,7 @@ from manyscale.events.particles import Floats, Integers
 from manyscale.events.record import StreamLayout
 
 __all__ = [
+    "FIRST_STEP",
     "THE_PROCESS",
     "Batch",
     "Contents",
@@ -30,6 +31,9 @@ __all__ = [
 class NoEventsError(DataError):
     """A file is as it should be, but holds no event."""
 
+
+#: First step of the cutflow of a file: all its entries.
+FIRST_STEP = "in the file"
 
 #: Stands for the process that the caller names, where a file does not divide its events.
 THE_PROCESS = ""

@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from manyscale.errors import DataError
 
-__all__ = ["EventTexts", "Scan", "scan", "split"]
+__all__ = ["GZIP", "ZSTD", "EventTexts", "Scan", "scan", "split"]
 
 _BLOCK = 1 << 20
 # An event of heavy ions has some 20 MB of text.
 _LONGEST = 256 << 20
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+#: What compressed files begin with.
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 class Scan(NamedTuple):
@@ -135,8 +136,8 @@ def _open(path: str) -> BinaryIO:
             magic = file.read(4)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if magic.startswith(_GZIP):
+    if magic.startswith(GZIP):
         return cast("BinaryIO", gzip.open(path))
-    if magic == _ZSTD:
+    if magic == ZSTD:
         return cast("BinaryIO", pa.CompressedInputStream(pa.OSFile(path), "zstd"))
     return Path(path).open("rb")
