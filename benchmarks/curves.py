@@ -100,7 +100,7 @@ def size(folder: Path) -> Figure:
     lines: dict[str, Points] = {}
     for name, memory in ((f"data.memory {WINDOW}", WINDOW), ("all in memory", 8000)):
         lines[name] = [
-            (events, in_a_process("rate", data, memory, None)["events_per_second"])
+            (events, in_a_process("rate", data, memory, 400)["events_per_second"])
             for events, data in zip(SIZES, datasets(folder), strict=True)
         ]
     return plot("events of the dataset", "training events/s", lines)

@@ -47,6 +47,7 @@ from manyscale.training.devices import (
     place,
     process_rank,
 )
+from manyscale.training.flat import FlatWeights
 from manyscale.training.processes import run_processes
 
 if TYPE_CHECKING:
@@ -269,15 +270,16 @@ def _fit(
 ) -> TrainingState:
     from manyscale.training import loop  # noqa: PLC0415 - it imports Fabric, which takes long
 
+    wrapped = fabric.setup_module(network)
+    # Behind the set-up, which brings the weights to their device.
     optimizer = torch.optim.AdamW(
-        network.parameters(),
+        [FlatWeights(network).parameter],
         lr=card.training.learning_rate,
         weight_decay=card.training.weight_decay,
         fused=True,
     )
-    wrapped, stepper = fabric.setup(network, optimizer)
+    stepper = fabric.setup_optimizers(optimizer)
     send_weights(fabric, network)
-    # Behind the set-up, so that the optimizer's state lands on the device of its weights.
     state = TrainingState()
     if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
         state = checkpoint.load(last, network, optimizer)

@@ -215,7 +215,7 @@ def make_fabric(settings: TrainingSettings, placement: Placement) -> "Fabric":
         devices=placement.devices,
         num_nodes=placement.nodes,
         precision=settings.precision,
-        strategy=DDPStrategy(timeout=TIMEOUT, gradient_as_bucket_view=True, **options),
+        strategy=DDPStrategy(timeout=TIMEOUT, **options),
         plugins=[SLURMEnvironment() if by_slurm else TorchElasticEnvironment()],
     )
     fabric.launch()

@@ -103,7 +103,7 @@ def train(
                 network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
             )
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=False)
             clock.mark("optimizer")
             seen += together
             state.step += 1
