@@ -279,6 +279,7 @@ def _fit(
         fused=True,
     )
     stepper = fabric.setup_optimizers(optimizer)
+    assert isinstance(stepper, torch.optim.Optimizer)  # noqa: S101 - for the type checker
     send_weights(fabric, network)
     state = TrainingState()
     if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:

@@ -1,0 +1,1 @@
+"""What the network looks at, and what it would lose without."""
