@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
@@ -33,6 +34,7 @@ from manyscale.runs.building import build_model, fit_features, open_data
 from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.prediction import predict_run
 from manyscale.runs.training import fit_network, train_run
+from manyscale.training.memory import peak_memory_mb
 from manyscale.training.schedule import TrainingSettings
 
 SMALL = 150_000
@@ -96,26 +98,19 @@ def card(
     )
 
 
-def peak_mb() -> float:
-    """Peak resident memory of this process so far."""
-    # Not of getrusage: a process that another one started inherits its peak there.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-
-
 def measure_memory(folder: Path, memory: int, steps: int | None) -> dict[str, float]:
     """Train an epoch, judge, predict; the peak memory behind each of them, and the seconds."""
-    found = {"start": peak_mb()}
+    found = {"start": peak_memory_mb(torch.device("cpu"))}
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
         begun = time.perf_counter()
         # Narrow: the network does not matter here.
         train_run(card(folder, memory, steps, StreamSettings(width=16, layers=1)), run)
-        found["training"] = peak_mb()
+        found["training"] = peak_memory_mb(torch.device("cpu"))
         evaluate_run(run)
-        found["evaluation"] = peak_mb()
+        found["evaluation"] = peak_memory_mb(torch.device("cpu"))
         predict_run(run, folder, Path(scratch) / "scores.parquet")
-        found["prediction"] = peak_mb()
+        found["prediction"] = peak_memory_mb(torch.device("cpu"))
         found["seconds"] = time.perf_counter() - begun
     return found
 

@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -13,6 +14,8 @@ from manyscale.training.schedule import TrainingSettings
 __all__ = ["advise_on_memory", "peak_memory_mb"]
 
 _MB = 1e6
+# Linux alone has it.
+_STATUS = Path("/proc/self/status")
 # torch has a class of its own for GPUs alone.
 _CPU_SAYS = ("can't allocate memory", "not enough memory")
 
@@ -21,9 +24,12 @@ def peak_memory_mb(device: torch.device) -> float:
     """Most memory that this process held so far, in MB: of the GPU where there is one, else resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _MB
+    if _STATUS.is_file():
+        # getrusage would tell the peak of the process that started this one, where it was higher.
+        peak = _STATUS.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]
+        return int(peak) * 1024 / _MB
     kilobytes = sys.platform != "darwin"  # macOS counts in bytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1024 if kilobytes else 1) / _MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if kilobytes else 1) / _MB
 
 
 @contextmanager
