@@ -35,7 +35,7 @@ bench: $(READY)  ## measure rates against their rivals
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/jet_frame.py
-	$(BIN)/python benchmarks/memory.py data/memory --steps 800
+	$(BIN)/python benchmarks/memory.py data/memory --repeats 1
 
 bench-gpu: $(READY)  ## measure training on a GPU against padding
 	$(BIN)/python benchmarks/gpu.py

@@ -3,7 +3,7 @@
     python benchmarks/curves.py            all, some minutes
     python benchmarks/curves.py width      the curve named
 
-Writes docs/pictures/curve_NAME.svg and prints the figures. Events are random jets.
+Writes docs/pictures/curve_NAME.svg, .pdf and .csv, and prints the figures. Events are random jets.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from manyscale.data.identity import event_ids
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import Schema
 from manyscale.model.encoder import StreamSettings
-from manyscale.reporting.style import save, styled
+from manyscale.reporting.drawn import Drawn, stacked
+from manyscale.reporting.style import styled
 from manyscale.runs.building import build_model, fit_features
 from manyscale.runs.training import fit_network, train_run
 from manyscale.training.schedule import TrainingSettings
@@ -74,14 +75,14 @@ def rate(chosen: Card, data: Dataset) -> float:
     return float(state.history[-1]["events_per_second"])
 
 
-def tokens() -> Figure:
+def tokens() -> Drawn:
     """Training rate against the mean number of tokens an event."""
     chosen = card(batch_size=256, max_steps=STEPS)
     points = [(count, rate(chosen, events_of(count, 256 * STEPS))) for count in TOKENS]
     return plot("tokens an event, mean", "training events/s", {"Model 1, one core": points})
 
 
-def width() -> Figure:
+def width() -> Drawn:
     """Training rate against the width of the network."""
     data = events_of(40, 256 * STEPS)
     points = [(w, rate(card(w, batch_size=256, max_steps=STEPS), data)) for w in WIDTHS]
@@ -95,18 +96,18 @@ def datasets(folder: Path) -> list[Path]:
     return [folder / str(events) for events in SIZES]
 
 
-def size(folder: Path) -> Figure:
+def size(folder: Path) -> Drawn:
     """Training rate against the number of events, from disk and from memory."""
     lines: dict[str, Points] = {}
     for name, memory in ((f"data.memory {WINDOW}", WINDOW), ("all in memory", 8000)):
         lines[name] = [
-            (events, in_a_process("rate", data, memory, 400)["events_per_second"])
+            (events, in_a_process("rate", data, memory, None)["events_per_second"])
             for events, data in zip(SIZES, datasets(folder), strict=True)
         ]
     return plot("events of the dataset", "training events/s", lines)
 
 
-def memory(folder: Path) -> Figure:
+def memory(folder: Path) -> Drawn:
     """Peak memory of a run against the number of events."""
     found = [in_a_process("memory", data, WINDOW, 200) for data in datasets(folder)]
     names = ("training", "evaluation", "prediction")
@@ -117,7 +118,7 @@ def memory(folder: Path) -> Figure:
     return plot("events of the dataset", "peak memory so far [MB]", lines)
 
 
-def processes() -> Figure:
+def processes() -> Drawn:
     """Training rate against processes, each on a core of its own."""
     counts = range(1, (os.cpu_count() or 1) + 1)
     points: list[tuple[float, float]] = []
@@ -135,7 +136,7 @@ def processes() -> Figure:
 
 
 @styled
-def plot(across: str, up: str, lines: Mapping[str, Points]) -> Figure:
+def plot(across: str, up: str, lines: Mapping[str, Points]) -> Drawn:
     """Draw lines with their points, and print the points."""
     figure = Figure()
     axes = figure.subplots()
@@ -155,7 +156,11 @@ def plot(across: str, up: str, lines: Mapping[str, Points]) -> Figure:
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.legend()
-    return figure
+    table = [
+        {"curve": name, across: [x for x, _ in points], up: [y for _, y in points]}
+        for name, points in lines.items()
+    ]
+    return Drawn(figure, stacked(table))
 
 
 def main() -> None:
@@ -165,7 +170,7 @@ def main() -> None:
     names = ("tokens", "width", "size", "memory", "processes")
     parser.add_argument("curves", nargs="*", choices=[[], *names], help="default: all")
     chosen = parser.parse_args()
-    draw: dict[str, Callable[[], Figure]] = {
+    draw: dict[str, Callable[[], Drawn]] = {
         "tokens": tokens,
         "width": width,
         "size": lambda: size(chosen.folder),
@@ -175,7 +180,7 @@ def main() -> None:
     todo: Sequence[str] = chosen.curves or names
     torch.set_num_threads(1)
     for name in todo:
-        save(draw[name](), PICTURES, f"curve_{name}")
+        draw[name]().save(PICTURES, f"curve_{name}")
 
 
 if __name__ == "__main__":

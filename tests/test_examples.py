@@ -1,6 +1,8 @@
 """The examples do what they say, on toy data."""
 
+import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import typer
 from helpers.commands import run, toy_dataset, toy_npz
 from manyscale import cli
 from manyscale.card import load_card
+from manyscale.card.writing import card_text
 from manyscale.data.dataset import Dataset
+from manyscale.evaluation.systematics import check_systematics
 from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.reporting.drawn import Drawn
 from manyscale.training.schedule import TrainingSettings
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -38,7 +43,7 @@ def toy_files(card, folder):
 
 # The cards whose events are made in tests of their own.
 NTUPLES = {"ntuple_jetclass": "tree", "ntuple_cms_like": "Events", "ntuple_atlas_like": "nominal"}
-OWN_EVENTS = {"five_streams", *NTUPLES}
+OWN_EVENTS = {"five_streams", "hh4b_discovery", "systematics", *NTUPLES}
 CARDS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in OWN_EVENTS)
 
 
@@ -67,6 +72,18 @@ def test_five_streams_are_generated_and_trained_on(type_, tmp_path):
     done = type_("train", path, "--out", "run", *QUICK)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_systematics_fit_the_events_that_their_card_generates(type_):
+    pytest.importorskip("manyscale.events.generation")
+    path = FOLDER / "systematics.yaml"
+    card = load_card(path)
+    small = ("--set", "generate.events=40", "--set", "generate.multiparton=false")
+    done = type_("generate", path, "--out", card.data.dataset, "--workers", "1", *small)
+    assert done.code == 0, done.err
+    schema = Dataset.open(card.data.dataset).schema
+    assert len(schema.weights) > 1
+    check_systematics(card.evaluation.systematics, schema)
 
 
 @pytest.mark.parametrize("name", NTUPLES)
@@ -137,6 +154,40 @@ def test_batch_system_files_are_sound(path):
     keys = re.findall(r"training\.(\w+)=", path.read_text(encoding="utf-8"))
     assert keys
     assert set(keys) <= TrainingSettings.model_fields.keys()
+
+
+def test_discovery_script_draws_one_table(capsys, monkeypatch, tmp_path):
+    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("pyhf")
+    # Drawing and writing the plots would take most of the time.
+    monkeypatch.setattr(Drawn, "save", lambda _, folder, __: folder.mkdir(exist_ok=True))
+    card = load_card(FOLDER / "hh4b_discovery.yaml")
+    small = card.generate.model_copy(
+        update={"unit_events": 500, "cuts": card.generate.cuts.model_copy(update={"min_btags": 0})}
+    )
+    training = card.training.model_copy(update={"epochs": 1})
+    card = card.model_copy(update={"generate": small, "training": training})
+    (tmp_path / "card.yaml").write_text(card_text(card, "small"), encoding="utf-8")
+    script = runpy.run_path(str(FOLDER / "hh4b_discovery.py"))
+    monkeypatch.setitem(script["main"].__globals__, "RIVALS", ("kinematics-only",))
+    arguments = [tmp_path / "out", "--events", 300, "--card", tmp_path / "card.yaml"]
+    monkeypatch.setattr(sys, "argv", ["hh4b_discovery.py", *map(str, arguments)])
+    script["main"]()
+
+    data = Dataset.open(tmp_path / "out" / "data").schema.processes
+    generated = {process.name: process.generated for process in data}
+    assert generated == {"hh4b": 30, "qcd": 240, "qcd_bb": 30, "ttbar": 24, "zz": 6}
+    found = json.loads((tmp_path / "out" / "discovery.json").read_text(encoding="utf-8"))
+    names = ["cross-attention", "kinematics-only", "trees"]
+    assert [one["classifier"] for one in found] == names
+    assert all(one["limit"]["cross_section_fb"] == pytest.approx(3.39) for one in found)
+    assert all(one["auc_error"] > 0 and one["limit"]["mu"]["0"] > 0 for one in found)
+    markdown = (tmp_path / "out" / "discovery.md").read_text(encoding="utf-8")
+    printed = capsys.readouterr().out
+    behind = markdown.splitlines()[-1]
+    assert "effective simulated background events" in behind
+    assert behind in printed
+    assert all(f"| {name} | " in markdown for name in names)
 
 
 def test_significance_script(tmp_path):

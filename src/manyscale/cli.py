@@ -262,6 +262,47 @@ def evaluate(
     typer.echo(f"report: {write_report(run)}")
 
 
+@app.command(epilog=_example("manyscale limits runs/first --luminosity 3000"))
+def limits(
+    run: Run,
+    data: Annotated[
+        Path | None, typer.Option(help="another dataset, all of it taken as test events")
+    ] = None,
+    luminosity: Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")] = None,
+) -> None:
+    """Expected limits and significance from the scores: workspaces for pyhf, plots and report."""
+    from manyscale.console import ConsoleProgress, print_limits
+    from manyscale.reporting.report import write_report
+    from manyscale.runs.limits import limits_run
+
+    with ConsoleProgress() as progress:
+        found = limits_run(run, data=data, luminosity=luminosity, progress=progress)
+    print_limits(found)
+    typer.echo(f"report: {write_report(run)}")
+
+
+@app.command(epilog=_example("manyscale explain runs/first --display 60"))
+def explain(
+    run: Run,
+    data: Annotated[
+        Path | None, typer.Option(help="another dataset, all of it taken as test events")
+    ] = None,
+    events: Annotated[
+        int, typer.Option(min=2, help="test events of the maps at most, half of each class")
+    ] = 5000,
+    display: Annotated[int, typer.Option(min=0, help="events to step through in the report")] = 30,
+) -> None:
+    """What a run looks at and what moves its score: maps, Grad-CAM, ablations, event display."""
+    from manyscale.console import ConsoleProgress, print_explanation
+    from manyscale.reporting.report import write_report
+    from manyscale.runs.explanation import explain_run
+
+    with ConsoleProgress() as progress:
+        found = explain_run(run, data=data, events=events, display=display, progress=progress)
+    print_explanation(found)
+    typer.echo(f"report: {write_report(run)}")
+
+
 @app.command(epilog=_example("manyscale predict runs/first new.npz --out scores.parquet"))
 def predict(
     run: Run,

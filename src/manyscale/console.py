@@ -19,7 +19,15 @@ from rich.table import Table
 
 from manyscale.data.schema import Process
 
-__all__ = ["ConsoleProgress", "print_comparison", "print_cutflow", "print_metrics", "table"]
+__all__ = [
+    "ConsoleProgress",
+    "print_comparison",
+    "print_cutflow",
+    "print_explanation",
+    "print_limits",
+    "print_metrics",
+    "table",
+]
 
 # Seconds between two lines where there is no terminal to draw a bar on.
 _INTERVAL = 10.0
@@ -147,21 +155,158 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         [{"name": "network", **metrics}, {"name": "trees", **nothing, **trees, **against}]
     )
     if "yields" in metrics:
-        _print_yields(metrics["yields"], metrics["significance"])
+        _print_yields(metrics["yields"], metrics["significance"]["best"])
+        _print_significance(metrics["significance"], trees["significance"])
+    if "sculpting" in metrics:
+        _print_sculpting(metrics["sculpting"])
+    for line in _notices(metrics):
+        Console(highlight=False, markup=False).print(line, soft_wrap=True)
 
 
-def _print_yields(yields: Mapping[str, Any], significance: Mapping[str, Any]) -> None:
-    parts = [f"{yields[kind]['expected']:.4g} {kind}" for kind in ("signal", "background")]
-    line = f"expected at {yields['luminosity']:g} fb^-1: {parts[0]}, {parts[1]} events"
-    best = significance["best"]
+def _print_yields(yields: Mapping[str, Any], best: Mapping[str, Any] | None) -> None:
+    """Print expected events by process, before and above the network's best cut."""
+    above = {} if best is None else best["processes"]
+    header = ["process", "expected", "simulated", "effective"]
+    header += ["above best cut", "effective"] if above else []
+    rows = []
+    for name, every in yields["processes"].items():
+        row = [name, _events(every), f"{every['n_events']:,}", f"{every['n_effective']:,.0f}"]
+        row += [_events(above[name]), f"{above[name]['n_effective']:,.1f}"] if above else []
+        rows.append(row)
+    table(f"expected at {yields['luminosity']:g} fb^-1, physical weights", header, rows)
+
+
+def _events(found: Mapping[str, Any]) -> str:
+    return f"{found['expected']:.4g} ± {found['error']:.2g}"
+
+
+def _print_significance(network: Mapping[str, Any], trees: Mapping[str, Any]) -> None:
+    """Print the best cuts of both classifiers for each systematic error of the background."""
+    header = ["background to", "classifier", "cut", "signal", "background", "effective", "sigma"]
+    rows = [
+        [f"{one['background']:.0%}", name, *_best_cut(one["best"])]
+        for places in zip(network["systematics"], trees["systematics"], strict=True)
+        for name, one in zip(("network", "trees"), places, strict=True)
+    ]
+    table("best cut on the score, with the simulation's error, physical weights", header, rows)
+
+
+def _best_cut(best: Mapping[str, Any] | None) -> list[str]:
     if best is None:
-        found = "no cut leaves enough simulated background for a significance"
-    else:
-        found = (
-            f"best cut {best['cut']:.3f}: {best['signal']:.4g} over {best['background']:.4g}, "
-            f"{best['value_with_mc_error']:.2g} sigma with the error of the simulation"
-        )
-    Console(highlight=False).print(f"{line}; {found}", soft_wrap=True)
+        return ["none", "", "", "", ""]
+    return [
+        f"{best['cut']:.4f}",
+        f"{best['signal']:.4g} ± {best['signal_error']:.2g}",
+        f"{best['background']:.4g} ± {best['background_error']:.2g}",
+        f"{best['background_n_effective']:.1f}",
+        f"{best['value']:.3g} ± {best['value_error']:.2g}",
+    ]
+
+
+def _print_sculpting(sculpting: Mapping[str, Any]) -> None:
+    """Print how far cuts bend the masses of the background."""
+    rows = [
+        [f"{one['background_efficiency']:.0%}", name, *_divergence(one)]
+        for places in zip(sculpting["network"], sculpting["trees"], strict=True)
+        for name, one in zip(("network", "trees"), places, strict=True)
+    ]
+    title = f"{sculpting['observable']} of background that passes, against the rest, class-balanced"
+    table(title, ["passes", "classifier", "divergence [bits]", "by chance"], rows)
+
+
+def _divergence(one: Mapping[str, Any]) -> list[str]:
+    return [
+        "unknown"
+        if one[value] is None or one[error] is None
+        else f"{one[value]:.3f} ± {one[error]:.3f}"
+        for value, error in (("divergence", "error"), ("by_chance", "by_chance_spread"))
+    ]
+
+
+def _notices(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences on what is missing, and on too few simulated events, each once."""
+    lines = [metrics.get(key, "") for key in ("yields_missing", "sculpting_missing")]
+    lines.append(metrics.get("yields", {}).get("notice", ""))
+    for name, figures in (("network", metrics), ("trees", metrics["trees"])):
+        if notice := figures.get("significance", {}).get("notice"):
+            lines.append(f"{name}: {notice}")
+    return [line for line in lines if line]
+
+
+def print_limits(found: Mapping[str, Any]) -> None:
+    """Print expected limits and significance; `found` as in limits.json."""
+    header = ["signal", "classifier", "limit on mu", "68% band", "limit [fb]", "sigma", "no syst."]
+    rows = [
+        [_signal_name(row), name, *_limit_cells(row)]
+        for name, classifier in found["classifiers"].items()
+        for row in classifier["hypotheses"]
+    ]
+    confidence = f"{found['confidence']:.0%} CL, {found['luminosity']:g} fb^-1, physical weights"
+    table(f"expected limits, {confidence}", header, rows)
+    systematics = ", ".join(found["systematics"]) or "none in the card"
+    Console(highlight=False, stderr=True, markup=False).print(
+        f"Errors from the number of simulated events. Systematics: {systematics}; no syst.: sigma "
+        "without them.",
+        style="dim",
+        soft_wrap=True,
+    )
+    for line in [*_counting_lines(found), *found["notices"]]:
+        Console(highlight=False, markup=False).print(line, soft_wrap=True)
+
+
+def _signal_name(row: Mapping[str, Any]) -> str:
+    return row["signal"] if row["mass"] is None else f"{row['signal']}, {row['mass']:g} GeV"
+
+
+def _limit_cells(row: Mapping[str, Any]) -> list[str]:
+    mu, error = row["mu"], row["mu_error"]
+    return [
+        f"{mu['0']:.4g} ± {error:.2g}",
+        f"{mu['-1']:.3g} to {mu['1']:.3g}",
+        f"{row['limit_fb']['0']:.4g}",
+        f"{row['significance']:.3g} ± {row['significance_error']:.1g}",
+        f"{row['significance_statistics_only']:.3g}",
+    ]
+
+
+def _counting_lines(found: Mapping[str, Any]) -> list[str]:
+    """Where counting above the best cut is beyond the asymptotic formula: what toys say."""
+    return [
+        f"{name}: counting above {row['cut']:.4f} ({row['signal']:.3g} over "
+        f"{row['background']:.3g}): {row['toys']:.2f} sigma by toys, {row['asymptotic']:.2f} by the "
+        "asymptotic formula: trust the toys."
+        for name, rows in found["counting"].items()
+        for row in rows
+        if row["cut"] is not None and row["trust"] == "toys"
+    ]
+
+
+def print_explanation(found: Mapping[str, Any]) -> None:
+    """Print what each stream is worth; `found` as in explanation/summary.json."""
+    header = ["stream", "attention", "Grad-CAM", "AUC lost", "rejection lost by"]
+    table("", header, [_stream_row(row) for row in found["streams"]])
+    counts = " and ".join(f"{count:,} {name}" for name, count in found["deep_events"].items())
+    meaning = (
+        "attention: part that the class token of the fusion gives to the stream's tokens; Grad-CAM: "
+        "part of the importance; lost: when the stream is shuffled between events "
+        f"({counts} events). Class-balanced. Attention alone is weak evidence."
+    )
+    Console(highlight=False, stderr=True).print(meaning, style="dim", soft_wrap=True)
+    for notice in found["notices"]:
+        Console(highlight=False, markup=False).print(notice, soft_wrap=True)
+
+
+def _stream_row(row: Mapping[str, Any]) -> list[str]:
+    factor = row["rejection_factor"]
+    return [
+        row["stream"],
+        "" if row["attention"] is None else f"{row['attention']:.0%}",
+        f"{row['importance']:.0%}",
+        _with_error(row["auc_loss"], row["auc_loss_error"], sign="+"),
+        "unknown"
+        if factor is None
+        else f"{factor:.1f} ({row['rejection_low']:.1f}-{row['rejection_high']:.1f})",
+    ]
 
 
 def print_comparison(rows: Sequence[Mapping[str, Any]], trainings: int = 1) -> None:
@@ -202,6 +347,12 @@ def _rejection(point: Mapping[str, float | None]) -> str:
     return f"{point['value']:.0f} ({point['low']:.0f}-{point['high']:.0f})"
 
 
+def _passed(process: Process) -> str:
+    """Part of the generated weights that passes all steps."""
+    first, last = process.cutflow[0].sum_weights, process.cutflow[-1].sum_weights
+    return f"{last / first:.3g}" if first > 0 else "unknown"
+
+
 def print_cutflow(processes: Sequence[Process]) -> None:
     """Print how many events of each process passed each step of the selection."""
     shown = [process for process in processes if process.cutflow]
@@ -212,8 +363,7 @@ def print_cutflow(processes: Sequence[Process]) -> None:
         [step, *(f"{process.cutflow[place].events:,}" for process in shown)]
         for place, step in enumerate(steps)
     ]
-    passed = [process.cutflow[-1].events / max(1, process.cutflow[0].events) for process in shown]
-    rows.append(["part that passes", *(f"{part:.3f}" for part in passed)])
+    rows.append(["part that passes", *(_passed(process) for process in shown)])
     known = [process.cross_section for process in shown]
     rows.append(["cross section [pb]", *("unknown" if x is None else f"{x:.4g}" for x in known)])
     table("cutflow: events", ["step", *(process.name for process in shown)], rows)

@@ -5,6 +5,7 @@ import pytest
 
 from manyscale.errors import MissingExtraError
 from manyscale.events.plan import plan
+from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.events.settings import DetectorSettings, GenerateSettings, TrackSettings
 
 
@@ -67,6 +68,7 @@ def test_identity_follows_from_all_that_the_events_follow_from():
     changed = (
         GenerateSettings(events=10, detector=DetectorSettings(tracks=TrackSettings(max_eta=2.4))),
         GenerateSettings(events=10, energy=13_000),
+        GenerateSettings(events=10, variations=True),
     )
     identities = [
         unit.identity
@@ -75,6 +77,15 @@ def test_identity_follows_from_all_that_the_events_follow_from():
     ]
     assert len(set(identities)) == len(identities)
     assert plan(base, 1) == plan(base, 1)
+
+
+def test_identity_follows_from_what_a_named_process_is(monkeypatch):
+    before = plan(GenerateSettings(events=10), 1)
+    zz = NAMED_PROCESSES["zz"]
+    changed = zz._replace(pythia=(*zz.pythia, "PhaseSpace:pTHatMin=300"))
+    monkeypatch.setitem(NAMED_PROCESSES, "zz", changed)
+    after = plan(GenerateSettings(events=10), 1)
+    assert [unit.process for unit in after if unit not in before] == ["zz"]
 
 
 def test_units_have_names():

@@ -75,7 +75,10 @@ def test_inclusive_qcd_makes_no_bottom_pairs():
 def test_bottom_sample_makes_nothing_else():
     incoming, outgoing, _ = _hard_process("qcd_bb", 100)
     assert (np.sort(outgoing, axis=1) == [-5, 5]).all()
-    assert not (np.abs(incoming) == 5).all(axis=1).any()
+    # Of b quarks of the sea, only those that annihilate.
+    from_sea = (np.abs(incoming) == 5).any(axis=1)
+    assert (incoming[from_sea].sum(axis=1) == 0).all()
+    assert from_sea.mean() < 0.1
 
 
 def test_cross_section_of_the_b_sample():
@@ -132,13 +135,69 @@ def test_failure_in_every_event_is_an_error(generator):
         list(pythia.generate(_Failing(generator, [False] * 5), "qcd", 5))
 
 
-def test_biased_events_carry_weights():
-    lines = [
-        *SETTINGS.pythia_lines("qcd"),
-        *CHEAP,
-        "PhaseSpace:bias2Selection=on",
-        "PhaseSpace:bias2SelectionRef=250",
+def _spectrum(process, *lines, events=4000):
+    """pT [GeV] and weight (events,) of hard scatterings, and the cross section found."""
+    generator = pythia.start(process, [*SETTINGS.pythia_lines(process), *CHEAP, *lines], 3)
+    batch = generator.nextBatch(events)
+    weights = ak.to_numpy(batch.info.weights)[:, 0]
+    return np.sqrt(ak.to_numpy(batch.info.pT2Hat)), weights, pythia.cross_section(generator)
+
+
+@pytest.mark.parametrize("process", ["qcd", "qcd_bb"])
+def test_weights_undo_the_bias_to_high_pt(process):
+    pt, weight, found = _spectrum(process)
+    plain_pt, ones, plain = _spectrum(process, "PhaseSpace:bias2Selection=off")
+    np.testing.assert_allclose(weight, (250 / pt) ** 2.5, rtol=1e-3)
+    assert (ones == 1).all()
+    assert (pt > 400).mean() > 1.5 * (plain_pt > 400).mean()
+    # Cross section and spectrum are those of the unbiased process.
+    error = np.hypot(found.error, plain.error)
+    assert abs(found.value - plain.value) < 4 * error < 0.1 * plain.value
+    edges = [250, 270, 300, 340, 400, 500, 1500]
+    share, plain_share = (
+        np.histogram(p, edges, weights=w)[0] / w.sum() for p, w in ((pt, weight), (plain_pt, ones))
+    )
+    variance = sum(
+        np.histogram(p, edges, weights=w**2)[0] / w.sum() ** 2
+        for p, w in ((pt, weight), (plain_pt, ones))
+    )
+    assert (np.abs(share - plain_share) < 4 * np.sqrt(variance)).all()
+
+
+@pytest.mark.parametrize("process", ["hh4b", "ttbar", "zz"])
+def test_processes_without_a_bias_have_no_weights(process):
+    assert not any("bias2" in line for line in SETTINGS.pythia_lines(process))
+
+
+def test_varied_showers_are_weights_around_the_nominal_one():
+    settings = GenerateSettings(multiparton=False, variations=True)
+    lines = [*settings.pythia_lines("qcd"), "HadronLevel:all=off", "Check:event=off"]
+    generator = pythia.start("qcd", lines, 3)
+    batches = list(pythia.generate(generator, "qcd", 300, settings.weights))
+    nominal = np.concatenate([batch.weight for batch in batches])
+    assert nominal.std() > 0.1  # the bias, which the varied weights share
+    for name in ("isr_up", "isr_down", "fsr_up", "fsr_down"):
+        varied = np.concatenate([batch.weights[name] for batch in batches])
+        ratio = varied / nominal
+        # Showers conserve probability: varied, they move events about and make none.
+        error = ratio.std() / np.sqrt(len(ratio))
+        assert abs(ratio.mean() - 1) < 4 * error
+        assert 0.02 < error < 0.2 if name.startswith("fsr") else 0.002 < error < 0.05
+
+
+def test_varied_showers_radiate_less_and_more():
+    settings = GenerateSettings(multiparton=False, variations=True)
+    lines = [*settings.pythia_lines("hh4b"), "HadronLevel:all=off", "Check:event=off"]
+    (truth,) = pythia.generate(pythia.start("hh4b", lines, 3), "hh4b", 250, settings.weights)
+    partons = truth.stable.counts
+    means = [
+        np.average(partons, weights=weight)
+        for weight in (truth.weights["fsr_up"], truth.weight, truth.weights["fsr_down"])
     ]
-    (truth,) = pythia.generate(pythia.start("qcd", lines, 1), "qcd", 30)
-    assert (truth.weight > 0).all()
-    assert truth.weight.std() > 0
+    assert means == sorted(means)
+    assert means[2] > 1.1 * means[0]
+
+
+def test_further_weights_are_kept_only_where_asked_for():
+    (truth,) = pythia.generate(pythia.start("zz", SETTINGS.pythia_lines("zz"), 1), "zz", 2)
+    assert truth.weights == {}

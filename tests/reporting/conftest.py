@@ -1,18 +1,18 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from helpers.report_files import HOSTILE, chosen_events, expected_limits, explanation_files
 from manyscale.data.schema import CutflowStep, Process
-from manyscale.evaluation.yields import expected_yields, scale_events, significance_scan
+from manyscale.evaluation.cuts import scan_cuts, significance_figures
+from manyscale.evaluation.yields import expected_yields, scale_events
 from manyscale.model.summary import Block, Summary
 from manyscale.reporting import plots
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.reporting.style import save
 from manyscale.statistics.metrics import auc_difference, evaluate
-
-HOSTILE = '<img src=x onerror="alert(1)">'
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +51,12 @@ def content(events):
     metrics = evaluate(labels, network) | {
         "events_per_second": 2345.6,
         "trees": evaluate(labels, trees)
-        | {"network_minus_trees": {"auc": difference, "auc_error": error}},
+        | {
+            "network_minus_trees": {"auc": difference, "auc_error": error},
+            "significance": significance_figures(scan_cuts(scaled, trees)),
+        },
         "yields": expected_yields(scaled),
-        "significance": significance_scan(scaled, network),
+        "significance": significance_figures(scan_cuts(scaled, network)),
     }
     summary = Summary(
         (
@@ -69,6 +72,9 @@ def content(events):
         "notices": [f"odd column {HOSTILE}"],
     }
     return {
+        "limits/limits.json": json.dumps(expected_limits()),
+        "explanation/display.json": json.dumps(chosen_events()),
+        **{f"explanation/{name}": json.dumps(part) for name, part in explanation_files().items()},
         "card.yaml": f"preset: model-1\n# {HOSTILE}\n",
         "provenance.json": json.dumps({"versions": {"torch": "2.13.0"}, "command": HOSTILE}),
         "metrics.json": json.dumps(metrics),
@@ -81,13 +87,15 @@ def content(events):
     }
 
 
-@pytest.fixture
-def run(tmp_path, content, events):
-    """A complete run folder whose name, processes, features and card are hostile."""
-    folder = tmp_path / "a <b>run</b>"
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, content, events):
+    """A complete run folder whose name, processes, features and card are hostile; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "a <b>run</b>"
     labels, network, trees = events
-    save(plots.roc(labels, {"model-1": network, "trees": trees}), folder / "plots", "roc")
-    save(plots.confusion(labels, network), folder / "plots", "confusion")
+    plots.roc(labels, {"model-1": network, "trees": trees}).save(folder / "plots", "roc")
+    plots.confusion(labels, network).save(folder / "plots", "confusion")
+    for part in ("limits", "explanation"):
+        (folder / part).mkdir()
     for name, text in content.items():
         (folder / name).write_text(text, encoding="utf-8")
     with (folder / "history.csv").open("w", newline="") as file:
@@ -102,3 +110,9 @@ def run(tmp_path, content, events):
             ]
         )
     return folder
+
+
+@pytest.fixture
+def run(tmp_path, finished_run):
+    """A copy of the finished run."""
+    return shutil.copytree(finished_run, tmp_path / finished_run.name)

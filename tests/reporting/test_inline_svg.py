@@ -13,10 +13,10 @@ DOCUMENT = """<?xml version="1.0"?>
 
 def test_ids_and_what_refers_to_them_get_the_prefix():
     drawing = inline_svg(DOCUMENT, "plot-3")
-    assert 'id="plot-3-c"' in drawing
-    assert "url(#plot-3-c)" in drawing
-    assert 'href="#plot-3-c"' in drawing
-    assert '"#c"' not in drawing
+    assert 'id="plot-3-0"' in drawing
+    assert "url(#plot-3-0)" in drawing
+    assert 'href="#plot-3-0"' in drawing
+    assert drawing.count("id=") == 1  # nothing refers to the others
 
 
 def test_what_would_leak_into_the_page_or_out_of_it_goes():
@@ -29,6 +29,6 @@ def test_what_would_leak_into_the_page_or_out_of_it_goes():
 
 def test_style_and_width_become_the_drawings_own():
     drawing = inline_svg(DOCUMENT, "p")
-    assert 'style="--width:400px;stroke-linejoin: round"' in drawing
+    assert 'style="--width:400px;stroke-linejoin:round"' in drawing
     assert 'viewBox="0 0 300 200"' in drawing
     assert "height=" not in drawing

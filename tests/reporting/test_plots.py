@@ -17,8 +17,8 @@ def _events(seed, size=2000, shift=1.5):
 
 def test_roc_shows_the_rejection_that_the_metrics_quote():
     labels, scores, weights = _events(1)
-    figure = plots.roc(labels, {"network": scores, "trees": scores**2}, weights)
-    (axes,) = figure.axes
+    drawn = plots.roc(labels, {"network": scores, "trees": scores**2}, weights)
+    (axes,) = drawn.figure.axes
     assert axes.get_yscale() == "log"
     network = axes.lines[0]
     assert network.get_label() == "network"
@@ -28,8 +28,8 @@ def test_roc_shows_the_rejection_that_the_metrics_quote():
 
 
 def test_roc_ends_where_no_background_is_left():
-    figure = plots.roc([0, 0, 1, 1], {"network": [0.1, 0.6, 0.5, 0.9]})
-    rejection = figure.axes[0].lines[0].get_ydata()
+    drawn = plots.roc([0, 0, 1, 1], {"network": [0.1, 0.6, 0.5, 0.9]})
+    rejection = drawn.figure.axes[0].lines[0].get_ydata()
     assert np.isnan(rejection[:50]).all()
     assert rejection[-1] == 2.0
 
@@ -47,7 +47,7 @@ def test_overtraining_is_seen_in_the_class_that_has_it_and_only_there():
 
 def test_score_distributions_have_unit_area_and_the_numbers_of_the_test():
     train, test = Sample.of(*_events(4)), Sample.of(*_events(5))
-    axes = plots.score_distributions(train, test).axes[0]
+    axes = plots.score_distributions(train, test).figure.axes[0]
     values, edges, _ = axes.patches[0].get_data()
     assert (values * np.diff(edges)).sum() == pytest.approx(1)
     words = " ".join(text.get_text() for text in axes.get_legend().get_texts())
@@ -60,13 +60,13 @@ def test_history_marks_the_epoch_of_the_lowest_validation_loss(epochs):
         {"epoch": e, "train_loss": 1 / e, "validation_loss": abs(e - 3), "validation_auc": 0.9}
         for e in range(1, epochs + 1)
     ]
-    labels = [line.get_label() for line in plots.history(rows).axes[0].lines]
+    labels = [line.get_label() for line in plots.history(rows).figure.axes[0].lines]
     assert f"best epoch, {min(3, epochs)}" in labels
 
 
 def test_confusion_rows_are_shares_of_the_true_class():
     labels, scores = [0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.4, 0.8]
-    axes = plots.confusion(labels, scores, [1, 1, 1, 3, 1, 1]).axes[0]
+    axes = plots.confusion(labels, scores, [1, 1, 1, 3, 1, 1]).figure.axes[0]
     shares = axes.collections[0].get_array()
     np.testing.assert_allclose(shares, [[0.5, 0.5], [0.5, 0.5]])
 
@@ -85,21 +85,21 @@ def test_inputs_are_ranked_by_separation_and_drawn_in_that_order():
         InputColumn("kind", generator.integers(0, 3, 3000) // (1 + labels), "", ("a", "b", "c")),
         InputColumn("constant", np.ones(3000)),
     ]
-    figure, ranking = input_distributions("jet1", columns, labels)
+    inputs, ranking = input_distributions("jet1", columns, labels)
     assert [row.feature for row in ranking] == ["perfect", "kind", "noise", "constant"]
     assert ranking[0].separation == pytest.approx(1)
     assert ranking[-1].separation == pytest.approx(0)
     assert all(row.stream == "jet1" for row in ranking)
-    drawn = [axes.get_xlabel() for axes in figure.axes]
+    drawn = [axes.get_xlabel() for axes in inputs.figure.axes]
     assert drawn == ["perfect", "kind", "noise [GeV]", "constant"]
-    assert [text.get_text() for text in figure.axes[1].texts] == ["a", "b", "c"]
+    assert [text.get_text() for text in inputs.figure.axes[1].texts] == ["a", "b", "c"]
 
 
 def test_each_class_of_an_input_has_unit_area():
     labels = np.array([0] * 10 + [1] * 1000)
     column = InputColumn("charge", np.tile([-1.0, 1.0], 505))
-    figure, _ = input_distributions("jet1", [column], labels)
-    for patch in figure.axes[0].patches:
+    inputs, _ = input_distributions("jet1", [column], labels)
+    for patch in inputs.figure.axes[0].patches:
         values, edges, _ = patch.get_data()
         np.testing.assert_allclose(values, [0.5, 0, 0.5])
         np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5])

@@ -1,16 +1,21 @@
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 
+from helpers.report_files import chosen_events
 from manyscale.errors import RunError
 from manyscale.reporting import plots
 from manyscale.reporting.report import write_comparison, write_report
 from manyscale.reporting.run_files import ComparisonRow, RunFiles
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
-SECTIONS = ["summary", "run", "data", "network", "figures", "plots", "card"]
+SECTIONS = [
+    *("summary", "run", "data", "network", "figures", "significance", "limits", "explanations"),
+    *("events", "comparison", "plots", "card"),
+]
 
 
 class Page(HTMLParser):
@@ -42,7 +47,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.open and self.open[-1] not in {"script", "style"}:
+            self.words.append(data)
 
 
 def page_of(run):
@@ -63,7 +69,7 @@ def test_refers_to_nothing_outside_itself(run):
     page = Page(html)
     assert all(reference.startswith("#") for reference in page.references)
     assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base", "form"}
     assert path.stat().st_size < 3_000_000
 
 
@@ -96,7 +102,7 @@ def test_numbers_are_those_of_the_files(run):
     assert "jet1, 1.2% were beyond" in text
     assert "jet2" not in text
     assert "training events per second (median of the epochs) 2,346" in text
-    assert "Expected events at 300 fb" in text
+    assert "Expected events without a cut at 300 fb" in text
 
 
 def test_says_where_the_time_went(run):
@@ -136,7 +142,7 @@ def test_says_that_trees_and_yields_are_missing(run):
     path.write_text(json.dumps(metrics))
     text = page_of(run).text
     assert "Boosted trees were not trained" in text
-    assert "No yields" in text
+    assert "No expected events" in text
 
 
 def test_says_that_no_cut_leaves_enough_background(run):
@@ -145,6 +151,65 @@ def test_says_that_no_cut_leaves_enough_background(run):
     metrics["significance"]["best"] = None
     path.write_text(json.dumps(metrics))
     assert "no cut leaves 10 effective background events" in page_of(run).text
+
+
+def test_the_story_tells_significance_limits_and_checks(run):
+    text = page_of(run).text
+    metrics = json.loads((run / "metrics.json").read_text())
+    worse = metrics["significance"]["systematics"][2]["best"]
+    assert f"{worse['value']:.2g}"[:3] in text
+    assert "where the background is uncertain by 10%" in text
+    assert "exclude " in text
+    assert "at 95% confidence from 1.234 ± 0.030 times its cross section" in text
+    assert "the network needs kinematics most" in text
+    assert "Sanity check passed: with all weights re-drawn" in text
+    assert "Grad-CAM +0.50 ± 0.10 (passed); attention −0.10 ± 0.10 (failed)" in text
+
+
+def test_attention_stands_beside_ablation_with_a_warning(run, hostile):
+    text = page_of(run).text
+    assert "Attention alone is weak evidence" in text
+    assert f"{hostile} 0.25 0.4 0.050 ± 0.010 2.5 kinematics – 0.4 0.150 ± 0.010 2.5" in text
+
+
+def test_each_number_names_its_file(run):
+    text = page_of(run).text
+    for name in (
+        "metrics.json",
+        "limits/limits.json",
+        "deletion.json",
+        "display.json",
+        "data.json",
+    ):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("part", "command"), [("limits", "manyscale limits"), ("explanation", "manyscale explain")]
+)
+def test_says_by_which_command_a_missing_part_is_made(run, part, command):
+    shutil.rmtree(run / part)
+    text = page_of(run).text
+    assert f"{command} '{run}'" in text  # quoted, for its name has blanks
+
+
+def test_a_display_of_too_many_events_is_cut_and_says_so(run):
+    path = run / "explanation" / "display.json"
+    path.write_text(json.dumps(chosen_events(each=100, tokens=100)))
+    page = write_report(run)
+    assert page.stat().st_size < 3_000_000
+    assert re.search(r"The page carries \d+ of the 300 events", Page(page.read_text("utf-8")).text)
+
+
+def test_a_run_of_many_plots_stays_below_3_mb(run):
+    drawing = (run / "plots" / "roc.svg").read_text(encoding="utf-8")
+    rows = "".join(f"{n},{n / 7:.7g}\n" for n in range(20_000))
+    for number in range(40):
+        (run / "plots" / f"attention_maps_{number}.svg").write_text(drawing, encoding="utf-8")
+        (run / "plots" / f"attention_maps_{number}.csv").write_text(f"a,b\n{rows}", "utf-8")
+    page = write_report(run)
+    assert page.stat().st_size < 3_000_000
+    assert "First of 20,000 rows of numbers" in Page(page.read_text("utf-8")).text
 
 
 @pytest.mark.parametrize("name", ["card.yaml", "provenance.json", "metrics.json", "history.csv"])
@@ -165,6 +230,8 @@ def test_refuses_a_run_that_lacks_a_needed_file(run, name):
         ("history.csv", "epoch\n1,2\n", "line 2"),
         ("card.yaml", "a: [", "is not YAML"),
         ("plots/roc.svg", "<svg", "is not SVG"),
+        ("limits/limits.json", "{}", "luminosity: Field required"),
+        ("explanation/display.json", '{"events": [{}]}', r"events\.0\.event_id"),
     ],
 )
 def test_names_the_file_that_is_broken(run, name, text, said):

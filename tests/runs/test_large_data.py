@@ -18,7 +18,7 @@ from manyscale.deployment.scores import read_scores
 from manyscale.model.encoder import StreamSettings
 from manyscale.progress import Silent
 from manyscale.reporting.run_files import read_history
-from manyscale.runs import evaluation, prediction
+from manyscale.runs import evaluation, judging, prediction
 from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.prediction import predict_run
 from manyscale.runs.training import train_run
@@ -87,7 +87,7 @@ def test_less_memory_means_another_order_and_no_worse_a_network(folder, trained)
 
 
 def test_judging_chunk_by_chunk_gives_the_figures_of_all_events(folder, trained, monkeypatch):
-    monkeypatch.setattr(evaluation, "CHUNK", 50)
+    monkeypatch.setattr(judging, "CHUNK", 50)
     # The plots' sample: no figure depends on it.
     monkeypatch.setattr(evaluation, "_SAMPLE", 40)
     metrics = evaluate_run(trained.root)

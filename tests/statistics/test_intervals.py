@@ -73,3 +73,14 @@ def test_events_of_weight_zero_do_not_count():
     assert efficiency(weights, weights == 0) == pytest.approx(
         efficiency(np.ones(999), np.zeros(999, bool)), rel=1e-9
     )
+
+
+def test_weights_of_both_signs_that_cancel_among_those_that_pass_know_less():
+    weights = np.append(np.ones(1000), [5.0, -5.5, 5.0, -5.5])
+    passed = np.arange(1004) >= 1000
+    found = efficiency(weights, passed)
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(np.sqrt(2 * (25 + 30.25)) / weights.sum())
+    turned = efficiency(weights, ~passed)
+    assert (turned.value, turned.high) == (1, 1)
+    assert turned.low == pytest.approx(1 - found.high)

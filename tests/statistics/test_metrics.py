@@ -15,6 +15,7 @@ from manyscale.statistics.metrics import (
     auc,
     auc_difference,
     auc_error,
+    auc_loss,
     background_rejection,
     confusion_matrix,
     evaluate,
@@ -64,6 +65,29 @@ def test_integer_weights_are_repeated_events_exactly(events):
     again = np.repeat(np.arange(len(labels)), weights)
     assert auc(labels, scores, weights) == auc(labels[again], scores[again])
     assert evaluate(labels, scores / 6, weights)["auc"] == auc(labels[again], scores[again])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(0, 1, width=32), st.integers(0, 9)),
+        min_size=2,
+        max_size=60,
+    )
+)
+def test_every_figure_of_integer_weights_is_that_of_repeated_events_to_the_bit(events):
+    labels, scores, weights = map(np.array, zip(*events, (0, 0.3, 1), (1, 0.3, 2), strict=True))
+    again = np.repeat(np.arange(len(labels)), weights)
+    weighted = (labels, scores, weights)
+    repeated = (labels[again], scores[again])
+    for figure in (auc, accuracy):
+        assert figure(*weighted) == figure(*repeated)
+    assert (confusion_matrix(*weighted) == confusion_matrix(*repeated)).all()
+    of_weights, of_events = evaluate(*weighted), evaluate(*repeated)
+    for name in ("auc", "accuracy"):
+        assert of_weights[name] == of_events[name]
+    for efficiency, point in of_weights["background_rejection"].items():
+        # Intervals differ, and should: one event of weight two knows less than two events.
+        assert point["value"] == of_events["background_rejection"][efficiency]["value"]
 
 
 def test_negative_weights_are_the_difference_of_samples():
@@ -116,6 +140,18 @@ def test_difference_is_antisymmetric_and_zero_with_itself():
     assert auc_difference(labels, b, a) == pytest.approx((-difference, error))
     assert difference == pytest.approx(auc(labels, a) - auc(labels, b), rel=1e-12)
     assert auc_difference(labels, a, np.exp(a)) == (0.0, 0.0)
+
+
+def test_loss_against_several_is_that_against_their_mean_auc():
+    labels, a = toy(5)
+    rng = np.random.default_rng(1)
+    others = [a + rng.normal(size=len(a)) for _ in range(4)]
+    loss, error = auc_loss(labels, a, others)
+    singles = [auc_difference(labels, a, other) for other in others]
+    assert loss == pytest.approx(np.mean([difference for difference, _ in singles]))
+    # Of four independent disturbances the mean is better known than each.
+    assert error < min(single for _, single in singles)
+    assert auc_loss(labels, a, others[:1]) == singles[0]
 
 
 def test_error_of_a_lone_event_is_unknown():
@@ -222,6 +258,14 @@ def test_separation_of_shared_values_and_of_missing_ones():
     for values in (rare, -rare, np.where(rare == 1, np.nan, 0.0)):
         assert separation(labels, values) == pytest.approx(expected)
     assert separation(labels, np.full(2000, np.nan)) == 0
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_separation_lies_between_zero_and_one_whatever_the_weights(seed):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(60) % 2
+    weights = generator.choice([1.0, 1, -1.3], 60) + np.where(np.arange(60) < 2, 60, 0)
+    assert 0 <= separation(labels, generator.integers(0, 6, 60), weights) <= 1 + 1e-12
 
 
 def test_evaluate_balances_the_classes():

@@ -11,7 +11,7 @@ from scipy.special import xlogy
 from scipy.stats import norm, poisson
 
 from manyscale.errors import ManyscaleError
-from manyscale.statistics.significance import significance
+from manyscale.statistics.significance import significance, simulated_significance
 
 
 def textbook(s, b, error):
@@ -50,6 +50,17 @@ def test_agrees_with_the_profile_likelihood(s, b, error):
     assert significance(s, b, error) == pytest.approx(np.sqrt(q0), rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:jsonschema.RefResolver:DeprecationWarning")
+@pytest.mark.parametrize(("s", "b", "error"), [(10, 100, 20), (30, 60, 5), (15, 40, 12)])
+def test_agrees_with_pyhf_in_one_bin(s, b, error):
+    pyhf = pytest.importorskip("pyhf")
+    # The background's error as an auxiliary Poisson count: pyhf's shapesys.
+    model = pyhf.simplemodels.uncorrelated_background([s], [b], [error])
+    data = [s + b, *model.config.auxdata]
+    p_value = float(pyhf.infer.hypotest(0.0, data, model, test_stat="q0"))
+    assert significance(s, b, error) == pytest.approx(norm.isf(p_value), rel=1e-4)
+
+
 def test_agrees_with_the_exact_tail_probability():
     # The median count of a mean of 140 is 140; half a count is the continuity correction.
     exact = norm.isf((poisson.sf(139, 100) + poisson.sf(140, 100)) / 2)
@@ -64,6 +75,66 @@ def test_limits():
     assert significance(3, 1e-30) == pytest.approx(np.sqrt(2 * (3 * np.log(3e30) - 3)), rel=1e-12)
     # A background of which nothing is known hides any signal.
     assert significance(3, 10, 1e8) < 1e-6
+
+
+@pytest.mark.parametrize("relative", [0.05, 0.2])
+def test_background_that_vanishes_with_its_relative_error(relative):
+    # b -> 0 at sigma_b = f b: Z^2 -> 2 [s ln(s / (b (1 + f^2 s))) - ln(1 + f^2 s) / f^2].
+    s, b = 3.0, np.array([1e-9, 1e-12, 1e-30])
+    known = 1 + relative**2 * s
+    square = 2 * (s * np.log(s / (b * known)) - np.log(known) / relative**2)
+    assert significance(s, b, relative * b) == pytest.approx(np.sqrt(square), rel=1e-8)
+
+
+def test_error_of_the_background_vanishes_smoothly():
+    b = 50.0
+    loss = significance(10, b) - significance(10, b, np.array([4.0, 2.0, 1.0]) * 0.01)
+    # To first order Z falls with the square of the error.
+    assert loss[:-1] / loss[1:] == pytest.approx([4, 4], rel=1e-3)
+
+
+@pytest.mark.parametrize("error", [0.0, 3.0, 100.0, 1e4])
+def test_small_signals_count_as_over_the_root_of_all_variance(error):
+    b = 100.0
+    ratios = [
+        float(significance(s, b, error)) / (s / np.sqrt(b + error**2)) for s in (1, 1e-2, 1e-4)
+    ]
+    away = np.abs(np.array(ratios) - 1)
+    assert (away[1:] <= 0.011 * away[:-1] + 1e-12).all()
+
+
+def sums(weights, powers=4):
+    return [(weights**power).sum() for power in range(1, powers + 1)]
+
+
+@pytest.mark.parametrize(
+    ("simulated", "scale", "systematic"), [(400, 1.0, 0.0), (200, 30.0, 0.1), (100, 1e3, 0.2)]
+)
+def test_error_of_simulated_significance_is_the_spread_of_toys(simulated, scale, systematic):
+    generator = np.random.default_rng(1)
+    s, b = np.full(300, 0.1), scale * generator.choice([0.5, 1, 2, -0.3], simulated)
+    found = simulated_significance(sums(s, 2), sums(b), systematic)
+    assert found.value == pytest.approx(
+        significance(s.sum(), b.sum(), np.hypot(np.sqrt((b**2).sum()), systematic * b.sum()))
+    )
+    times = [generator.poisson(1, (1500, len(w))) for w in (s, b)]
+    toys = simulated_significance(
+        [times[0] @ s**power for power in (1, 2)],
+        [times[1] @ b**power for power in (1, 2, 3, 4)],
+        systematic,
+    )
+    assert found.error == pytest.approx(toys.value.std(), rel=0.12)
+
+
+def test_unseen_background_is_an_error_and_no_signal_is_no_trouble():
+    background = sums(np.ones(100))
+    found = simulated_significance([10, 1], background, 0.1, unseen=44)
+    assert found.value == pytest.approx(significance(10, 100, np.sqrt(100 + 44 + 100)))
+    nothing = simulated_significance([0, 0], background)
+    assert (nothing.value, nothing.error) == (0, 0)
+    assert simulated_significance([0, 1], background).error == pytest.approx(
+        significance(1e-3, 100, 10) / 1e-3, rel=1e-3
+    )
 
 
 def test_edges():

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, model_validator
 from manyscale.data.npz import LONE_STREAM
 from manyscale.data.schema import Label
 from manyscale.data.split import SplitSettings
+from manyscale.evaluation.limit_settings import LimitSettings
+from manyscale.evaluation.systematics import Systematics
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
@@ -67,6 +69,13 @@ class EvaluationSettings(Settings):
         3000.0, "integrated luminosity of the physical yields; null: none", unit="fb^-1", gt=0
     )
     images: ImageSettings = setting(ImageSettings(), "mean jet images of the classes")
+    mass: str = setting(
+        "m_j1", "observable whose background distribution a cut on the score should not bend"
+    )
+    systematics: Systematics = setting(
+        {}, "systematic uncertainties by name, each of one kind: {jes: {energy_scale: 0.02}}"
+    )
+    limits: LimitSettings = setting(LimitSettings(), "how limits are set from the scores")
 
 
 class Card(Settings):

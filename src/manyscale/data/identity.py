@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FIRST_BYTES", "event_ids", "file_identity", "remote_identity", "uniform"]
+__all__ = ["FIRST_BYTES", "event_ids", "file_identity", "part_ids", "remote_identity", "uniform"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 #: How much of a file its identity depends on.
@@ -30,8 +30,13 @@ def event_ids(identity: str, entries: ArrayLike) -> NDArray[np.uint64]:
     return _mix(_base(identity) + _GOLDEN * np.asarray(entries).astype(np.uint64))
 
 
+def part_ids(event_id: NDArray[np.uint64], place: ArrayLike) -> NDArray[np.uint64]:
+    """Number parts of events, such as tokens, by their event and their place in it, from 0."""
+    return _mix(_mix(event_id) + _GOLDEN * np.asarray(place).astype(np.uint64))
+
+
 def uniform(event_id: NDArray[np.uint64], purpose: str) -> NDArray[np.float64]:
-    """Draw one number in [0, 1) for each event: a pure function of event and purpose."""
+    """Draw one number in [0, 1) for each event, or part: a pure function of it and the purpose."""
     bits = _mix(_mix(event_id ^ _base(purpose)))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

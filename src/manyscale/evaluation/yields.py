@@ -1,4 +1,4 @@
-"""Expected events at a luminosity, process by process, and what significance they promise."""
+"""Expected events at a luminosity, process by process."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,23 +9,19 @@ from numpy.typing import ArrayLike, NDArray
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.statistics.sample import Floats, effective_events
-from manyscale.statistics.significance import significance
 
 __all__ = [
-    "LEAST_BACKGROUND_EVENTS",
+    "PHYSICAL",
     "ScaledEvents",
     "expected_yields",
     "normalisation",
     "scale_events",
-    "significance_scan",
 ]
 
-#: Cuts that leave fewer effective background events are not considered: an empty sample of
-#: simulated events is no background of zero.
-LEAST_BACKGROUND_EVENTS = 10.0
+#: What figures say of their weights: expected events at a luminosity.
+PHYSICAL = "physical"
 
 _FB_PER_PB = 1000.0
-_CUTS = 100
 
 
 class ScaledEvents(NamedTuple):
@@ -150,13 +146,14 @@ def expected_yields(
 
     Returns
     -------
-    `luminosity` [fb^-1]; `processes`, by name, and `signal` and `background`, each with `expected`
-    events, `error` (standard deviation of them from the number of simulated events), `n_events`
+    `weights`, "physical"; `luminosity` [fb^-1]; `processes`, by name, and `signal` and
+    `background`, each with `expected` events, `error` (standard deviation of them from the number of simulated events), `n_events`
     simulated and their effective number `n_effective`; processes also with their `label`.
     """
     counted = np.ones(len(events.weight), bool) if selected is None else selected
     signal = events.signal
     return {
+        "weights": PHYSICAL,
         "luminosity": events.luminosity,
         "processes": {
             process.name: {
@@ -167,75 +164,6 @@ def expected_yields(
         },
         "signal": _yield(events.weight[counted & signal]),
         "background": _yield(events.weight[counted & ~signal]),
-    }
-
-
-def significance_scan(
-    events: ScaledEvents, scores: ArrayLike, least_background: float = LEAST_BACKGROUND_EVENTS
-) -> dict[str, Any]:
-    """Asimov significance of counting events above a cut on the score, along the cut.
-
-    The cuts keep 1%, 2%, ..., 100% of the simulated signal events. The best one has the highest
-    significance with the error of the background from the number of simulated events, among those
-    that leave enough effective background events.
-
-    Parameters
-    ----------
-    events
-        Scaled to a luminosity; weights of both signs are allowed.
-    scores
-        (events,): the higher, the more signal-like.
-    least_background
-        Effective background events that a cut must leave.
-
-    Returns
-    -------
-    `least_background_events`; `scan`, a list of points; `best`, one of them, or None. A point has
-    `cut` (events of this score or above are kept), `signal`, `background`, their errors
-    `signal_error` and `background_error`, `background_n_effective`, `value`, the significance
-    without, and `value_with_mc_error`, with the background's error. Both are None where the cut
-    leaves too little background, or weights of both signs leave less than nothing.
-
-    Raises
-    ------
-    DataError
-        Where lengths differ, a score is NaN, or there are no signal events.
-    """
-    score = np.asarray(scores, np.float64)
-    signal = events.signal
-    if len(score) != len(signal):
-        raise DataError(f"{len(score)} scores for {len(signal)} events: give one an event")
-    if np.isnan(score).any():
-        raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
-    if not signal.any():
-        raise DataError("there are no signal events: their significance is not defined")
-    cuts = _cuts(score[signal])
-    s, s_squares = _sums_above(cuts, score[signal], events.weight[signal])
-    b, b_squares = _sums_above(cuts, score[~signal], events.weight[~signal])
-    effective = np.divide(b**2, b_squares, out=np.zeros_like(b), where=b_squares > 0)
-    sound = (effective >= least_background) & (b > 0) & (s >= 0)
-    plain, with_error = (
-        np.asarray(significance(np.where(sound, s, 0), np.where(sound, b, 1), error))
-        for error in (0.0, np.sqrt(b_squares))
-    )
-    scan = [
-        {
-            "cut": float(cuts[place]),
-            "signal": float(s[place]),
-            "signal_error": float(np.sqrt(s_squares[place])),
-            "background": float(b[place]),
-            "background_error": float(np.sqrt(b_squares[place])),
-            "background_n_effective": float(effective[place]),
-            "value": float(plain[place]) if sound[place] else None,
-            "value_with_mc_error": float(with_error[place]) if sound[place] else None,
-        }
-        for place in range(len(cuts))
-    ]
-    best = int(np.argmax(np.where(sound, with_error, -np.inf)))
-    return {
-        "least_background_events": least_background,
-        "best": scan[best] if sound[best] else None,
-        "scan": scan,
     }
 
 
@@ -275,19 +203,3 @@ def _yield(weights: Floats) -> dict[str, float]:
         "n_events": len(weights),
         "n_effective": effective_events(weights),
     }
-
-
-def _cuts(scores: Floats) -> Floats:
-    """Distinct scores that at least 1%, 2%, ..., 100% of these reach, falling."""
-    falling = np.sort(scores)[::-1]
-    kept = np.ceil(len(falling) * np.arange(1, _CUTS + 1) / _CUTS).astype(np.int64)
-    return np.unique(falling[kept - 1])[::-1]
-
-
-def _sums_above(cuts: Floats, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Sums of weights and of squared weights of the events at each cut or above."""
-    order = np.argsort(-scores, kind="stable")
-    number = np.searchsorted(-scores[order], -cuts, side="right")
-    sums = (np.cumsum(w[order]) for w in (weights, weights**2))
-    first, second = (np.concatenate([[0.0], running])[number] for running in sums)
-    return first, second

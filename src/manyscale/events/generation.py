@@ -61,7 +61,7 @@ def run_unit(generator: Any, settings: GenerateSettings, unit: Unit) -> UnitResu
     """What is left of `generate_unit` once Pythia, the generator, has started."""
     reconstruction = Reconstruction(settings, unit.seed)
     records, cutflows, weights = [], [], []
-    for truth in pythia.generate(generator, unit.process, unit.events):
+    for truth in pythia.generate(generator, unit.process, unit.events, settings.weights):
         selected, cutflow = reconstruction.reconstruct(truth)
         records.append(selected)
         cutflows.append(cutflow)

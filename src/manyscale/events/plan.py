@@ -32,8 +32,8 @@ class Unit:
     seed
         Of Pythia and the detector; follows from the card's seed, process and index alone.
     identity
-        Hash of all that the events follow from, the seed and the section `generate` of the card
-        without the number of events, with process and index.
+        Hash of all that the events follow from: the seed, the section `generate` of the card
+        without the number of events, the settings of Pythia that it means, process and index.
     """
 
     process: str
@@ -76,7 +76,7 @@ def plan(settings: GenerateSettings, seed: int) -> list[Unit]:
             index,
             min(settings.unit_events, events - first),
             _seed(seed, process, index),
-            _digest(section, seed, process, index),
+            _digest(section, settings.pythia_lines(process), seed, process, index),
         )
         for process, events in _events(settings)
         for index, first in enumerate(range(0, events, settings.unit_events))

@@ -1,6 +1,6 @@
 """Pythia 8: settings to generated events, a batch at a time, without a Python loop over particles."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import awkward as ak
@@ -70,10 +70,27 @@ def start(process: str, lines: Sequence[str], seed: int) -> Any:  # noqa: ANN401
     return pythia
 
 
-def generate(pythia: Any, process: str, events: int) -> Iterator[TruthEvents]:  # noqa: ANN401
+def generate(
+    pythia: Any,  # noqa: ANN401
+    process: str,
+    events: int,
+    weights: Sequence[str] = (),
+) -> Iterator[TruthEvents]:
     """Make events, some hundred at a time.
 
     Events in which Pythia fails (one in a million) are left out; `entry` counts them too.
+
+    Parameters
+    ----------
+    pythia
+        Ready to generate; see `start`.
+    process
+        Its name, for messages.
+    events
+        Number to be tried.
+    weights
+        Names of the further weights to be kept, of those that Pythia was asked for. As the nominal
+        one they hold the weight of a biased phase space.
 
     Raises
     ------
@@ -86,7 +103,7 @@ def generate(pythia: Any, process: str, events: int) -> Iterator[TruthEvents]:  
         entry = first + np.flatnonzero(~ak.to_numpy(ak.is_none(batch)))
         if len(entry):
             made += len(entry)
-            yield _truth(ak.drop_none(batch, axis=0), entry)
+            yield _truth(ak.drop_none(batch, axis=0), entry, _places(pythia, weights))
     if not made:
         raise DataError(f"process '{process}': Pythia failed in each of {events} events")
 
@@ -97,8 +114,18 @@ def cross_section(pythia: Any) -> CrossSection:  # noqa: ANN401
     return CrossSection(info.sigmaGen() * _PB_PER_MB, info.sigmaErr() * _PB_PER_MB)
 
 
-def _truth(batch: ak.Array, entry: NDArray[np.int64]) -> TruthEvents:
+def _places(pythia: Any, weights: Sequence[str]) -> dict[str, int]:  # noqa: ANN401
+    """Where each of the named weights stands among all those of an event."""
+    if not weights:
+        return {}
+    info = pythia.infoPython()
+    names = [info.weightNameByIndex(place) for place in range(info.numberOfWeights())]
+    return {name: names.index(name) for name in weights}
+
+
+def _truth(batch: ak.Array, entry: NDArray[np.int64], further: Mapping[str, int]) -> TruthEvents:
     particles = batch.prt
+    weights = ak.to_numpy(batch.info.weights)
     counts = ak.to_numpy(ak.num(particles.id))
     status = _flat(particles.status)
     everything = Particles(
@@ -111,10 +138,11 @@ def _truth(batch: ak.Array, entry: NDArray[np.int64]) -> TruthEvents:
     heavy = hadron[heaviest_flavour(everything.pdg_id[hadron]) >= CHARM]
     return TruthEvents(
         entry,
-        ak.to_numpy(batch.info.weights[:, 0]),
+        weights[:, 0],
         everything.take(np.flatnonzero(status > 0)),
         everything.take(heavy),
         everything.take(_to_bottom(everything, particles)),
+        weights={name: weights[:, place] for name, place in further.items()},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manyscale.events.processes import NAMED_PROCESSES, EventClass
+from manyscale.events.variations import SHOWER_VARIATIONS, variation_lines
 from manyscale.settings import Settings, setting
 
 __all__ = [
@@ -158,6 +159,9 @@ class GenerateSettings(Settings):
         14_000.0, "energy of the two protons together", unit="GeV", ge=100, le=200_000
     )
     multiparton: bool = setting(True, "further parton scatterings in the same proton pair")
+    variations: bool = setting(
+        False, f"weights of varied parton showers, too: {', '.join(SHOWER_VARIATIONS)}"
+    )
     unit_events: int = setting(500, "events of a unit of work; each has its own seed", ge=1)
     processes: dict[str, ProcessSettings] = Field(
         default_factory=_default_mix,
@@ -209,12 +213,18 @@ class GenerateSettings(Settings):
             return share
         return NAMED_PROCESSES[process].share if process in NAMED_PROCESSES else 1.0
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the further weights that generated events have."""
+        return tuple(SHOWER_VARIATIONS) if self.variations else ()
+
     def pythia_lines(self, process: str) -> tuple[str, ...]:
         """All settings of Pythia for a process, in the order in which they are read."""
         named = NAMED_PROCESSES[process].pythia if process in NAMED_PROCESSES else ()
         return (
             f"Beams:eCM={self.energy!r}",
             f"PartonLevel:MPI={'on' if self.multiparton else 'off'}",
+            *(variation_lines() if self.variations else ()),
             *named,
             *self.processes[process].pythia,
         )

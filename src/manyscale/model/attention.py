@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from manyscale.model.tokens import Layout, Pattern
 
-__all__ = ["CrossAttention", "FeedForward", "SelfAttention", "attend"]
+__all__ = ["CrossAttention", "FeedForward", "SelfAttention", "attend", "split_heads"]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
-def _heads(slots: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
+def split_heads(slots: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
     """Split (events, slots, parts * width) into `parts` arrays (events, heads, slots, d)."""
     events, length, width = slots.shape
     split = slots.view(events, length, parts, heads, width // (parts * heads))
@@ -47,8 +47,8 @@ def _across(query: Tensor, key_value: Tensor, pattern: Pattern, heads: int) -> T
     for asked, answering, hidden in zip(
         pattern.queries.pad(query), pattern.keys.pad(key_value), pattern.hidden, strict=True
     ):
-        (queries,) = _heads(asked, 1, heads)
-        keys, values = _heads(answering, 2, heads)
+        (queries,) = split_heads(asked, 1, heads)
+        keys, values = split_heads(answering, 2, heads)
         found.append(attend(queries, keys, values, hidden))
     return pattern.queries.pack(found)
 
@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
         found = []
         padded = pattern.keys.pad(self.query_key_value(tokens))
         for slots, hidden in zip(padded, pattern.hidden, strict=True):
-            query, key, value = _heads(slots, 3, self.heads)
+            query, key, value = split_heads(slots, 3, self.heads)
             found.append(attend(query, key, value, hidden))
         return self.out(pattern.queries.pack(found))
 

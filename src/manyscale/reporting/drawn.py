@@ -1,15 +1,18 @@
 """A figure with the numbers that it shows, and the files that both become."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from manyscale.reporting.style import styled
+from manyscale.reporting.style import PDF_FONTS, styled
 
-__all__ = ["Drawn"]
+__all__ = ["Drawn", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,37 @@ class Drawn:
         self.figure.savefig(
             folder / f"{name}.svg", format="svg", metadata={"Date": None, "Creator": None}
         )
-        self.figure.savefig(
-            folder / f"{name}.pdf",
-            format="pdf",
-            metadata={"CreationDate": None, "Creator": None, "Producer": None},
-        )
+        with rc_context({"font.sans-serif": PDF_FONTS}):
+            self.figure.savefig(
+                folder / f"{name}.pdf",
+                format="pdf",
+                metadata={"CreationDate": None, "Creator": None, "Producer": None},
+            )
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.table)
-            writer.writerows(zip(*self.table.values(), strict=True))
+            for row in zip(*self.table.values(), strict=True):
+                writer.writerow([_cell(value) for value in row])
+
+
+def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
+    """Put tables of the same columns one below the other; a single value stands in every row.
+
+    Examples
+    --------
+    >>> stacked([{"curve": "a", "x": [1, 2]}, {"curve": "b", "x": [3]}])
+    {'curve': ['a', 'a', 'b'], 'x': [1, 2, 3]}
+    """
+    columns: dict[str, list[object]] = {}
+    for table in tables:
+        filled = np.broadcast_arrays(*(np.atleast_1d(np.asarray(part)) for part in table.values()))
+        for name, values in zip(table, filled, strict=True):
+            columns.setdefault(name, []).extend(values.tolist())
+    return columns
+
+
+def _cell(value: object) -> object:
+    """A number to seven digits, all that a figure shows; nothing for none and not a number."""
+    if not isinstance(value, float | np.floating):
+        return value
+    return "" if math.isnan(value) else f"{value:.7g}"

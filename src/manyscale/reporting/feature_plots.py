@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from manyscale.reporting.drawn import Drawn, stacked
 from manyscale.reporting.plots import CLASS_NAMES
 from manyscale.reporting.style import CLASS_COLOURS, styled
 from manyscale.statistics.metrics import separation
@@ -54,7 +55,7 @@ def input_distributions(
     inputs: Sequence[InputColumn],
     labels: ArrayLike,
     weights: ArrayLike | None = None,
-) -> tuple[Figure, list[Ranking]]:
+) -> tuple[Drawn, list[Ranking]]:
     """Draw every input of a stream by class, each class with unit area, best separation first.
 
     Parameters
@@ -82,20 +83,24 @@ def input_distributions(
     rows = -(-len(ranked) // _COLUMNS)
     figure = Figure(figsize=(5.6, 2.1 * rows + 0.3))
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    table: list[dict[str, object]] = []
     for axes, (value, column) in zip(panels, ranked, strict=False):
         sample = Sample.of(labels, np.asarray(column.values, np.float64), weights).balanced()
         draw = _bars if column.classes else _histogram
-        draw(axes, column, sample)
-        axes.tick_params(labelsize=9)
         unit = f" [{column.unit}]" if column.unit else ""
-        axes.set_xlabel(f"{column.name}{unit}", fontsize=10)
+        name = f"{column.name}{unit}"
+        table += [{"input": name, **shares} for shares in draw(axes, column, sample)]
+        axes.tick_params(labelsize=9)
+        axes.set_xlabel(name, fontsize=10)
         axes.set_title(f"separation {value:.3f}", fontsize=9, loc="right", pad=3)
         axes.set_yticks([])
     for axes in panels[len(ranked) :]:
         axes.set_axis_off()
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=10)
-    return figure, [Ranking(stream, column.name, value) for value, column in ranked]
+    return Drawn(figure, stacked(table)), [
+        Ranking(stream, column.name, value) for value, column in ranked
+    ]
 
 
 def _of_class(sample: Sample, label: int) -> tuple[Floats, Floats]:
@@ -103,15 +108,18 @@ def _of_class(sample: Sample, label: int) -> tuple[Floats, Floats]:
     return sample.scores[members].astype(np.float64), sample.weights[members]
 
 
-def _histogram(axes: Axes, _: InputColumn, sample: Sample) -> None:
+def _histogram(axes: Axes, _: InputColumn, sample: Sample) -> list[dict[str, object]]:
     edges = _edges(sample.scores.astype(np.float64))
+    shares: list[dict[str, object]] = []
     for label, name in enumerate(CLASS_NAMES):
         values, weights = _of_class(sample, label)
         content = np.histogram(values, edges, weights=weights)[0]
         colour = CLASS_COLOURS[label]
         axes.stairs(content, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(content, edges, color=colour, linestyle=("solid", "dashed")[label], label=name)
+        shares.append({"class": name, "from": edges[:-1], "to": edges[1:], "share": content})
     axes.set_xlim(edges[0], edges[-1])
+    return shares
 
 
 def _edges(values: Floats) -> Floats:
@@ -124,9 +132,10 @@ def _edges(values: Floats) -> Floats:
     return np.linspace(low, high if high > low else low + 1, _BINS + 1)
 
 
-def _bars(axes: Axes, column: InputColumn, sample: Sample) -> None:
+def _bars(axes: Axes, column: InputColumn, sample: Sample) -> list[dict[str, object]]:
     names = column.classes[:_MOST_CLASSES]
     places = np.arange(len(names))
+    shares: list[dict[str, object]] = []
     for label, name in enumerate(CLASS_NAMES):
         values, weights = _of_class(sample, label)
         named = (values >= 0) & (values < len(names))
@@ -140,9 +149,11 @@ def _bars(axes: Axes, column: InputColumn, sample: Sample) -> None:
             hatch=("", "//")[label],
             label=name,
         )
+        shares.append({"class": name, "from": names, "to": names, "share": content})
     axes.invert_yaxis()
     axes.set_xlim(right=1.9 * axes.get_xlim()[1])  # room for the names
     across = axes.get_yaxis_transform()
     for place, name in enumerate(names):
         axes.text(0.97, place, name, transform=across, fontsize=8, ha="right", va="center")
     axes.minorticks_off()
+    return shares

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from manyscale.reporting.drawn import Drawn
 from manyscale.reporting.plots import CLASS_NAMES
 from manyscale.reporting.style import styled
 
@@ -30,7 +31,7 @@ def class_images(
     unit: str,
     frame: Sequence[str],
     turned: bool,
-) -> Figure:
+) -> Drawn:
     """Draw the mean image of background and signal, and their difference over their sum.
 
     Parameters
@@ -80,7 +81,29 @@ def class_images(
         panels[name].set_xlabel("Δη, turned" if turned else "Δη", fontsize=11)
     panels["signal"].set_yticklabels([])
     panels["background"].set_xticklabels([])
-    return figure
+    return Drawn(figure, _pixels(means, hits, difference, half_width, unit))
+
+
+def _pixels(
+    means: NDArray[np.float64],
+    hits: NDArray[np.float64],
+    difference: NDArray[np.float64],
+    half_width: float,
+    unit: str,
+) -> dict[str, list[float]]:
+    """The pixels that any token hit, by the place of their middle."""
+    eta, phi = np.nonzero(hits)
+    middle = ((np.arange(len(hits)) + 0.5) / len(hits) * 2 - 1) * half_width
+    columns = {
+        "delta eta": middle[eta],
+        "delta phi [rad]": middle[phi],
+        **{
+            f"{name}, {unit}": mean[eta, phi] for name, mean in zip(CLASS_NAMES, means, strict=True)
+        },
+        "tokens": hits[eta, phi],
+        "difference / sum": difference[eta, phi],
+    }
+    return {name: numbers.tolist() for name, numbers in columns.items()}
 
 
 def _picture(

@@ -1,4 +1,4 @@
-"""Plots of a classifier: ROC, scores, training, confusion. Each takes arrays and returns a figure."""
+"""Plots of a classifier: ROC, scores, training, confusion. Each takes arrays."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from manyscale.reporting.drawn import Drawn, stacked
 from manyscale.reporting.style import CLASS_COLOURS, LineStyle, classifier_styles, styled
 from manyscale.statistics.compatibility import Compatibility, kolmogorov_smirnov
 from manyscale.statistics.intervals import efficiency
@@ -25,7 +26,7 @@ _SCORE_BINS = 25
 @styled
 def roc(
     labels: ArrayLike, scores: Mapping[str, ArrayLike], weights: ArrayLike | None = None
-) -> Figure:
+) -> Drawn:
     """Background rejection, one over the background efficiency, against signal efficiency.
 
     The bands are the 68.3% Clopper-Pearson intervals of the background efficiency, from effective
@@ -46,9 +47,10 @@ def roc(
     figure = Figure()
     axes = figure.subplots()
     styles = classifier_styles(scores)
+    curves = []
     for name, score in scores.items():
         points = background_rejection(labels, score, weights, _EFFICIENCIES)
-        _rejection_curve(axes, name, styles[name], points)
+        curves.append({"classifier": name, **_rejection_curve(axes, name, styles[name], points)})
     axes.plot(
         _EFFICIENCIES,
         [1 / e for e in _EFFICIENCIES],
@@ -64,7 +66,7 @@ def roc(
     axes.set_xlabel("signal efficiency")
     axes.set_ylabel("background rejection, 1 / efficiency")
     axes.legend(loc="upper right")
-    return figure
+    return Drawn(figure, stacked(curves))
 
 
 def _rejection_curve(
@@ -72,7 +74,7 @@ def _rejection_curve(
     name: str,
     style: LineStyle,
     rejections: Mapping[str, Mapping[str, float | None]],
-) -> None:
+) -> dict[str, object]:
     value, low, high = (
         np.array([point[key] for point in rejections.values()], np.float64)
         for key in ("value", "low", "high")
@@ -80,6 +82,12 @@ def _rejection_curve(
     colour, dashes = style
     axes.plot(_EFFICIENCIES, value, color=colour, linestyle=dashes, label=name)
     axes.fill_between(_EFFICIENCIES, low, high, color=colour, alpha=0.25, linewidth=0)
+    return {
+        "signal efficiency": _EFFICIENCIES,
+        "background rejection": value,
+        "68% low": low,
+        "68% high": high,
+    }
 
 
 def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
@@ -102,7 +110,7 @@ def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
 
 
 @styled
-def score_distributions(train: Sample, test: Sample) -> Figure:
+def score_distributions(train: Sample, test: Sample) -> Drawn:
     """Scores of each class: train filled, test as points with errors, each with unit area.
 
     The legend gives distance and p-value of `overtraining`.
@@ -111,12 +119,15 @@ def score_distributions(train: Sample, test: Sample) -> Figure:
     axes = figure.subplots()
     edges = np.linspace(0, 1, _SCORE_BINS + 1)
     tests = overtraining(train, test)
+    table = []
     for label, name in enumerate(CLASS_NAMES):
         colour = CLASS_COLOURS[label]
-        density, _ = _density(train, label, edges)
+        density, error = _density(train, label, edges)
+        table.append(_bins(name, "train", edges, density, error))
         axes.stairs(density, edges, fill=True, color=colour, alpha=0.3)
         axes.stairs(density, edges, color=colour, label=f"{name}, train")
         density, error = _density(test, label, edges)
+        table.append(_bins(name, "test", edges, density, error))
         filled = density > 0
         axes.errorbar(
             (edges[1:] + edges[:-1])[filled] / 2,
@@ -137,7 +148,20 @@ def score_distributions(train: Sample, test: Sample) -> Figure:
     axes.set_xlabel("signal probability")
     axes.set_ylabel("density")
     axes.legend(loc="upper center", fontsize=10)
-    return figure
+    return Drawn(figure, stacked(table))
+
+
+def _bins(
+    name: str, sample: str, edges: Floats, density: Floats, error: Floats
+) -> dict[str, object]:
+    return {
+        "class": name,
+        "sample": sample,
+        "score from": edges[:-1],
+        "score to": edges[1:],
+        "density": density,
+        "error": error,
+    }
 
 
 def _density(sample: Sample, label: int, edges: Floats) -> tuple[Floats, Floats]:
@@ -151,7 +175,7 @@ def _density(sample: Sample, label: int, edges: Floats) -> tuple[Floats, Floats]
 
 
 @styled
-def history(rows: Sequence[Mapping[str, float]]) -> Figure:
+def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
     """Losses and validation AUC against the epoch; the epoch of the lowest validation loss marked.
 
     Parameters
@@ -176,11 +200,12 @@ def history(rows: Sequence[Mapping[str, float]]) -> Figure:
     for axes in (above, below):
         axes.axvline(best, color="#717581", linestyle="dotted", label=f"best epoch, {best:g}")
     above.legend(loc="upper right")
-    return figure
+    shown = ("epoch", "train_loss", "validation_loss", "validation_auc")
+    return Drawn(figure, {name.replace("_", " "): [row[name] for row in rows] for name in shown})
 
 
 @styled
-def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Figure:
+def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Drawn:
     """Where the events of each true class go at a signal probability of one half.
 
     Each row sums to 100%; the errors are half the 68.3% Clopper-Pearson interval.
@@ -194,12 +219,22 @@ def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     figure = Figure(figsize=(4.6, 3.8))
     axes = figure.subplots()
     shares = np.zeros((2, 2))
+    table = []
     for true in (0, 1):
         members = sample.signal == bool(true)
         called_signal = sample.scores[members] > 0.5
         for called in (0, 1):
             share = efficiency(sample.weights[members], called_signal == bool(called))
             shares[true, called] = share.value
+            table.append(
+                {
+                    "true": CLASS_NAMES[true],
+                    "called": CLASS_NAMES[called],
+                    "share": share.value,
+                    "68% low": share.low,
+                    "68% high": share.high,
+                }
+            )
             error = (share.high - share.low) / 2
             axes.text(
                 called,
@@ -218,4 +253,4 @@ def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("called")
     axes.set_ylabel("true")
-    return figure
+    return Drawn(figure, stacked(table))

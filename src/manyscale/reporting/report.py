@@ -1,22 +1,23 @@
 """Writes the report of a run: one HTML file that needs nothing else, from the files of the run."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from manyscale.errors import RunError
-from manyscale.reporting import wording
-from manyscale.reporting.captions import COMPARISON_PLOT, caption_of, in_order
+from manyscale.reporting import story, wording
+from manyscale.reporting.captions import COMPARISON_PLOT
+from manyscale.reporting.drawn import Drawn
 from manyscale.reporting.inline_svg import inline_svg
+from manyscale.reporting.plot_figures import figures_by_section
 from manyscale.reporting.run_files import ComparisonRow, RunFiles
-from manyscale.reporting.style import save
 
 __all__ = ["write_comparison", "write_report"]
 
@@ -25,8 +26,9 @@ def write_report(run: Path) -> Path:
     """Write `report.html` into a run folder, from its files, and return its path.
 
     It reads card.yaml, provenance.json, metrics.json and history.csv; where they are there also
-    data.json, summary.json, flow_chart.svg, comparison.json, plots/separation.json and every
-    plots/*.svg. What is absent of the second kind the report says.
+    data.json, summary.json, flow_chart.svg, comparison.json, limits/limits.json, explanation/*.json,
+    and every plots/*.svg with its .csv. What is absent of the second kind the report says, and how
+    to make it.
 
     Raises
     ------
@@ -41,9 +43,7 @@ def write_report(run: Path) -> Path:
     return path
 
 
-def write_comparison(
-    run: Path, rows: Sequence[ComparisonRow], curves: Figure | None = None
-) -> None:
+def write_comparison(run: Path, rows: Sequence[ComparisonRow], curves: Drawn | None = None) -> None:
     """Write comparison.json, and the common ROC plot, where `write_report` looks for them.
 
     Parameters
@@ -53,17 +53,17 @@ def write_comparison(
     rows
         One a classifier, all on the same test events; the first is what the others are held against.
     curves
-        The figure of `plots.roc` for all of them.
+        What `plots.roc` draws of all of them.
     """
     table = [row.model_dump() for row in rows]
     (run / "comparison.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     if curves is not None:
-        save(curves, run / "plots", COMPARISON_PLOT)
+        curves.save(run / "plots", COMPARISON_PLOT)
 
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("manyscale", "reporting"),
+        loader=PackageLoader("manyscale", "reporting/page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -74,6 +74,8 @@ def _environment() -> Environment:
         "difference": wording.difference,
         "quantity": wording.quantity,
         "rejection": wording.rejection,
+        "short": wording.short,
+        "sigmas": story.sigmas,
         "value": wording.value,
     }
     return environment
@@ -82,29 +84,30 @@ def _environment() -> Environment:
 def _context(run: Path) -> dict[str, Any]:
     """What the template asks for."""
     files = RunFiles.read(run)
-    plots = {
-        name: _drawing(files.plots[name], f"plot-{number}")
-        for number, name in enumerate(in_order(files.plots))
-    }
-    compared = plots.pop(COMPARISON_PLOT, None)
     processes = files.data.processes if files.data else ()
     return {
         "name": run.resolve().name,
+        "path": shlex.quote(str(run)),
         "preset": _preset(files.card, run),
         "files": files,
         "metrics": files.metrics,
-        "findings": wording.findings(files),
+        "tiles": story.tiles(files),
+        "findings": story.findings(files),
+        "doubts": story.doubts(files),
+        "significance": story.significance_sentences(files.metrics),
+        "checks": story.check_sentences(files.explanation),
+        "limits": story.limit_sentences(files.limits),
         "classes": {
             label: [process.name for process in processes if process.label == label]
             for label in ("signal", "background")
         },
-        "provenance": list(wording.flatten(files.provenance)),
+        "provenance": list(wording.flatten({**files.provenance, "versions": None})),
+        "versions": list(wording.flatten(files.provenance.get("versions"))),
         "time_spent": wording.time_spent(files.history),
         "cutflow": wording.cutflow(processes),
         "flow_chart": _drawing(files.flow_chart, "flow") if files.flow_chart else None,
-        "plots": [(name, drawing, caption_of(name)) for name, drawing in plots.items()],
-        "compared": compared,
-        "compared_caption": caption_of(COMPARISON_PLOT),
+        "sections": figures_by_section(files.plots, files.tables),
+        "display": files.display.light() if files.display else None,
     }
 
 

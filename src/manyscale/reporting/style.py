@@ -1,16 +1,14 @@
-"""How every plot looks: mplhep's style at reading size, colours that all eyes tell apart, and SVG files."""
+"""How every plot looks: mplhep's style at reading size, colours that all eyes tell apart, and text that stays text."""
 
 import zlib
 from collections.abc import Callable, Iterable
 from functools import wraps
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import mplhep
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-__all__ = ["CLASS_COLOURS", "LineStyle", "classifier_styles", "save", "styled"]
+__all__ = ["CLASS_COLOURS", "PDF_FONTS", "LineStyle", "classifier_styles", "styled"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +32,12 @@ _STYLE = {
     # Text stays text: small files, found by a search in the page.
     "svg.fonttype": "none",
     "svg.hashsalt": "manyscale",
+    # Fonts within the file, so that a PDF can be searched and edited.
+    "pdf.fonttype": 42,
 }
+
+#: For PDF files, into which matplotlib cannot put OpenType fonts soundly: TrueType of the same widths.
+PDF_FONTS = ("Arial", "Liberation Sans", "Fira Sans", "DejaVu Sans")
 
 # Petroff's sequence of ten (arXiv:2107.02270), made for all kinds of colour vision.
 _PALETTE = (
@@ -97,15 +100,3 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return drawn
-
-
-@styled
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure as `folder/name.svg` and return that path.
-
-    The same figure gives the same bytes: no date, no random identifiers.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.svg"
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-    return path

@@ -1,20 +1,21 @@
-"""Numbers and findings in plain words: rounded as their errors allow, no more said than is known."""
+"""Numbers in plain words: rounded as their errors allow."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from manyscale.data.schema import Process
-from manyscale.reporting.run_files import ComparisonRow, Rejection, RunFiles
+from manyscale.reporting.metrics_file import Rejection
+from manyscale.reporting.run_files import ComparisonRow
 
 __all__ = [
-    "compare",
     "count",
     "cutflow",
     "difference",
-    "findings",
     "flatten",
     "quantity",
     "rejection",
+    "short",
+    "signed",
     "time_spent",
     "value",
 ]
@@ -27,8 +28,6 @@ _PHASES = {
     "validation_seconds": "validation",
 }
 
-# A difference of fewer standard deviations than this is not called one.
-_CLEAR = 2.0
 _NONE = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -80,8 +79,18 @@ def difference(row: ComparisonRow) -> str:
     """Write a paired difference with sign and error; a dash where the row has none."""
     if row.difference is None:
         return _NONE
-    sign = "+" if row.difference >= 0 else "−"
-    return sign + value(abs(row.difference), row.difference_error)
+    return signed(row.difference, row.difference_error)
+
+
+def signed(number: float, error: float | None = None) -> str:
+    """Write a number with its sign and error.
+
+    Examples
+    --------
+    >>> signed(-0.0123, 0.004)
+    '−0.0123 ± 0.0040'
+    """
+    return ("+" if number >= 0 else "−") + value(abs(number), error)
 
 
 def count(number: float | None) -> str:
@@ -113,51 +122,24 @@ def rejection(interval: Rejection | None) -> str:
     return f"{_short(interval.value)} ({_short(interval.low)} to {high})"
 
 
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 20 else f"{number:.1f}"
-
-
-def compare(row: ComparisonRow) -> str:
-    """Say in a sentence what the paired difference of two classifiers shows.
+def short(number: float | None) -> str:
+    """Write a number to three digits.
 
     Examples
     --------
-    >>> print(compare(ComparisonRow(name="trees", auc=0.97, difference_to="model-2",
-    ...     difference=-0.004, difference_error=0.001)))
-    On the same test events the AUC of trees is lower than that of model-2 by 0.0040 ± 0.0010, 4.0 standard deviations.
+    >>> short(1.2345), short(5_940_000_000), short(None)
+    ('1.23', '5.94 × 10⁹', '–')
     """
-    if row.difference is None or not row.difference_error:
-        return ""
-    deviations = abs(row.difference) / row.difference_error
-    size = value(abs(row.difference), row.difference_error)
-    if deviations < _CLEAR:
-        return (
-            f"On the same test events the AUC of {row.name} and that of {row.difference_to} differ "
-            f"by {size}: this sample cannot tell which is better."
-        )
-    side = "higher" if row.difference > 0 else "lower"
-    return (
-        f"On the same test events the AUC of {row.name} is {side} than that of "
-        f"{row.difference_to} by {size}, {deviations:.1f} standard deviations."
-    )
+    if number is None:
+        return _NONE
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
+        return quantity(float(f"{number:.3g}"))
+    mantissa, power = f"{number:.2e}".split("e")
+    return f"{mantissa} × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
 
 
-def findings(files: RunFiles) -> list[str]:
-    """What the paired differences of a run show: all that were compared, else network and trees."""
-    rows: list[ComparisonRow] = list(files.comparison)
-    trees = files.metrics.trees
-    if not rows and trees and trees.network_minus_trees:
-        paired = trees.network_minus_trees
-        rows = [
-            ComparisonRow(
-                name="the network",
-                auc=files.metrics.auc,
-                difference_to="the trees",
-                difference=paired.auc,
-                difference_error=paired.auc_error,
-            )
-        ]
-    return [sentence for row in rows if (sentence := compare(row))]
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 20 else f"{number:.1f}"
 
 
 def time_spent(history: Sequence[Mapping[str, float]]) -> list[tuple[str, float, float]]:

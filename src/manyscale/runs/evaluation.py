@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
@@ -13,12 +14,21 @@ from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.inference import class_probabilities
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
-from manyscale.evaluation.yields import expected_yields, significance_scan
+from manyscale.evaluation.cuts import scan_cuts, significance_figures
+from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
+from manyscale.evaluation.yields import expected_yields
 from manyscale.progress import Progress, Silent
+from manyscale.reporting import physics_plots
 from manyscale.reporting.run_files import read_history
 from manyscale.runs.folder import RunFolder, write_json
 from manyscale.runs.judging import Judged, Trial, judge, scale
-from manyscale.runs.plotting import plot_images, plot_inputs, plot_overtraining, plot_scores
+from manyscale.runs.plotting import (
+    drop_plot,
+    plot_images,
+    plot_inputs,
+    plot_overtraining,
+    plot_scores,
+)
 from manyscale.statistics.metrics import auc_difference, evaluate
 from manyscale.statistics.sample import Sample
 
@@ -66,16 +76,20 @@ def evaluate_run(
     judged = judge(trial)
     events, signal = judged.events, judged.signal
     weights = test.balance.weights(events)
-    metrics = evaluate(events.label, signal, weights)
+    metrics = {"weights": "class-balanced", **evaluate(events.label, signal, weights)}
     metrics["events_per_second"] = _training_rate(folder)
     metrics["parameters"] = sum(p.numel() for p in bundle.network.parameters())
-    metrics["trees"] = evaluate(events.label, judged.trees, weights)
+    metrics["trees"] = {
+        "weights": "class-balanced",
+        **evaluate(events.label, judged.trees, weights),
+    }
     difference, error = auc_difference(events.label, signal, judged.trees, weights)
     metrics["trees"]["network_minus_trees"] = {
         "auc": difference,
         "auc_error": None if np.isnan(error) else error,
     }
-    metrics |= _physical(trial, judged, luminosity, progress)
+    _add_sculpting(metrics, trial, judged, weights)
+    _add_physical(metrics, trial, judged, luminosity, progress)
 
     folder.scores.parent.mkdir(exist_ok=True)
     write_scores(folder.scores, Scores.of(events, signal, labelled=True))
@@ -89,23 +103,75 @@ def evaluate_run(
     return metrics
 
 
-def _physical(
-    trial: Trial, judged: Judged, luminosity: float | None, progress: Progress
-) -> dict[str, Any]:
-    """Yields and significance at a luminosity."""
+def _add_physical(
+    metrics: dict[str, Any],
+    trial: Trial,
+    judged: Judged,
+    luminosity: float | None,
+    progress: Progress,
+) -> None:
+    """Add yields and significance at a luminosity with their plot, or why there are none."""
+    drop_plot(trial.folder, "significance")
     if luminosity is None:
-        return {}
-    if all(process.cross_section is None for process in trial.whole.schema.processes):
-        return {}
+        metrics["yields_missing"] = (
+            "No expected events, no significance: the card says no luminosity; give --luminosity "
+            "[fb^-1]."
+        )
+        return
+    classifiers = {"network": judged.signal, "trees": judged.trees}
     try:
         scaled = scale(trial, judged.events, luminosity, progress)
+        scans = {name: scan_cuts(scaled, scores) for name, scores in classifiers.items()}
     except DataError as error:
-        progress.say(f"no physical yields: {error}")
-        return {}
-    return {
-        "yields": expected_yields(scaled),
-        "significance": significance_scan(scaled, judged.signal),
-    }
+        metrics["yields_missing"] = f"No expected events, no significance: {error}."
+        return
+    metrics["yields"] = expected_yields(scaled) | {"notice": _untested(trial, judged)}
+    metrics["significance"] = significance_figures(scans["network"])
+    metrics["trees"]["significance"] = significance_figures(scans["trees"])
+    physics_plots.significance(scans, luminosity).save(trial.folder.plots, "significance")
+
+
+def _untested(trial: Trial, judged: Judged) -> str:
+    """Name the processes that have events, but none for the test."""
+    processes = trial.whole.schema.processes
+    tested = np.bincount(judged.events.process, minlength=len(processes))
+    names = ", ".join(
+        process.name
+        for process, weight, number in zip(
+            processes, trial.whole.process_weights, tested, strict=True
+        )
+        if weight and not number
+    )
+    return f"No test event is of {names}: it counts as nothing." if names else ""
+
+
+def _add_sculpting(
+    metrics: dict[str, Any], trial: Trial, judged: Judged, weights: NDArray[np.float64]
+) -> None:
+    """Add how cuts on the scores bend the background's masses with its plot, or why it is not known."""
+    drop_plot(trial.folder, "sculpting")
+    observable = trial.card.evaluation.mass
+    observables = judged.events.observables
+    if observable not in observables:
+        known = ", ".join(observables) or "none"
+        metrics["sculpting_missing"] = (
+            f"Whether cuts bend the background's masses is not known: the data have no observable "
+            f"'{observable}' (they have {known}); evaluation.mass of the card names another."
+        )
+        return
+    masses = np.asarray(observables[observable], np.float64)
+    chosen = (judged.events.label == 0) & np.isfinite(masses)
+    try:
+        sample = MassSample.of(observable, masses[chosen], weights[chosen])
+    except DataError as error:
+        metrics["sculpting_missing"] = (
+            f"Whether cuts bend the background's masses is not known: {error}."
+        )
+        return
+    scores = {"network": judged.signal[chosen], "trees": judged.trees[chosen]}
+    sculpted = sculpt(sample, scores, seed=trial.card.seed)
+    metrics["sculpting"] = sculpting_figures(sample, sculpted)
+    physics_plots.sculpting(sample, sculpted).save(trial.folder.plots, "sculpting")
 
 
 def _plot_images(folder: RunFolder, test: Dataset, bundle: Bundle, card: Card) -> None:

@@ -104,6 +104,11 @@ class RunFolder:
         return self.root / "scores" / "test_trees.parquet"
 
     @property
+    def explanation(self) -> Path:
+        """What explains the run: numbers as JSON, and the events of the display."""
+        return self.root / "explanation"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"

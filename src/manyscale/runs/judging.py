@@ -63,8 +63,10 @@ class Trial:
         """
         folder = RunFolder.open(root)
         card = load_card(folder.card)
-        own = open_data(card, most=card.data.max_events)
+        own = _own(card, folder)
         foreign = None if data is None else _foreign(data, own, card)
+        if foreign is None:
+            own.test.require_classes()
         return Trial(
             folder,
             card,
@@ -140,6 +142,17 @@ def scale(
         progress.say(f"no test event of {processes[process].name}: the yields count it as nothing")
     factors = np.divide(every, part, out=np.ones(len(processes)), where=part != 0)
     return scale_events(processes, events.process, events.weight, luminosity, factors)
+
+
+def _own(card: Card, folder: RunFolder) -> Dataset:
+    """Open the data of the run."""
+    try:
+        return open_data(card, most=card.data.max_events)
+    except DataError as error:
+        raise DataError(
+            f"the data of the run {folder.root} cannot be opened: {error}. If they were moved, put "
+            f"them back, or say under `data` in {folder.card} where they are now"
+        ) from error
 
 
 def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:

@@ -1,4 +1,4 @@
-"""The plots of a run, as SVG in its folder."""
+"""The plots of a run, in its folder."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,10 @@ from manyscale.features.registry import can_compute
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.reporting import feature_plots, image_plots, plots
 from manyscale.reporting.run_files import read_history
-from manyscale.reporting.style import save
 from manyscale.runs.folder import RunFolder, write_json
 from manyscale.statistics.sample import Sample
 
-__all__ = ["plot_images", "plot_inputs", "plot_overtraining", "plot_scores"]
+__all__ = ["drop_plot", "plot_images", "plot_inputs", "plot_overtraining", "plot_scores"]
 
 
 def plot_scores(
@@ -36,14 +35,21 @@ def plot_scores(
     scores
         Signal probabilities by classifier, the network first.
     """
-    save(plots.roc(label, scores, weights), folder.plots, "roc")
-    save(plots.confusion(label, next(iter(scores.values())), weights), folder.plots, "confusion")
-    save(plots.history(read_history(folder.history)), folder.plots, "history")
+    first = next(iter(scores.values()))
+    plots.roc(label, scores, weights).save(folder.plots, "roc")
+    plots.confusion(label, first, weights).save(folder.plots, "confusion")
+    plots.history(read_history(folder.history)).save(folder.plots, "history")
+
+
+def drop_plot(folder: RunFolder, name: str) -> None:
+    """Take away the files of a plot of an earlier evaluation, which this one may not draw again."""
+    for path in folder.plots.glob(f"{name}.*"):
+        path.unlink()
 
 
 def plot_overtraining(folder: RunFolder, train: Sample, test: Sample) -> None:
     """Plot the scores of training events beside those of the test events."""
-    save(plots.score_distributions(train, test), folder.plots, "scores")
+    plots.score_distributions(train, test).save(folder.plots, "scores")
 
 
 def plot_images(
@@ -75,12 +81,13 @@ def plot_images(
             folder.log(f"no image of {name}: it has no pt")
             continue
         means = class_means(ImageMaker(schema, settings), streams[name], label, weights)
-        if not means.any(axis=(1, 2, 3)).all():
+        # Weights of both signs may leave less than nothing in every pixel.
+        if not (means > 0).any(axis=(1, 2, 3)).all():
             folder.log(f"no image of {name}: one class has no tokens there")
             continue
         ones = np.ones(len(label))
         tokens = class_means(ImageMaker(schema, counting), streams[name], label, ones)
-        figure = image_plots.class_images(
+        images = image_plots.class_images(
             means[:, 0],
             np.tensordot(np.bincount(label, minlength=2), tokens[:, 0], 1),
             half_width=settings.half_width,
@@ -88,7 +95,7 @@ def plot_images(
             frame=settings.frame.words(),
             turned=settings.frame.rotate != "none",
         )
-        save(figure, folder.plots, f"image_{name}")
+        images.save(folder.plots, f"image_{name}")
 
 
 def plot_inputs(
@@ -101,17 +108,18 @@ def plot_inputs(
     """Plot every input of the network by class, and write their ranking to separation.json."""
     ranking = []
     for name, stream in network.trim(streams).items():
-        owner = np.repeat(label, stream.counts)
-        if not ((owner == 0).any() and (owner == 1).any()):
-            folder.log(f"no plot of the inputs of {name}: one class has no tokens there")
+        owner, token_weights = (np.repeat(of, stream.counts) for of in (label, weights))
+        # Weights of both signs may sum to nothing over the tokens, though not over the events.
+        if not all(token_weights[owner == of_class].sum() > 0 for of_class in (0, 1)):
+            folder.log(f"no plot of the inputs of {name}: one class has no weight of tokens there")
             continue
-        figure, rows = feature_plots.input_distributions(
+        inputs, rows = feature_plots.input_distributions(
             name,
             _inputs(network.extractor(name), stream),
             owner,
-            np.repeat(weights, stream.counts),
+            token_weights,
         )
-        save(figure, folder.plots, f"inputs_{name}")
+        inputs.save(folder.plots, f"inputs_{name}")
         ranking += [row._asdict() for row in rows]
     write_json(folder.plots / "separation.json", ranking)
 

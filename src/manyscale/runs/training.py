@@ -16,6 +16,7 @@ from manyscale.data.store import no_events
 from manyscale.deployment.bundle import save_bundle
 from manyscale.errors import RunError
 from manyscale.evaluation.summaries import summaries
+from manyscale.evaluation.systematics import check_systematics
 from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
@@ -121,6 +122,7 @@ def _train(
     """Train in this process; where there are several, the first alone writes and fits what is not of the loop."""
     dataset = open_data(card, most=card.data.max_events)
     network = build_model(card, dataset.schema)
+    check_systematics(card.evaluation.systematics, dataset.schema)
     if process_rank() > 0:
         fit_network(
             network, card, train=dataset.train, validation=dataset.validation, folder=folder

@@ -84,13 +84,14 @@ class MakePart:
     def __call__(self, unit: Unit) -> int:
         """Generate a unit and write its part; return the number of events that passed."""
         result = generate_unit(self.settings, unit)
-        schema = collision_schema(layouts(self.settings.streams))
+        schema = collision_schema(layouts(self.settings.streams), self.settings.weights)
         label = self.settings.event_class(unit.process)
         packed = pack_records(
             result.records,
             schema.streams,
             identity=unit.identity,
             label=1 if label == "signal" else 0,
+            weights=self.settings.weights,
         )
         write_events(
             self.folder,

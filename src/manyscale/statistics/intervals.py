@@ -67,7 +67,8 @@ def efficiency(weights: ArrayLike, passed: NDArray[np.bool_], level: float = ONE
     The interval is that of k = n e passed of n effective events, n such that the binomial variance
     e (1 - e) / n is that of the weights, ((1 - e)^2 sum_passed w^2 + e^2 sum_failed w^2) / W^2.
     Where none or all pass, n = W^2 / sum w^2. For equal weights both are the number of events.
-    Negative weights that push e out of [0, 1] leave it at the end.
+    Negative weights that push e out of [0, 1] leave it at the end, and the interval then reaches at
+    least as far as the standard deviation of those that pass, or fail.
 
     Parameters
     ----------
@@ -92,5 +93,9 @@ def efficiency(weights: ArrayLike, passed: NDArray[np.bool_], level: float = ONE
     if 0 < share < 1:
         variance = ((1 - share) ** 2 * of_passed + share**2 * of_failed) / total**2
         n = share * (1 - share) / variance
-    low, high = binomial_interval(share * n, n, level)
-    return Interval(share, float(low), float(high))
+    low, high = (float(end) for end in binomial_interval(share * n, n, level))
+    if share == 0:
+        high = max(high, min(math.sqrt(of_passed) / total, 1.0))
+    elif share == 1:
+        low = min(low, max(1 - math.sqrt(of_failed) / total, 0.0))
+    return Interval(share, low, high)

@@ -1,6 +1,7 @@
 """Figures of merit of a classifier of two classes, with their errors; all of them weighted."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError
 from manyscale.statistics.intervals import efficiency
+from manyscale.statistics.means import variance_of_mean
 from manyscale.statistics.sample import Floats, Sample, effective_events
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "auc",
     "auc_difference",
     "auc_error",
+    "auc_loss",
     "background_rejection",
     "confusion_matrix",
     "evaluate",
@@ -102,7 +105,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     """Area under the ROC curve: sum_ij w_i w_j [x_i > y_j] / sum_ij w_i w_j, ties counting half.
 
     x are scores of signal, y of background. Integer weights give exactly what events repeated as
-    often give. Negative weights are taken as they are; they may bring the area out of [0, 1].
+    often give: the weights at each distinct score are summed first. Negative weights are taken as they are; they may bring the area out of [0, 1].
 
     Examples
     --------
@@ -143,9 +146,30 @@ def auc_difference(
     >>> auc_difference([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8], [0.1, 0.4, 0.4, 0.8])
     (0.0, 0.0)
     """
-    a, b = Sample.of(labels, scores_a, weights), Sample.of(labels, scores_b, weights)
-    difference = _auc(_ranked(a)) - _auc(_ranked(b))
-    return difference, _spread(a, _placements(a) - _placements(b))
+    return auc_loss(labels, scores_a, [scores_b], weights)
+
+
+def auc_loss(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    others: Sequence[ArrayLike],
+    weights: ArrayLike | None = None,
+) -> tuple[float, float]:
+    """AUC minus the mean AUC of other scores of the same events, and the paired error of that.
+
+    The placements of DeLong's method are averaged over the others, as the mean of their AUCs is
+    linear in them: what is chance in one of them shrinks with their number.
+
+    Examples
+    --------
+    >>> auc_loss([0, 0, 1, 1], [1, 2, 3, 4], [[1, 2, 3, 4], [4, 3, 2, 1]])[0]
+    0.5
+    """
+    whole = Sample.of(labels, scores, weights)
+    samples = [Sample.of(labels, other, weights) for other in others]
+    mean = sum(_auc(_ranked(other)) for other in samples) / len(samples)
+    placements = np.mean([_placements(other) for other in samples], axis=0)
+    return _auc(_ranked(whole)) - mean, _spread(whole, _placements(whole) - placements)
 
 
 def _placements(sample: Sample) -> Floats:
@@ -160,23 +184,10 @@ def _placements(sample: Sample) -> Floats:
 
 def _spread(sample: Sample, placements: Floats) -> float:
     parts = (
-        _variance_of_mean(placements[members], sample.weights[members])
+        variance_of_mean(placements[members], sample.weights[members])
         for members in (sample.signal, ~sample.signal)
     )
     return math.sqrt(sum(parts))
-
-
-def _variance_of_mean(values: Floats, weights: Floats) -> float:
-    """Unbiased variance of a mean with fixed weights; NaN for one event."""
-    if np.count_nonzero(weights) < 2:
-        return math.nan
-    share = weights / weights.sum()
-    mean = (share * values).sum()
-    squares = share**2
-    # E[sum p^2 (v - mean)^2] = sigma^2 sum_i p_i^2 ((1 - p_i)^2 + sum_{j != i} p_j^2).
-    total = squares.sum()
-    seen = (squares * ((1 - share) ** 2 + (total - squares))).sum()
-    return float((squares * (values - mean) ** 2).sum() * total / seen)
 
 
 def background_rejection(
@@ -237,9 +248,18 @@ def confusion_matrix(
     >>> confusion_matrix([0, 0, 1, 1], [0.1, 0.7, 0.6, 0.8]).tolist()
     [[1.0, 1.0], [0.0, 2.0]]
     """
-    sample = Sample.of(labels, scores, weights)
+    return _confusion(Sample.of(labels, scores, weights))
+
+
+def _confusion(sample: Sample) -> Floats:
     cell = 2 * sample.signal + (sample.scores > 0.5)
     return _sums(cell, sample.weights, 4).reshape(2, 2)
+
+
+def _balanced_accuracy(sample: Sample) -> float:
+    """Mean over the classes of the share that is called right."""
+    matrix = _confusion(sample)
+    return float((np.diag(matrix) / matrix.sum(axis=1)).mean())
 
 
 def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -275,8 +295,9 @@ def separation(
     s and b are the shares of signal and background in a bin; 0 for equal distributions, 1 for
     distributions apart (A. Hoecker et al., TMVA, arXiv:physics/0703039, sec. 3.1.4). Unlike there,
     the bins hold equally many events, so that <S^2> does not change with the variable's scale, and
-    a value that many events share is a bin of its own, and so are missing values. Equal distributions of n
-    events each still give about `bins` / (2 n).
+    a value that many events share is a bin of its own, and so are missing values. A bin that
+    negative weights leave with less than nothing counts as empty: its (s - b)^2 / (s + b) could be
+    anything. Equal distributions of n events each still give about `bins` / (2 n).
 
     Parameters
     ----------
@@ -296,11 +317,11 @@ def separation(
     # Twice the place between edges, and the odd number between for a value on an edge.
     place = np.searchsorted(edges, value) + np.searchsorted(edges, value, side="right")
     place = np.where(missing, 2 * len(edges) + 1, place)
-    s, b = (
-        _sums(place[members], sample.weights[members], 2 * len(edges) + 2)
-        / sample.weights[members].sum()
+    contents = (
+        _sums(place[members], sample.weights[members], 2 * len(edges) + 2).clip(min=0)
         for members in (sample.signal, ~sample.signal)
     )
+    s, b = (content / content.sum() for content in contents)
     filled = s + b > 0
     return float(((s - b)[filled] ** 2 / (s + b)[filled]).sum() / 2)
 
@@ -335,13 +356,13 @@ def evaluate(
     given = Sample.of(labels, scores, weights)
     sample = given.balanced()
     error = _spread(given, _placements(given))
+    # What can be is made of the weights as given: integer ones sum exactly.
     return {
-        # From the weights as given: integer ones sum exactly.
         "auc": _auc(_ranked(given)),
         "auc_error": None if math.isnan(error) else error,
-        "accuracy": accuracy(sample.signal, sample.scores, sample.weights),
+        "accuracy": _balanced_accuracy(given),
         "loss": _log_loss(sample),
         "n_events": len(sample.signal),
         "n_effective": effective_events(sample.weights),
-        "background_rejection": _background_rejection(sample, SIGNAL_EFFICIENCIES),
+        "background_rejection": _background_rejection(given, SIGNAL_EFFICIENCIES),
     }

@@ -1,16 +1,28 @@
 """How significant a counted excess is expected to be."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError
 from manyscale.statistics.sample import Floats
 
-__all__ = ["significance"]
+__all__ = ["Simulated", "poisson_deviance", "significance", "simulated_significance"]
 
 # Below this the direct formula of _excess loses digits, and the series has them all.
 _SERIES_BELOW = 0.1
 _SERIES_TERMS = 18
+# Relative step of the numerical derivatives; what they lack is of the order of its square.
+_STEP = 1e-4
+
+
+class Simulated(NamedTuple):
+    """A significance from simulated events, and its error from their number; both broadcast."""
+
+    value: Floats
+    error: Floats
 
 
 def significance(
@@ -65,6 +77,93 @@ def significance(
     bracket = r * _excess(r * ratio) + loose * _excess(-loose * ratio)
     result = np.sqrt(2 * signal * ratio * r * bracket)
     return np.where(~known & (signal > 0), np.inf, result)[()]
+
+
+def simulated_significance(
+    signal: ArrayLike, background: ArrayLike, systematic: float = 0.0, unseen: ArrayLike = 0.0
+) -> Simulated:
+    """Asimov significance of simulated events, with the error that comes from their number.
+
+    The error of the background is sigma_b^2 = sum w^2 + u + (f b)^2: that of the number of
+    simulated events and a relative systematic f, in quadrature. The significance Z(s, b, sum w^2)
+    is itself uncertain, since other simulated events would have given other sums: each event is
+    there a Poisson number of times of mean one, and to first order (delta method, the infinitesimal
+    jackknife)
+
+    var Z = Z_s^2 sum_s w^2 + Z_b^2 sum_b w^2 + 2 Z_b Z_v sum_b w^3 + Z_v^2 sum_b w^4
+
+    with Z_s, Z_b, Z_v its derivatives by s, b and sum_b w^2, found numerically. The cut above which
+    events are counted is taken as given.
+
+    Parameters
+    ----------
+    signal
+        (2, ...): sums of the weights and of their squares, in expected events.
+    background
+        (4, ...): sums of the weights and of their second, third and fourth powers.
+    systematic
+        f, relative uncertainty of the background.
+    unseen
+        u, a further variance of the background, such as that of processes of which no simulated
+        event is left.
+
+    Raises
+    ------
+    DataError
+        Where a sum of weights is negative or not finite.
+
+    Examples
+    --------
+    >>> z = simulated_significance([10, 0.1], [100, 100, 100, 100])
+    >>> round(float(z.value), 3), round(float(z.error), 3)
+    (0.69, 0.039)
+    """
+    s, s_squares = np.asarray(signal, np.float64)
+    b, squares, cubes, fourths = np.asarray(background, np.float64)
+    extra = np.asarray(unseen, np.float64)
+
+    def of(s: Floats, b: Floats, squares: Floats) -> Floats:
+        error = np.sqrt(squares + extra + (systematic * b) ** 2)
+        return np.asarray(significance(s, b, error))
+
+    by_s = _slope(lambda x: of(x, b, squares), s, np.sqrt(s_squares))
+    by_b = _slope(lambda x: of(s, x, squares), b, b)
+    by_squares = _slope(lambda x: of(s, b, x), squares, squares)
+    variance = by_s**2 * s_squares + by_b**2 * squares
+    variance += 2 * by_b * by_squares * cubes + by_squares**2 * fourths
+    # Rounding, or weights of both signs, may leave a little less than nothing.
+    return Simulated(of(s, b, squares), np.sqrt(np.maximum(variance, 0)))
+
+
+def poisson_deviance(count: ArrayLike, mean: ArrayLike) -> Floats:
+    """Twice the log likelihood that a Poisson count loses where its mean is not the count itself.
+
+    2 (mean - n + n ln(n / mean)) = 2 mean u^2 g(u) with u = n / mean - 1 and g as in `_excess`, so
+    that no digit is lost where they are close, however many events there are.
+
+    Parameters
+    ----------
+    count, mean
+        Zero or more; they broadcast. A count of 0 is as likely as can be with a mean of 0; any
+        other count is then impossible, and the result infinite.
+
+    Examples
+    --------
+    >>> poisson_deviance([0, 5, 10**9], [3, 5, 10**9 + 1]).round(12)
+    array([6.e+00, 0.e+00, 1.e-09])
+    """
+    n, expected = np.asarray(count, np.float64), np.asarray(mean, np.float64)
+    some = expected > 0
+    u = np.divide(n - expected, expected, out=np.zeros_like(n + expected), where=some)
+    return np.where(some | (n == 0), 2 * expected * u**2 * _excess(u), np.inf)
+
+
+def _slope(function: Callable[[Floats], Floats], x: Floats, size: Floats) -> Floats:
+    """Derivative at x >= 0 by the difference of two points near it; `size`: of its changes."""
+    step = _STEP * np.maximum(x, size)
+    low, high = np.maximum(x - step, 0), x + step
+    rise = function(high) - function(low)
+    return np.divide(rise, high - low, out=np.zeros_like(rise), where=high > low)
 
 
 def _excess(u: Floats) -> Floats:

@@ -1,0 +1,88 @@
+// The numbers of each figure as a table, and the buttons that save drawing and numbers.
+(() => {
+  "use strict";
+  const SHOWN = 200;
+  const SVG = "http://www.w3.org/2000/svg";
+
+  // Rows of a CSV text: RFC 4180, as Python's csv module writes it.
+  const parse = (text) => {
+    const rows = [];
+    let row = [];
+    const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/y;
+    while (field.lastIndex < text.length) {
+      const found = field.exec(text);
+      if (!found) break;
+      const [, quoted, plain, end] = found;
+      row.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+      if (end !== ",") {
+        rows.push(row);
+        row = [];
+      }
+    }
+    return rows;
+  };
+
+  const element = (tag, text, numeric = false) => {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (numeric) made.className = "n";
+    return made;
+  };
+
+  const table = (rows) => {
+    const [head, ...body] = rows;
+    const numeric = head.map((_, place) => body.every((row) => !Number.isNaN(Number(row[place]))));
+    const made = element("table");
+    const line = (tag, row) => {
+      const cells = element("tr");
+      row.forEach((cell, place) => cells.append(element(tag, cell, numeric[place])));
+      return cells;
+    };
+    made.createTHead().append(line("th", head));
+    const part = made.createTBody();
+    body.slice(0, SHOWN).forEach((row) => part.append(line("td", row)));
+    return made;
+  };
+
+  // Text until it is asked for: forty tables would make the page slow to draw.
+  const unfold = (details) => {
+    const text = details.querySelector("pre");
+    const rows = parse(text.textContent);
+    const scroll = text.parentElement;
+    text.hidden = true;
+    scroll.append(table(rows));
+    if (rows.length > SHOWN + 1)
+      scroll.after(element("p", `The first ${SHOWN} of ${rows.length - 1} rows; the CSV has all.`));
+  };
+
+  const save = (name, type, text) => {
+    const link = element("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+
+  const drawing = (svg) => {
+    const copy = svg.cloneNode(true);
+    const [, , width, height] = svg.getAttribute("viewBox").split(/[\s,]+/);
+    copy.setAttribute("xmlns", SVG);
+    copy.setAttribute("width", `${width}pt`);
+    copy.setAttribute("height", `${height}pt`);
+    return `<?xml version="1.0" encoding="utf-8"?>\n${new XMLSerializer().serializeToString(copy)}\n`;
+  };
+
+  for (const figure of document.querySelectorAll("figure[data-name]")) {
+    const { name } = figure.dataset;
+    const details = figure.querySelector("details.numbers");
+    details?.addEventListener("toggle", () => unfold(details), { once: true });
+    for (const button of figure.querySelectorAll("button")) {
+      button.hidden = false;
+      button.addEventListener("click", () => {
+        if (button.dataset.save === "svg")
+          save(`${name}.svg`, "image/svg+xml", drawing(figure.querySelector("svg")));
+        else save(`${name}.csv`, "text/csv", details.querySelector("pre").textContent);
+      });
+    }
+  }
+})();

@@ -1,0 +1,154 @@
+"""From scored events to limits: hypotheses, templates of systematics, errors of the simulation."""
+
+import numpy as np
+import pytest
+
+from helpers.scored import HH, QCD, TTBAR, scored_events
+from manyscale.card import parse_card
+from manyscale.errors import CardError, ManyscaleError
+from manyscale.evaluation.limit_settings import LimitSettings
+from manyscale.evaluation.limits import (
+    fill_templates,
+    hypotheses,
+    hypothesis_limits,
+)
+from manyscale.evaluation.variations import Normalisation, Shape, Varied
+
+pytest.importorskip("pyhf")
+
+HEAVY = HH.model_copy(update={"name": "hh_1500", "cross_section": 0.001})
+SIGNAL = hypotheses([HH, QCD, TTBAR], None)
+
+
+def filled(events, scores, variations=(), seed=1, **settings):
+    return fill_templates(
+        "network", scores, events, variations, SIGNAL, settings=LimitSettings(**settings), seed=seed
+    )
+
+
+def test_all_signal_is_one_hypothesis_or_each_by_its_mass():
+    (together,) = hypotheses([HH, QCD, HEAVY], None)
+    assert together.name == "hh4b + hh_1500"
+    assert together.cross_section == pytest.approx((0.002 + 0.001) * 1.5 * 1000)
+    apart = hypotheses([HEAVY, HH, QCD], {"hh_1500": 1500.0, "hh4b": 1000.0})
+    assert [(one.name, one.mass) for one in apart] == [("hh4b", 1000), ("hh_1500", 1500)]
+    assert apart[1].cross_section == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("masses", "said"),
+    [
+        ({"hh4b": 1000.0, "hx": 1.0}, "no signal process 'hx'; they have hh4b, hh_1500"),
+        ({"hh4b": 1000.0, "hh_1500": 1.0, "qcd": 1.0}, "no signal process 'qcd'"),
+        ({"hh4b": 1000.0}, "no mass is given of the signal hh_1500"),
+    ],
+)
+def test_masses_must_fit_to_the_data(masses, said):
+    with pytest.raises(CardError, match=said):
+        hypotheses([HH, QCD, HEAVY], masses)
+
+
+def test_signal_without_cross_section_is_named():
+    with pytest.raises(ManyscaleError, match="cross section is known of the signal 'hh4b'"):
+        hypotheses([HH.model_copy(update={"cross_section": None})], None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("edges=[0, 0.5, 0.4, 1]", "rise"),
+        ("edges=[0, 1.5]", "between 0 and 1"),
+        ("edges=[0.5]", "edges"),
+        ("bins=0", "bins"),
+        ("floor=0.5", "floor"),
+    ],
+)
+def test_bad_settings_are_refused(setting, said):
+    with pytest.raises(CardError, match=said):
+        parse_card("", "card", [f"evaluation.limits.{setting}"])
+
+
+def test_systematics_make_the_limit_worse_and_statistics_alone_stay():
+    events, scores = scored_events()
+    plain = hypothesis_limits(filled(events, scores), SIGNAL[0])
+    higher = Varied({"network": scores + 0.02 * scores * (1 - scores)}, events.weight)
+    moved = [Normalisation("rate", ("ttbar",), 1.3, 1 / 1.3), Shape("jes", ("qcd",), higher, None)]
+    worse = hypothesis_limits(filled(events, scores, moved), SIGNAL[0])
+    assert worse.complete.limits[0] > 1.02 * plain.complete.limits[0]
+    assert worse.complete.significance < plain.complete.significance
+    assert worse.statistics == plain.statistics
+    assert plain.complete.limits == pytest.approx(plain.statistics.limits, rel=1e-3)
+    assert plain.complete.significance == pytest.approx(plain.statistics.significance, rel=1e-6)
+
+
+def test_error_of_the_background_is_of_simulation_and_systematics():
+    events, scores = scored_events()
+    heavier = events.weight * np.where(events.process == 1, 1.2, 1)
+    moved = [
+        Normalisation("rate", ("qcd", "ttbar"), 1.1, 0.9),
+        Shape("up", ("qcd",), Varied({"network": scores}, heavier), None),
+    ]
+    templates = filled(events, scores, moved)
+    nominal = templates.nominal
+    squares = nominal.background_variance + (0.1 * nominal.background) ** 2
+    squares += (0.2 * nominal.content[1]) ** 2
+    assert templates.background_error == pytest.approx(np.sqrt(squares))
+
+
+def test_error_from_the_simulation_is_the_spread_of_other_simulations():
+    edges = (0.0, 0.4, 0.7, 1.0)
+    found = []
+    for seed in range(24):
+        events, scores = scored_events(seed, signal=400, background=1500)
+        found.append(hypothesis_limits(filled(events, scores, edges=edges), SIGNAL[0]))
+    for value, error in (
+        ([one.complete.limits[0] for one in found], [one.limit_error for one in found]),
+        (
+            [one.complete.significance for one in found],
+            [one.significance_error for one in found],
+        ),
+    ):
+        assert np.mean(error) == pytest.approx(np.std(value, ddof=1), rel=0.4)
+
+
+def test_more_events_make_the_error_smaller():
+    errors = []
+    for size in (500, 8000):
+        events, scores = scored_events(signal=size, background=3 * size)
+        one = hypothesis_limits(filled(events, scores, edges=(0.0, 0.4, 0.7, 1.0)), SIGNAL[0])
+        errors.append(one.limit_error / one.complete.limits[0])
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_same_seed_gives_the_same_figures():
+    events, scores = scored_events(signal=500, background=2000)
+    one, again, other = (
+        hypothesis_limits(filled(events, scores, seed=seed), SIGNAL[0]) for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one.limit_error != other.limit_error
+    assert one.complete == other.complete
+
+
+def test_what_may_not_be_trusted_is_said():
+    events, scores = scored_events(yields=(3.0, 100.0, 10.0))
+    (chosen, *few) = filled(events, scores).notices
+    assert chosen.startswith("network: the bins are chosen on the same events")
+    assert "fewer than 5 expected background events" in few[0]
+    given = filled(events, scores, edges=(0.3, 0.6, 0.97, 1.0), floor=100).notices
+    assert any("fewer than 100 effective simulated background events" in line for line in given)
+    assert any("leave out" in line for line in given)
+    assert not any("same events" in line for line in given)
+
+
+def test_given_edges_without_background_are_refused():
+    events, scores = scored_events(background=100)
+    with pytest.raises(ManyscaleError, match=r"bin 2 of 2, scores from 0\.999 to 1, holds no back"):
+        filled(events, scores, edges=(0.0, 0.999, 1.0))
+
+
+def test_given_edges_without_signal_are_refused():
+    events, scores = scored_events()
+    events = events._replace(weight=events.weight * (~events.signal | (scores > 0.5)))
+    with pytest.raises(ManyscaleError, match="no signal is expected in the templates"):
+        hypothesis_limits(filled(events, scores, edges=(0.0, 0.2, 0.4)), SIGNAL[0])

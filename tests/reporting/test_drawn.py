@@ -1,0 +1,63 @@
+import csv
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from manyscale.reporting.drawn import Drawn, stacked
+from manyscale.reporting.style import styled
+
+
+@styled
+def _drawn():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], [1, 2])
+    axes.fill_between([0, 1], [1, 2])
+    axes.imshow(np.eye(3), extent=(0, 1, 1, 2))
+    axes.set_xlabel("mass [GeV]")
+    return Drawn(figure, {"mass [GeV]": [0, np.float32(1)], "events, all": [1 / 3, np.nan]})
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    for part in "ab":
+        _drawn().save(tmp_path / part, "plot")
+    for suffix in ("svg", "pdf", "csv"):
+        one, two = ((tmp_path / part / f"plot.{suffix}").read_bytes() for part in "ab")
+        assert one == two
+        assert b"dc:date" not in one
+        assert b"CreationDate" not in one
+
+
+def test_text_stays_text(tmp_path):
+    _drawn().save(tmp_path, "plot")
+    assert "mass [GeV]</text>" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="there is no pdftotext")
+def test_text_of_the_pdf_can_be_searched(tmp_path):
+    _drawn().save(tmp_path, "plot")
+    done = subprocess.run(
+        ["pdftotext", tmp_path / "plot.pdf", "-"], check=True, capture_output=True, text=True
+    )
+    assert "mass [GeV]" in done.stdout
+    assert done.stderr == ""
+
+
+def test_numbers_stand_beside_and_not_a_number_stands_empty(tmp_path):
+    _drawn().save(tmp_path, "plot")
+    with (tmp_path / "plot.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["mass [GeV]", "events, all"], ["0", "0.3333333"], ["1", ""]]
+
+
+def test_columns_of_other_lengths_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="shorter"):
+        Drawn(Figure(), {"a": [1, 2], "b": [1]}).save(tmp_path, "plot")
+
+
+def test_curves_stand_one_below_the_other():
+    both = stacked([{"curve": "a", "x": np.arange(2)}, {"curve": "b", "x": 7.5}])
+    assert both == {"curve": ["a", "a", "b"], "x": [0, 1, 7.5]}

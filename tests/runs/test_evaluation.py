@@ -1,0 +1,280 @@
+"""A trained run judged at a luminosity: yields by hand, what is said, and bad input."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from helpers.commands import run
+from helpers.toys import SCHEMA, toy_events
+from manyscale.card import Card, DataSettings
+from manyscale.console import print_metrics
+from manyscale.data.dataset import Dataset
+from manyscale.data.manifest import merge
+from manyscale.data.parts import write_events
+from manyscale.data.schema import Process
+from manyscale.data.split import SplitSettings
+from manyscale.errors import ManyscaleError
+from manyscale.runs import evaluation
+from manyscale.runs.evaluation import evaluate_run
+from manyscale.runs.training import train_run
+from manyscale.training.schedule import TrainingSettings
+
+PROCESSES = (
+    Process(
+        name="hh4b",
+        label="signal",
+        cross_section=1e-3,
+        k_factor=1.5,
+        filter_efficiency=0.5,
+        sum_weights=3000.0,
+        generated=2000,
+    ),
+    Process(
+        name="qcd",
+        label="background",
+        cross_section=100.0,
+        k_factor=1.2,
+        sum_weights=500.0,
+        generated=600,
+    ),
+    Process(
+        name="ttbar", label="background", cross_section=0.8, sum_weights=1500.0, generated=2000
+    ),
+)
+SPLIT = SplitSettings(train=0.4, validation=0.2, test=0.4)
+
+
+def events(seed, observables):
+    """Signal, a little qcd and much ttbar; a tenth of the weights below zero."""
+    generator = np.random.default_rng(seed)
+    packed = toy_events(seed, events=1200, learnable=True)
+    of_background = np.where(generator.random(1200) < 0.1, 1, 2)
+    weight = np.where(generator.random(1200) < 0.1, -0.5, generator.uniform(0.5, 2, 1200))
+    values = {name: generator.exponential(50, 1200).astype(np.float32) for name in observables}
+    process = np.where(packed.label == 1, 0, of_background)
+    return replace(packed, process=process, weight=weight, observables=values)
+
+
+def write(folder, seed, processes=PROCESSES, observables=("m_j1",)):
+    schema = SCHEMA.model_copy(update={"processes": processes, "observables": observables})
+    packed = events(seed, observables)
+    for place, process in enumerate(processes):
+        chosen = packed.take(np.flatnonzero(packed.process == place))
+        write_events(
+            folder, f"{process.name}-000000", chosen, schema, process, f"toys {process.name}"
+        )
+    merge(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("judged")
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return write(folder / "data", 5)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, dataset):
+    card = Card(
+        preset="kinematics-only",
+        data=DataSettings(dataset=dataset, split=SPLIT),
+        training=TrainingSettings(epochs=1, batch_size=64, learning_rate=5e-3),
+    )
+    return train_run(card, folder / "run").root
+
+
+@pytest.fixture(scope="module")
+def metrics(trained):
+    """The first evaluation, at 300 fb^-1, with all plots."""
+    return evaluate_run(trained, luminosity=300)
+
+
+@pytest.fixture
+def again(trained, metrics, monkeypatch, tmp_path):
+    """Judge a copy of the run, without the plots that nothing here looks at."""
+    for name in ("_plot_images", "_plot_training", "plot_scores"):
+        monkeypatch.setattr(evaluation, name, lambda *_: None)
+    root = tmp_path / "run"
+    shutil.copytree(trained, root)
+
+    def judge(*, card=(), **keywords):
+        for old, new in card:
+            text = (root / "card.yaml").read_text(encoding="utf-8")
+            assert old in text
+            (root / "card.yaml").write_text(text.replace(old, new), encoding="utf-8")
+        return evaluate_run(root, **keywords)
+
+    judge.root = root
+    return judge
+
+
+def test_yields_agree_with_a_hand_calculation(metrics, dataset):
+    every = Dataset.open(dataset, split=SPLIT, seed=1)
+    known, tested = every.bookkeeping(), every.test.bookkeeping()
+    names = [process.name for process in every.schema.processes]
+    found = metrics["yields"]
+    background = [0.0, 0.0]
+    for process in PROCESSES:
+        place = names.index(process.name)
+        pb = process.cross_section * process.k_factor * process.filter_efficiency
+        of_weight_one = 300 * 1000 * pb / process.sum_weights
+        every_weight = known.weight[known.process == place]
+        test_weight = tested.weight[tested.process == place]
+        assert 0 < len(test_weight) < len(every_weight)
+        assert (test_weight < 0).any()
+        expected = of_weight_one * every_weight.sum()
+        to_the_whole = every_weight.sum() / test_weight.sum()
+        error = of_weight_one * to_the_whole * np.sqrt((test_weight**2).sum())
+        one = found["processes"][process.name]
+        assert one["expected"] == pytest.approx(expected, rel=1e-12)
+        assert one["error"] == pytest.approx(error, rel=1e-12)
+        assert one["n_events"] == len(test_weight)
+        assert one["n_effective"] == pytest.approx(
+            test_weight.sum() ** 2 / (test_weight**2).sum(), rel=1e-12
+        )
+        if process.label == "background":
+            background[0] += expected
+            background[1] += error**2
+    assert found["background"]["expected"] == pytest.approx(background[0], rel=1e-12)
+    assert found["background"]["error"] == pytest.approx(np.sqrt(background[1]), rel=1e-12)
+    assert (found["luminosity"], found["notice"]) == (300, "")
+
+
+def test_every_group_of_figures_says_its_weights(metrics, trained):
+    assert metrics == json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
+    balanced = (metrics, metrics["trees"], metrics["sculpting"])
+    physical = (metrics["yields"], metrics["significance"], metrics["trees"]["significance"])
+    assert {group["weights"] for group in balanced} == {"class-balanced"}
+    assert {group["weights"] for group in physical} == {"physical"}
+
+
+def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys):
+    print_metrics(metrics)
+    said = capsys.readouterr()
+    assert "Test events, class-balanced" in said.err
+    for words in (
+        "expected at 300 fb^-1, physical weights",
+        "best cut on the score, with the simulation's error, physical weights",
+        "m_j1 of background that passes",
+        metrics["significance"]["notice"],
+    ):
+        assert words in said.out
+    rows = [line.split() for line in said.out.splitlines()]
+    assert [row[:2] for row in rows if row and row[0] == "20%"] == [
+        ["20%", "network"],
+        ["20%", "trees"],
+    ]
+
+
+def test_plots_carry_their_numbers(metrics, trained):
+    for name in ("significance", "sculpting"):
+        assert (trained / "plots" / f"{name}.svg").is_file()
+        assert (trained / "plots" / f"{name}.pdf").is_file()
+    with (trained / "plots" / "significance.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["best"] == "True"]
+    both = (metrics["significance"], metrics["trees"]["significance"])
+    figures = [one for of in both for one in of["systematics"] if one["best"]]
+    assert len(rows) == len(figures) >= 4
+    for row, one in zip(rows, figures, strict=True):
+        assert float(row["systematic"]) == one["background"]
+        assert float(row["significance"]) == pytest.approx(one["best"]["value"], rel=1e-6)
+        assert float(row["error"]) == pytest.approx(one["best"]["value_error"], rel=1e-6)
+
+
+def test_without_luminosity_the_other_figures_are_given(again, metrics, capsys):
+    found = again(card=[("luminosity: 3000.0", "luminosity: null")])
+    assert "yields" not in found
+    assert found["auc"] == metrics["auc"]
+    assert "no luminosity; give --luminosity" in found["yields_missing"]
+    print_metrics(found)
+    assert found["yields_missing"] in capsys.readouterr().out
+    # What an earlier evaluation drew is no longer true.
+    assert not list((again.root / "plots").glob("significance.*"))
+
+
+def test_process_without_cross_section_is_named(again, dataset, metrics, tmp_path):
+    shutil.copytree(dataset, tmp_path / "data")
+    manifest = tmp_path / "data" / "dataset.json"
+    text = manifest.read_text(encoding="utf-8")
+    assert '"cross_section": 100.0' in text
+    manifest.write_text(text.replace('"cross_section": 100.0', '"cross_section": null'), "utf-8")
+    found = again(card=[(str(dataset), str(tmp_path / "data"))])
+    assert "no cross section is known of 'qcd'" in found["yields_missing"]
+    assert "'ttbar'" not in found["yields_missing"]
+    assert found["auc"] == metrics["auc"]
+
+
+def test_data_without_the_mass_say_so(again, capsys):
+    found = again(card=[("mass: m_j1", "mass: m_w")])
+    assert "no observable 'm_w' (they have m_j1)" in found["sculpting_missing"]
+    print_metrics(found)
+    assert found["sculpting_missing"] in capsys.readouterr().out
+    assert not list((again.root / "plots").glob("sculpting.*"))
+
+
+def test_other_data_are_test_events_as_a_whole(again, tmp_path):
+    other = write(tmp_path / "other", 6)
+    weights = Dataset.open(other).bookkeeping()
+    found = again(data=other, luminosity=300)
+    assert found["n_events"] == 1200
+    qcd = weights.weight[weights.process == 1]
+    assert found["yields"]["processes"]["qcd"]["expected"] == pytest.approx(
+        300 * 1000 * 120 / 500 * qcd.sum(), rel=1e-12
+    )
+
+
+def test_process_without_a_test_event_is_named(again, dataset, metrics):
+    lone = PROCESSES[1].model_copy(update={"name": "lone"})
+    data = Dataset.open(dataset, split=SPLIT, seed=1)
+    chosen = data.train.bookkeeping()
+    train_only = chosen.event_id[chosen.process == 1][0]
+    every = data.events()
+    one = every.take(np.flatnonzero(every.event_id == train_only))
+    mixed = replace(one, process=np.zeros(1, np.int64))
+    target = again.root.parent / "with_lone"
+    shutil.copytree(dataset, target)
+    schema = data.schema.model_copy(update={"processes": (lone,)})
+    write_events(target, "lone-000000", mixed, schema, lone, "toys lone")
+    merge(target)
+    found = again(card=[(str(dataset), str(target))])
+    assert found["yields"]["notice"] == "No test event is of lone: it counts as nothing."
+    assert found["yields"]["processes"]["lone"]["expected"] == 0
+
+
+@pytest.mark.parametrize("luminosity", [0, -3])
+def test_luminosity_must_be_above_zero(trained, metrics, capsys, monkeypatch, luminosity):
+    before = (trained / "metrics.json").read_bytes()
+    done = run(capsys, monkeypatch, "evaluate", trained, "--luminosity", luminosity)
+    assert (done.code, f"the luminosity is {luminosity} fb^-1" in done.err) == (1, True)
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_run_whose_data_moved_says_where_they_were_and_what_to_do(again, dataset, tmp_path):
+    gone = tmp_path / "gone"
+    with pytest.raises(ManyscaleError, match="If they were moved") as refused:
+        again(card=[(str(dataset), str(gone))])
+    assert str(gone) in str(refused.value)
+    assert str(again.root / "card.yaml") in str(refused.value)
+
+
+def test_test_split_without_background_is_refused(again, dataset, tmp_path):
+    data = Dataset.open(dataset, split=SPLIT, seed=1)
+    tested = data.test.bookkeeping()
+    unwanted = tested.event_id[tested.label == 0]
+    every = data.events()
+    kept = every.take(np.flatnonzero(~np.isin(every.event_id, unwanted)))
+    target = tmp_path / "one_class"
+    for place, process in enumerate(data.schema.processes):
+        chosen = kept.take(np.flatnonzero(kept.process == place))
+        write_events(target, f"{process.name}-000000", chosen, data.schema, process, process.name)
+    merge(target)
+    with pytest.raises(ManyscaleError, match=r"the test part of the data .* hold no background"):
+        again(card=[(str(dataset), str(target))])
