@@ -115,6 +115,9 @@ def _deletion(deep: Deep) -> tuple[object, Mapping[str, Drawn]]:
     }
     # A stream that no layer looks at has no attention, and deleting there would change nothing.
     common = set.intersection(*(set(ranking) for ranking in rankings.values()))
+    # A fifth of the few reconstructed objects is a whole jet, which is another question.
+    jets = {name for name in common if network.extractor(name).stream.axis}
+    common = jets or common
     shared = {
         by: {name: of for name, of in ranking.items() if name in common}
         for by, ranking in rankings.items()

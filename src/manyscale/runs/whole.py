@@ -5,13 +5,16 @@ from typing import Any
 
 from manyscale.card import Card
 from manyscale.card.preset_cards import preset_card
-from manyscale.errors import RunError
+from manyscale.errors import MissingExtraError, RunError
+from manyscale.evaluation.systematics import SystematicSettings
 from manyscale.model.presets import Preset
 from manyscale.progress import Progress, Silent
 from manyscale.reporting.report import write_report
 from manyscale.runs.comparison import Rows, show_comparison
 from manyscale.runs.evaluation import evaluate_run
+from manyscale.runs.explanation import explain_run
 from manyscale.runs.folder import RunFolder, read_metrics
+from manyscale.runs.limits import limits_run
 from manyscale.runs.production import generate_dataset
 from manyscale.runs.training import train_run
 from manyscale.training.devices import process_rank, refuse_launcher
@@ -21,6 +24,14 @@ __all__ = ["demo_card", "run_demo", "whole_run"]
 # Small enough for a laptop's coffee break, large enough to tell the classifiers apart.
 DEMO_EVENTS = 6000
 DEMO_EPOCHS = 12
+
+# pb: 10 fb of gg -> H -> hh as a benchmark, times the branching fraction of h -> b bbar squared.
+_SIGNAL = 0.01 * 0.582**2
+
+_SYSTEMATICS = {
+    "energy_scale": SystematicSettings(energy_scale=0.02),
+    "background_rate": SystematicSettings(normalisation=0.1),
+}
 
 _BESIDE: tuple[Preset, ...] = ("concatenation", "kinematics-only")
 
@@ -48,10 +59,14 @@ def whole_run(
 def demo_card(preset: Preset, dataset: Path) -> Card:
     """The card of a preset on the demo's events: small enough for a laptop."""
     card = preset_card(preset)
+    mix = card.generate.processes
+    hh4b = mix["hh4b"].model_copy(update={"cross_section": _SIGNAL})
+    generated = {"events": DEMO_EVENTS, "processes": {**mix, "hh4b": hh4b}}
     return card.model_copy(
         update={
             "data": card.data.model_copy(update={"dataset": dataset}),
-            "generate": card.generate.model_copy(update={"events": DEMO_EVENTS}),
+            "generate": card.generate.model_copy(update=generated),
+            "evaluation": card.evaluation.model_copy(update={"systematics": _SYSTEMATICS}),
             "training": card.training.model_copy(update={"epochs": DEMO_EPOCHS, "batch_size": 128}),
         }
     )
@@ -60,7 +75,7 @@ def demo_card(preset: Preset, dataset: Path) -> Card:
 def run_demo(
     root: Path | str, *, workers: int | None = None, progress: Progress | None = None
 ) -> Rows:
-    """Make events, train Model 2, its rivals and the trees on them, judge all, write one report.
+    """Make events, train Model 2, its rivals and the trees on them, judge and explain, write one report.
 
     Parameters
     ----------
@@ -100,5 +115,10 @@ def run_demo(
         evaluate_run(place, progress=progress)
         write_report(place)
     rows = show_comparison(folders, folders["model-2"])
+    try:
+        limits_run(root, progress=progress)
+    except MissingExtraError as error:
+        progress.say(f"no limits: {error}")
+    explain_run(root, progress=progress)
     write_report(root)
     return rows
