@@ -7,7 +7,6 @@ It needs Debian's chromium and chromium-driver.
 """
 
 import argparse
-import base64
 import io
 import tempfile
 from pathlib import Path
@@ -20,20 +19,30 @@ from chromium import chromium, resize
 PICTURES = Path("docs/pictures")
 SCREENS = {"desktop": (1180, 820), "phone": (390, 800)}
 SETTLED = "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-PLACE = "const r = document.getElementById('events').getBoundingClientRect(); return [r.x, r.y + scrollY, r.width, r.height]"
+TO_THE_DISPLAY = "document.getElementById('events').scrollIntoView()"
+PLACE = "const r = document.getElementById('events').getBoundingClientRect(); return [r.x, r.width, r.height]"
+# What is far down is laid out when it is first scrolled to, which moves it.
+SCROLLS = 3
 COLOURS = 200  # few enough for small files, enough for the shades of the marks
 
 
-def take(browser: Chrome, place: tuple[float, float, float, float], name: str) -> None:
-    """Write what stands at a place of the page, x, y, width and height in pixels."""
-    clip = dict(zip(("x", "y", "width", "height"), place, strict=True)) | {"scale": 1}
-    shot = browser.execute_cdp_cmd(
-        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
-    )
-    picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+def take(browser: Chrome, name: str, left: float = 0, width: float | None = None) -> None:
+    """Write what the screen shows, or `width` pixels of it from `left` on."""
+    shot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+    right = shot.width if width is None else min(shot.width, left + width)
+    picture = shot.crop((int(left), 0, int(right), shot.height))
     path = PICTURES / f"{name}.png"
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def show_display(browser: Chrome) -> list[float]:
+    """Scroll to the event display; return its left edge, width and height in pixels."""
+    for _ in range(SCROLLS):
+        browser.execute_script(TO_THE_DISPLAY)
+        browser.execute_script(SETTLED)
+    place: list[float] = browser.execute_script(PLACE)
+    return place
 
 
 def main() -> None:
@@ -45,12 +54,12 @@ def main() -> None:
         for screen, (width, height) in SCREENS.items():
             resize(browser, width, height)
             browser.get(report.as_uri())
-            take(browser, (0, 0, width, height), f"report_{screen}")
-            browser.execute_script("document.getElementById('events').scrollIntoView()")
-            browser.execute_script(SETTLED)
-            x, y, w, h = browser.execute_script(PLACE)
-            edge = min(x, 12)
-            take(browser, (x - edge, y, w + 2 * edge, min(h, 2 * height)), f"events_{screen}")
+            take(browser, f"report_{screen}")
+            _, _, tall = show_display(browser)
+            resize(browser, width, min(int(tall), 2 * height))
+            left, wide, _ = show_display(browser)
+            edge = min(left, 12)
+            take(browser, f"events_{screen}", left - edge, wide + 2 * edge)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,9 @@ def test_shape_is_counted_above_the_cut():
     }
 
 
-def test_classifier_is_chosen_and_down_is_mirrored():
+def test_down_is_mirrored_where_it_is_not_given():
     shape = Shape("jes", ("qcd",), HIGHER, None)
     assert effects([shape], EVENTS, SCORES, 0.5)["jes"] == {"qcd": {"up": 1.0, "down": -1.0}}
-    trees = effects([shape], EVENTS, SCORES, 0.5, "trees")
-    assert trees["jes"] == {"qcd": {"up": 0.0, "down": 0.0}}
 
 
 def test_weights_count_as_scores_do():

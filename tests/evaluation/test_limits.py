@@ -152,3 +152,22 @@ def test_given_edges_without_signal_are_refused():
     events = events._replace(weight=events.weight * (~events.signal | (scores > 0.5)))
     with pytest.raises(ManyscaleError, match="no signal is expected in the templates"):
         hypothesis_limits(filled(events, scores, edges=(0.0, 0.2, 0.4)), SIGNAL[0])
+
+
+def test_strength_may_go_beyond_the_limit_that_systematics_make_worse():
+    events, scores = scored_events(yields=(30.0, 2e7, 5e6))
+    huge = [Normalisation("rate", ("qcd", "ttbar"), 2.0, 0.5)]
+    found = hypothesis_limits(filled(events, scores, huge, edges=(0.0, 1.0)), SIGNAL[0])
+    assert found.complete.limits[2] > 10 * found.statistics.limits[2]
+    (parameter,) = found.workspace.content["measurements"][0]["config"]["parameters"]
+    assert parameter["bounds"] == [[0.0, pytest.approx(10 * found.complete.limits[2])]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "what"),
+    [({"signal": 1}, "signal hh4b"), ({"background": 2, "yields": (30, 9, 9)}, "background")],
+)
+def test_too_few_simulated_events_for_an_error_are_said(numbers, what):
+    events, scores = scored_events(**numbers)
+    with pytest.raises(ManyscaleError, match=f"so few simulated events of the {what}"):
+        hypothesis_limits(filled(events, scores, edges=(0.0, 1.0)), SIGNAL[0])

@@ -69,8 +69,8 @@ def test_faults_are_named(text, said):
         card_with(text)
 
 
-@pytest.mark.parametrize("name", ["a b", "1up", "jes/up", "äh"])
-def test_names_are_plain(name):
+@pytest.mark.parametrize("name", ["a b", "1up", "jes/up", "äh", "mu", "staterror_trees"])
+def test_names_are_plain_and_free(name):
     with pytest.raises(CardError, match=f"'{name}' cannot be a name"):
         parse_card(f'evaluation: {{systematics: {{"{name}": {{efficiency: 0.1}}}}}}')
 

@@ -264,6 +264,12 @@ def test_last_look_is_the_cross_attention_where_there_is_one():
     assert set(unseen) == {"jet1", "kinematics"}
 
 
+def test_a_stream_without_encoder_layers_may_ask():
+    looks = last_looks(network_of("model-2", kinematics=StreamSettings(layers=0)))
+    assert (looks["kinematics"].context, looks["kinematics"].block) == ((), 1)
+    assert looks["jet1"].stream == "kinematics"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_attention_of_a_token_does_not_depend_on_the_other_events(preset, events):
     network = network_of(preset)

@@ -61,3 +61,25 @@ def test_columns_of_other_lengths_are_refused(tmp_path):
 def test_curves_stand_one_below_the_other():
     both = stacked([{"curve": "a", "x": np.arange(2)}, {"curve": "b", "x": 7.5}])
     assert both == {"curve": ["a", "a", "b"], "x": [0, 1, 7.5]}
+
+
+@styled
+def _named(name):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], [1, 100], label=name)
+    axes.set_yscale("log")
+    axes.set_xticks([0, 1], [name, "b"])
+    axes.set_title(name)
+    axes.set_xlabel("at 3000 fb$^{-1}$")
+    axes.legend()
+    return Drawn(figure, {"x": [0, 1]})
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path):
+    name = r"$\bad{ and a $_<é"
+    _named(name).save(tmp_path, "plot")
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert text.count(r"$\bad{ and a $_&lt;é</text>") == 3
+    assert "fb$^{-1}$</text>" not in text
+    assert "mathdefault{10^{2}}$</text>" not in text

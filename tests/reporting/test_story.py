@@ -72,7 +72,9 @@ def test_a_limit_that_was_not_found_is_said():
     assert "2.500 ± 0.030 times" in trees
 
 
-@pytest.mark.parametrize(("passes", "said"), [(True, "it depends"), (False, "it hardly depends")])
+@pytest.mark.parametrize(
+    ("passes", "said"), [(True, "it depends"), (False, "it is not shown to depend")]
+)
 def test_the_check_by_randomised_weights_says_how_it_went(tmp_path, passes, said):
     files = explanation_files()
     files["randomisation.json"]["passes"] = passes
@@ -82,6 +84,27 @@ def test_the_check_by_randomised_weights_says_how_it_went(tmp_path, passes, said
     (sentence,) = check_sentences(Explanations.read(tmp_path))
     assert said in sentence
     assert "+0.030 ± 0.020" in sentence
+
+
+def test_a_deletion_without_a_number_is_passed_over(tmp_path):
+    files = explanation_files()
+    files["deletion.json"]["excess"]["Grad-CAM"] = {"value": None, "error": None, "passes": False}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    _, sentence = check_sentences(Explanations.read(tmp_path))
+    assert "attention −0.10 ± 0.10 (failed)" in sentence
+    assert "Grad-CAM" not in sentence
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.0, -0.03])
+def test_no_stream_is_called_needed_whose_loss_is_within_its_error(run, loss):
+    def alter(summary):
+        for row in summary["streams"]:
+            row |= {"auc_loss": loss, "auc_loss_error": 0.01}
+
+    found = findings(change(run, "explanation/summary.json", alter))
+    assert found[-1].startswith("No stream is clearly needed")
+    assert not any("needs" in sentence for sentence in found)
 
 
 def test_what_was_not_explained_says_nothing(tmp_path):

@@ -167,7 +167,7 @@ def test_another_dataset_is_test_as_a_whole(copied, tmp_path):
         (("evaluation.limits.masses={hx: 1}",), "no signal process 'hx'"),
         (("evaluation.limits.edges=[0, 0.5, 0.99999, 1]",), "bin 3 of 3, scores from 0.99999"),
         (("evaluation.limits.floor=500",), "a bin of the templates needs 500"),
-        (("evaluation.systematics={mu: {normalisation: 0.1}}",), "another parameter"),
+        (("evaluation.systematics={mu: {normalisation: 0.1}}",), "'mu' cannot be a name"),
         (("data.dataset=moved",), "moved"),
     ],
 )

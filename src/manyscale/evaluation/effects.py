@@ -19,7 +19,6 @@ def effects(
     events: ScaledEvents,
     scores: NDArray[np.floating],
     cut: float,
-    classifier: str = "network",
 ) -> dict[str, dict[str, Effect]]:
     """Relative change of each process's yield above a cut under each systematic.
 
@@ -30,11 +29,9 @@ def effects(
     events
         Scaled to a luminosity.
     scores
-        (events,): nominal scores of the classifier.
+        (events,): nominal scores of the network.
     cut
         Events of this score or above count; it stays where it is under a variation.
-    classifier
-        Whose scores of the variations are taken.
 
     Returns
     -------
@@ -55,7 +52,7 @@ def effects(
     nominal = _yields(events, scores, events.weight, cut)
     found = {}
     for variation in variations:
-        up, down = _changes(variation, nominal, events, cut, classifier)
+        up, down = _changes(variation, nominal, events, cut)
         found[variation.name] = {
             process.name: {"up": _plain(up[place]), "down": _plain(down[place])}
             for place, process in enumerate(events.processes)
@@ -69,7 +66,6 @@ def _changes(
     nominal: NDArray[np.float64],
     events: ScaledEvents,
     cut: float,
-    classifier: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Relative changes up and down, (processes,); NaN where there is nothing to be changed."""
     there = np.where(nominal > 0, 1.0, np.nan)
@@ -77,7 +73,7 @@ def _changes(
         return (variation.up - 1) * there, (variation.down - 1) * there
 
     def change(varied: Varied) -> NDArray[np.float64]:
-        moved = _yields(events, varied.scores[classifier], varied.weight, cut)
+        moved = _yields(events, varied.scores["network"], varied.weight, cut)
         return np.divide(
             moved - nominal, nominal, out=np.full_like(nominal, np.nan), where=nominal > 0
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -236,21 +237,24 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
     Raises
     ------
     DataError
-        Where none of the signal is in the templates, or a fit does not converge.
+        Where none of the signal is in the templates, too few simulated events are for an error, or
+        a fit does not converge.
     MissingExtraError
         Where pyhf is not installed.
     """
     statistics = _without_systematics(templates.nominal, hypothesis)
-    space = workspace(
+    again = [_simulated_again(replica, hypothesis) for replica in templates.replicas]
+    build = partial(
+        workspace,
         templates.classifier,
         templates.nominal,
         hypothesis.processes,
         templates.variations,
-        # Well beyond the band of two standard deviations, and the nominal strength inside.
-        max(10.0, 10 * statistics.limits[2]),
     )
-    complete = expected(space.content, statistics.limits[0])
-    again = [_without_systematics(replica, hypothesis) for replica in templates.replicas]
+    # Bounds of the strength are for other fits; this one needs none, and tells how far they reach.
+    complete = expected(build(np.inf).content, statistics.limits[0])
+    # Well beyond the band of two standard deviations, and the nominal strength inside.
+    space = build(max(10.0, 10 * complete.limits[2]))
     return HypothesisLimits(
         hypothesis,
         complete,
@@ -259,6 +263,18 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
         complete.significance * _relative_spread([found.significance for found in again]),
         space,
     )
+
+
+def _simulated_again(replica: Templates, hypothesis: Hypothesis) -> Expected:
+    of_signal = replica.signal(hypothesis.processes).sum() > 0
+    of_background = replica.counts[replica.is_background].any()
+    for some, what in ((of_signal, f"signal {hypothesis.name}"), (of_background, "background")):
+        if not some:
+            raise DataError(
+                f"there are so few simulated events of the {what} in the templates that another "
+                "simulation might have none: too few for a limit with an error; make more of them"
+            )
+    return _without_systematics(replica, hypothesis)
 
 
 def _without_systematics(templates: Templates, hypothesis: Hypothesis) -> Expected:

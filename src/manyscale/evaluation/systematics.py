@@ -10,6 +10,7 @@ from pydantic import AfterValidator, model_validator
 from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import CardError
 from manyscale.evaluation.shifts import can_scale, can_smear
+from manyscale.evaluation.workspace import POI
 from manyscale.settings import Settings, setting
 
 __all__ = [
@@ -82,6 +83,11 @@ def _well_named(
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"'{name}' cannot be a name: use letters, digits and _, a letter first"
+            )
+        # Said here, not after a training.
+        if name == POI or name.startswith("staterror_"):
+            raise ValueError(
+                f"'{name}' cannot be a name: a parameter of the workspace of limits has it"
             )
     return systematics
 

@@ -132,25 +132,21 @@ def scale_events(
     return ScaledEvents(tuple(processes), place, weights * scale[place], luminosity)
 
 
-def expected_yields(
-    events: ScaledEvents, selected: NDArray[np.bool_] | None = None
-) -> dict[str, Any]:
+def expected_yields(events: ScaledEvents) -> dict[str, Any]:
     """Expected events of each process, of all signal and of all background.
 
     Parameters
     ----------
     events
         Scaled to a luminosity.
-    selected
-        (events,): those to be counted, such as above a cut on the score; by default all.
 
     Returns
     -------
     `weights`, "physical"; `luminosity` [fb^-1]; `processes`, by name, and `signal` and
-    `background`, each with `expected` events, `error` (standard deviation of them from the number of simulated events), `n_events`
-    simulated and their effective number `n_effective`; processes also with their `label`.
+    `background`, each with `expected` events, `error` (standard deviation of them from the number
+    of simulated events), `n_events` simulated and their effective number `n_effective`; processes
+    also with their `label`.
     """
-    counted = np.ones(len(events.weight), bool) if selected is None else selected
     signal = events.signal
     return {
         "weights": PHYSICAL,
@@ -158,12 +154,12 @@ def expected_yields(
         "processes": {
             process.name: {
                 "label": process.label,
-                **_yield(events.weight[counted & (events.process == number)]),
+                **_yield(events.weight[events.process == number]),
             }
             for number, process in enumerate(events.processes)
         },
-        "signal": _yield(events.weight[counted & signal]),
-        "background": _yield(events.weight[counted & ~signal]),
+        "signal": _yield(events.weight[signal]),
+        "background": _yield(events.weight[~signal]),
     }
 
 

@@ -51,7 +51,7 @@ class Attributions:
         """(tokens,) by stream: what a token says for the class that the network says, in logits.
 
         The sum over its features, turned round for events called background: a ranking for
-        `sanity.deletion`.
+        `deletion.deletion`.
 
         Parameters
         ----------

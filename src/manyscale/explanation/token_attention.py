@@ -30,7 +30,8 @@ def last_looks(network: MultiScaleClassifier) -> dict[str, Place]:
     looks: dict[str, Place] = {}
     across: dict[str, Place] = {}
     for place, _ in attention_places(network):
-        looks[place.stream] = looks[place.stream] if place.context else place
+        if not place.context:
+            looks[place.stream] = place
         across.update(dict.fromkeys(place.context, place))
     return looks | across
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from manyscale.reporting.style import PDF_FONTS, styled
 
 __all__ = ["Drawn", "stacked"]
+
+# What plots and ticks of log axes write as formulas.
+_FORMULA = re.compile(r"fb\$\^\{-1\}\$|\$\\mathdefault")
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,13 @@ class Drawn:
     def save(self, folder: Path, name: str) -> None:
         """Write `name.svg`, `name.pdf` and `name.csv` into a folder; the same figure, the same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
+        _take_names_as_they_are(self.figure)
         # No date, no program: they would change the bytes.
         self.figure.savefig(
             folder / f"{name}.svg", format="svg", metadata={"Date": None, "Creator": None}
         )
+        # Where things stand is settled: working it out again takes as long as drawing.
+        self.figure.set_layout_engine("none")
         with rc_context({"font.sans-serif": PDF_FONTS}):
             self.figure.savefig(
                 folder / f"{name}.pdf",
@@ -50,6 +58,13 @@ class Drawn:
             writer.writerow(self.table)
             for row in zip(*self.table.values(), strict=True):
                 writer.writerow([_cell(value) for value in row])
+
+
+def _take_names_as_they_are(figure: Figure) -> None:
+    """Make no formula of a name with dollars: matplotlib takes what stands between two for one."""
+    for text in figure.findobj(Text):
+        if not _FORMULA.search(text.get_text()):
+            text.set_parse_math("$" not in text.get_text())
 
 
 def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:

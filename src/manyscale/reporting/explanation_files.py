@@ -44,9 +44,9 @@ class _Summary(Part):
 
 
 class _Excess(Part):
-    """How much more deleting by a ranking hurts than deleting at random, in logits."""
+    """How much more deleting by a ranking hurts than deleting at random, in logits; None: not known."""
 
-    value: float
+    value: float | None
     error: float | None = None
     passes: bool
 

@@ -41,12 +41,27 @@ class _Classifier(Part):
     hypotheses: tuple[Hypothesis, ...] = ()
 
 
+class _Change(Part):
+    """Relative change of a yield at plus and minus one standard deviation; None: no yield."""
+
+    up: float | None
+    down: float | None
+
+
+class _Effects(Part):
+    """What each systematic changes above a cut on the network's score: its name, then the process."""
+
+    cut: float
+    changes: dict[str, dict[str, _Change]] = Field(default_factory=dict)
+
+
 class LimitFile(Part):
     """The whole of limits.json."""
 
     luminosity: float
     confidence: float = 0.95
     classifiers: dict[str, _Classifier] = Field(default_factory=dict)
+    effects: _Effects | None = None
     notices: tuple[str, ...] = ()
 
     @property

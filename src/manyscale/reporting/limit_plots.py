@@ -11,6 +11,7 @@ from manyscale.evaluation.limits import ClassifierTemplates, HypothesisLimits
 from manyscale.evaluation.templates import Templates
 from manyscale.reporting.drawn import Drawn, stacked
 from manyscale.reporting.style import CLASS_COLOURS, styled
+from manyscale.reporting.wording import short
 from manyscale.statistics.exclusion import CONFIDENCE
 from manyscale.statistics.sample import Floats
 
@@ -74,7 +75,7 @@ def score_templates(
             color=CLASS_COLOURS[1],
             linestyle=_DASHES[place % len(_DASHES)],
             linewidth=1.8,
-            label=f"{one.hypothesis.name} × {one.complete.limits[0]:.3g}",
+            label=f"{one.hypothesis.name} × {short(one.complete.limits[0])}",
         )
     _frame(axes, nominal, templates.classifier, luminosity)
     return Drawn(figure, _template_table(templates, limits))

@@ -72,6 +72,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "count": wording.count,
         "difference": wording.difference,
+        "percent": wording.percent,
         "quantity": wording.quantity,
         "rejection": wording.rejection,
         "short": wording.short,

@@ -125,10 +125,12 @@ def sigmas(number: float | None, error: float | None = None) -> str:
 
     Examples
     --------
-    >>> sigmas(2.345, 0.12), sigmas(4e-13)
-    ('2.35 ± 0.12 σ', 'under 0.01 σ')
+    >>> sigmas(2.345, 0.12), sigmas(4e-13), sigmas(None)
+    ('2.35 ± 0.12 σ', 'under 0.01 σ', '–')
     """
-    if number is not None and number < _LEAST:
+    if number is None:
+        return short(None)
+    if number < _LEAST:
         return f"under {_LEAST:g} σ"
     return f"{value(number, error) if error else short(number)} σ"
 
@@ -181,10 +183,16 @@ def doubts(files: RunFiles) -> list[str]:
 
 def _worth(explanations: Explanations | None) -> str:
     """Which stream the network needs most; nothing of a single one."""
-    rows = [row for row in explanations.summary.streams if row.auc_loss] if explanations else []
-    if len(rows) < 2:
+    streams = explanations.summary.streams if explanations else ()
+    losses = [(row.auc_loss, row) for row in streams if row.auc_loss is not None]
+    if len(losses) < 2:
         return ""
-    most = max(rows, key=lambda row: row.auc_loss or 0)
+    loss, most = max(losses, key=lambda pair: pair[0])
+    if not loss > _CLEAR * (most.auc_loss_error or 0):
+        return (
+            f"No stream is clearly needed: what is lost when one is shuffled between the events is "
+            f"{value(loss, most.auc_loss_error)} of AUC at most."
+        )
     return (
         f"Of the streams the network needs {most.stream} most: shuffled between the events, it costs "
         f"{value(most.auc_loss, most.auc_loss_error)} of AUC."
@@ -203,7 +211,8 @@ def _randomised(found: Randomisation | None) -> str:
     correlation = found.points[-1].correlation if found and found.points else None
     if found is None or correlation is None:
         return ""
-    outcome, says = ("passed", "depends") if found.passes else ("failed", "hardly depends")
+    # A check fails, too, where the error is too large to tell.
+    outcome, says = ("passed", "depends") if found.passes else ("failed", "is not shown to depend")
     return (
         f"Sanity check {outcome}: with all weights re-drawn, the importance of the tokens keeps a "
         f"rank correlation of {signed(correlation, found.points[-1].error)} with that of the trained "
@@ -212,12 +221,13 @@ def _randomised(found: Randomisation | None) -> str:
 
 
 def _deleted(found: Deletion | None) -> str:
-    if found is None or not found.excess:
-        return ""
     rows = "; ".join(
         f"{by} {signed(excess.value, excess.error)} ({'passed' if excess.passes else 'failed'})"
-        for by, excess in found.excess.items()
+        for by, excess in (found.excess.items() if found else ())
+        if excess.value is not None
     )
+    if not rows:
+        return ""
     return (
         f"Sanity check by deletion, by how many logits it hurts more to delete the tokens that a "
         f"ranking puts first than as many at random: {rows}."

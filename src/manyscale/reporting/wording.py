@@ -12,6 +12,7 @@ __all__ = [
     "cutflow",
     "difference",
     "flatten",
+    "percent",
     "quantity",
     "rejection",
     "short",
@@ -60,12 +61,12 @@ def quantity(number: float, error: float | None = None) -> str:
 
     Examples
     --------
-    >>> quantity(25000, 250), quantity(1.5e-9, 2e-11), quantity(81.3)
-    ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3')
+    >>> quantity(25000, 250), quantity(1.5e-9, 2e-11), quantity(81.3), quantity(101_877.0)
+    ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3', '101,900')
     """
     if number == 0 or 1e-3 <= abs(number) < 1e6:
         if error is None:
-            return f"{number:,.4g}"
+            return f"{float(f'{number:.4g}'):,.6g}"  # .4g alone writes 1.02e+05
         digits = _digits(error)
         return f"{number:,.{digits}f} ± {error:,.{digits}f}"
     power = math.floor(math.log10(abs(number)))
@@ -138,6 +139,17 @@ def short(number: float | None) -> str:
     return f"{mantissa} × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
 
 
+def percent(change: float | None) -> str:
+    """Write a relative change with its sign, in percent.
+
+    Examples
+    --------
+    >>> percent(0.0213), percent(-0.1), percent(None)
+    ('+2.1%', '−10.0%', '–')
+    """
+    return _NONE if change is None else f"{change:+.1%}".replace("-", "−")
+
+
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 20 else f"{number:.1f}"
 
@@ -181,7 +193,10 @@ def flatten(tree: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def cutflow(processes: tuple[Process, ...]) -> list[tuple[str, list[str]]]:
-    """Rows (step, events of each process that passed it and their share of all generated)."""
+    """Rows (step, events of each process that passed it and their share of all generated).
+
+    The share is that of the weights, where the sum of all generated is known.
+    """
     steps = dict.fromkeys(step.step for process in processes for step in process.cutflow)
     return [(step, [_passed(process, step) for process in processes]) for step in steps]
 
@@ -189,6 +204,10 @@ def cutflow(processes: tuple[Process, ...]) -> list[tuple[str, list[str]]]:
 def _passed(process: Process, name: str) -> str:
     for step in process.cutflow:
         if step.step == name:
-            share = f" ({step.events / process.generated:.1%})" if process.generated else ""
-            return f"{step.events:,}{share}"
+            passed, generated = (
+                (step.sum_weights, process.sum_weights)
+                if process.sum_weights
+                else (step.events, process.generated)
+            )
+            return f"{step.events:,}" + (f" ({passed / generated:.1%})" if generated else "")
     return _NONE

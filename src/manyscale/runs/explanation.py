@@ -41,6 +41,7 @@ Floats = NDArray[np.float64]
 # Events decoded at a time; their tokens and what is worked out of them are held once.
 _CHUNK = 2048
 _MOST_DISPLAYED = 200
+SUMMARY = "summary.json"
 # Measured: what a token takes in the page.
 _BYTES_A_TOKEN = 50
 _PLOTS = (
@@ -176,6 +177,8 @@ def explain_run(
         raise DataError(_too_many(trial, display))
     images, folder = _coarser(trial.card.evaluation.images), trial.folder
     folder.explanation.mkdir(exist_ok=True)
+    # Written last: without it the report tells nothing of an explanation that was interrupted.
+    (folder.explanation / SUMMARY).unlink(missing_ok=True)
 
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
@@ -208,7 +211,7 @@ def explain_run(
         "notices": sums.attention.notices(),
         "streams": _stream_rows(sums, found["shuffling"]),
     }
-    write_json(folder.explanation / "summary.json", summary)
+    write_json(folder.explanation / SUMMARY, summary)
     folder.log(f"explained on {len(sample.dataset)} events")
     return summary
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts
+from manyscale.evaluation.effects import effects
 from manyscale.evaluation.limits import (
     ClassifierTemplates,
     Hypothesis,
@@ -20,6 +21,7 @@ from manyscale.evaluation.limits import (
     hypotheses,
     hypothesis_limits,
 )
+from manyscale.evaluation.variations import Normalisation, Shape
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents
 from manyscale.progress import Progress, Silent
 from manyscale.reporting import limit_plots
@@ -104,6 +106,7 @@ def limits_run(
         "confidence": CONFIDENCE,
         "classifiers": {one.name: one.content() for one in found},
         "systematics": [variation.name for variation in moved],
+        "effects": _effects(moved, scaled, judged.signal, found[0].counting[0]["cut"]),
         "counting": {one.name: one.counting for one in found},
         "notices": [notice for one in found for notice in one.notices()],
     }
@@ -202,6 +205,17 @@ def _plot(folder: RunFolder, found: Sequence[_Found], luminosity: float) -> None
     for one in found:
         drawn = limit_plots.brazil(one.name, one.limits, luminosity)
         drawn.save(folder.plots, f"limit_brazil_{one.name}")
+
+
+def _effects(
+    moved: Sequence[Normalisation | Shape],
+    scaled: ScaledEvents,
+    scores: NDArray[np.floating],
+    cut: float | None,
+) -> dict[str, Any]:
+    """What each systematic changes above the network's best cut; of all events where there is none."""
+    cut = 0.0 if cut is None else cut
+    return {"cut": cut, "changes": effects(moved, scaled, scores, cut)}
 
 
 def _counting(

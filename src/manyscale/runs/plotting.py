@@ -72,6 +72,7 @@ def plot_images(
     settings
         Pixels, weight and frame.
     """
+    drop_plot(folder, "image_*")
     counting = settings.model_copy(update={"weight": "count"})
     for schema in schemas:
         name = schema.name
@@ -106,6 +107,7 @@ def plot_inputs(
     weights: NDArray[np.float64],
 ) -> None:
     """Plot every input of the network by class, and write their ranking to separation.json."""
+    drop_plot(folder, "inputs_*")
     ranking = []
     for name, stream in network.trim(streams).items():
         owner, token_weights = (np.repeat(of, stream.counts) for of in (label, weights))
