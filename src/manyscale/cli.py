@@ -31,6 +31,8 @@ Cards = Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the card")
 ]
+Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
+Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; without it, one a core")]
 Cluster = Annotated[
     str | None,
@@ -246,10 +248,8 @@ def train(
 @app.command(epilog=_example("manyscale evaluate runs/first --luminosity 300"))
 def evaluate(
     run: Run,
-    data: Annotated[
-        Path | None, typer.Option(help="another dataset, all of it taken as test events")
-    ] = None,
-    luminosity: Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")] = None,
+    data: Data = None,
+    luminosity: Luminosity = None,
 ) -> None:
     """Judge a run on its test events: metrics.json, scores, plots and report."""
     from manyscale.console import ConsoleProgress, print_metrics
@@ -265,10 +265,8 @@ def evaluate(
 @app.command(epilog=_example("manyscale limits runs/first --luminosity 3000"))
 def limits(
     run: Run,
-    data: Annotated[
-        Path | None, typer.Option(help="another dataset, all of it taken as test events")
-    ] = None,
-    luminosity: Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")] = None,
+    data: Data = None,
+    luminosity: Luminosity = None,
 ) -> None:
     """Expected limits and significance from the scores: workspaces for pyhf, plots and report."""
     from manyscale.console import ConsoleProgress, print_limits
@@ -284,9 +282,7 @@ def limits(
 @app.command(epilog=_example("manyscale explain runs/first --display 60"))
 def explain(
     run: Run,
-    data: Annotated[
-        Path | None, typer.Option(help="another dataset, all of it taken as test events")
-    ] = None,
+    data: Data = None,
     events: Annotated[
         int, typer.Option(min=2, help="test events of the maps at most, half of each class")
     ] = 5000,

@@ -53,12 +53,15 @@ class PackedStream:
         """(events + 1,): event i has the tokens offsets[i] to offsets[i + 1]."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
 
+    def rows(self, events: Integers) -> NDArray[np.int64]:
+        """Return where the tokens of the named events stand, in the order named."""
+        return ragged_rows(self.offsets[:-1][events], self.counts[events])
+
     def take(self, events: Integers) -> "PackedStream":
         """Return the named events, in the order named."""
-        counts = self.counts[events]
-        rows = ragged_rows(self.offsets[:-1][events], counts)
         # Four times as fast as values[rows].
-        return PackedStream(self.values.take(rows, axis=0), counts, self.axis.take(events, axis=0))
+        values = self.values.take(self.rows(events), axis=0)
+        return PackedStream(values, self.counts[events], self.axis.take(events, axis=0))
 
     def between(self, first: int, last: int) -> "PackedStream":
         """Return the events `first` to `last - 1`, without a copy."""

@@ -20,7 +20,7 @@ from manyscale.explanation.recording import (
     listening,
 )
 from manyscale.explanation.tally import CLASS_TOKEN, Labelled, Tally
-from manyscale.explanation.tokens import TokenReader, Tokens
+from manyscale.explanation.tokens import Tokens, token_readers
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageSettings
 from manyscale.model.classifier import MultiScaleClassifier
@@ -57,10 +57,7 @@ class AttentionMaps:
 
     def __init__(self, network: MultiScaleClassifier, images: ImageSettings) -> None:
         self._network = network
-        self.readers = {
-            name: TokenReader(network.extractor(name).stream, images)
-            for name in network.settings.streams
-        }
+        self.readers = token_readers(network, images)
         self.pt_shares = {
             name: Tally(reader, 1) for name, reader in self.readers.items() if reader.has_pt
         }

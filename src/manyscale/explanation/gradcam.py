@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from manyscale.data.packing import ragged_rows
 from manyscale.explanation.response import Streams, logit_difference
 from manyscale.features.columns import Segments, StreamBatch, to_torch
 from manyscale.model.batches import batches_by_length
@@ -73,8 +72,7 @@ def token_importance(
     for chosen in batches_by_length(streams):
         importance = grad_cam(network, to_torch(streams, chosen, device)).importance
         for name, stream in streams.items():
-            rows = ragged_rows(stream.offsets[:-1][chosen], stream.counts[chosen])
-            found[name][rows] = importance[name].cpu().numpy()
+            found[name][stream.rows(chosen)] = importance[name].cpu().numpy()
     return found
 
 

@@ -6,7 +6,7 @@ import torch
 
 from manyscale.explanation.gradcam import grad_cam
 from manyscale.explanation.tally import Labelled, Tally
-from manyscale.explanation.tokens import TokenReader
+from manyscale.explanation.tokens import token_readers
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageSettings
 from manyscale.model.classifier import MultiScaleClassifier
@@ -35,10 +35,7 @@ class ImportanceMaps:
 
     def __init__(self, network: MultiScaleClassifier, images: ImageSettings) -> None:
         self._network = network
-        self.readers = {
-            name: TokenReader(network.extractor(name).stream, images)
-            for name in network.settings.streams
-        }
+        self.readers = token_readers(network, images)
         self.tallies = {name: Tally(reader, 2) for name, reader in self.readers.items()}
 
     def add(self, batch: Mapping[str, StreamBatch], events: Labelled) -> None:

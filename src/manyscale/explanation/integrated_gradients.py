@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from manyscale.data.packing import PackedEvents, ragged_rows
+from manyscale.data.packing import PackedEvents
 from manyscale.explanation.response import Streams, batches, logit_difference, responses
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
@@ -148,9 +148,8 @@ def integrated_gradients(
         baseline[chosen] = _at(network, batch, 0.0)[0].detach().double().cpu().numpy()
         for name, inputs in zip(names, _integrate(network, batch, steps), strict=True):
             found = _by_feature(inputs, extractors[name]).cpu().numpy()
-            counts = streams[name].counts[chosen]
-            values[name][ragged_rows(streams[name].offsets[:-1][chosen], counts)] = found
-            event = np.repeat(chosen, counts)
+            values[name][streams[name].rows(chosen)] = found
+            event = np.repeat(chosen, streams[name].counts[chosen])
             total += np.bincount(event, found.sum(axis=1, dtype=np.float64), len(total))
     return Attributions(features, values, answer, baseline, total - (answer - baseline))
 

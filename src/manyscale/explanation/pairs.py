@@ -17,7 +17,7 @@ from manyscale.explanation.recording import (
     listening,
 )
 from manyscale.explanation.tally import Labelled
-from manyscale.explanation.tokens import TokenReader, Tokens
+from manyscale.explanation.tokens import Tokens, token_readers
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageSettings
 from manyscale.model.classifier import MultiScaleClassifier
@@ -91,10 +91,8 @@ class PairAttention:
     def __init__(self, network: MultiScaleClassifier, images: ImageSettings) -> None:
         self._network = network
         self._reach = 2 * images.half_width
-        readers = [
-            TokenReader(network.extractor(name).stream, images) for name in network.settings.streams
-        ]
-        self._readers = {reader.stream.name: reader for reader in readers if reader.plane}
+        readers = token_readers(network, images)
+        self._readers = {name: reader for name, reader in readers.items() if reader.plane}
         self.profiles: dict[Place, PairProfile] = {}
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from manyscale.data.packing import PackedEvents, PackedStream, ragged_rows
+from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.explanation.rejection import RejectionLoss, working_point
 from manyscale.explanation.response import Streams, batches, logit_difference, responses
 from manyscale.features.columns import StreamBatch
@@ -278,10 +278,9 @@ def _respond_with(
 ) -> Floats:
     """(events,): logit difference where the features of one stream are those given."""
     found = np.empty(len(trimmed[name]))
-    offsets = trimmed[name].offsets
     with _replaced(network.extractor(name)) as features:
         for chosen, batch in batches(network, trimmed):
-            rows = torch.from_numpy(ragged_rows(offsets[:-1][chosen], trimmed[name].counts[chosen]))
+            rows = torch.from_numpy(trimmed[name].rows(chosen))
             rows = rows.to(columns.numbers.device)
             features[:] = [columns.numbers[rows], columns.classes[rows]]
             found[chosen] = logit_difference(network(batch)).double().cpu().numpy()

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import ragged_rows
 from manyscale.explanation.recording import (
     AttentionCall,
     Place,
@@ -62,9 +61,7 @@ def token_attention(
         with torch.no_grad(), listening(network, partial(_hear, looks, given, streams, chosen)):
             network(batch)
         for name, values in given.items():
-            stream = streams[name]
-            rows = ragged_rows(stream.offsets[:-1][chosen], stream.counts[chosen])
-            found[name][rows] = values.cpu().numpy()
+            found[name][streams[name].rows(chosen)] = values.cpu().numpy()
     return found
 
 

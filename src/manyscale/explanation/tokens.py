@@ -10,8 +10,9 @@ from manyscale.features.columns import Segments, StreamBatch, TokenColumns
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import JetFrame
 from manyscale.features.registry import can_compute, recipe
+from manyscale.model.classifier import MultiScaleClassifier
 
-__all__ = ["DISTANCES", "RANKS", "TokenReader", "Tokens"]
+__all__ = ["DISTANCES", "RANKS", "TokenReader", "Tokens", "token_readers"]
 
 #: Ranks in pT that are told apart, and bins of the distance to the jet's axis.
 RANKS = 30
@@ -139,3 +140,11 @@ class TokenReader:
         distance = (delta_r * (DISTANCES / reach)).long().clamp(0, DISTANCES)
         directions = [recipe(of, self.stream).compute(columns) for of in ("delta_eta", "delta_phi")]
         return pixel, distance, torch.stack(directions, 1)
+
+
+def token_readers(network: MultiScaleClassifier, images: ImageSettings) -> dict[str, TokenReader]:
+    """A reader of each stream of a network, by its name."""
+    return {
+        name: TokenReader(network.extractor(name).stream, images)
+        for name in network.settings.streams
+    }

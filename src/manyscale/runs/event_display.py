@@ -13,7 +13,7 @@ from manyscale.deployment.alignment import Alignment
 from manyscale.deployment.bundle import CLASSES
 from manyscale.explanation.gradcam import token_importance
 from manyscale.explanation.token_attention import last_looks, token_attention
-from manyscale.explanation.tokens import TokenReader
+from manyscale.explanation.tokens import TokenReader, token_readers
 from manyscale.features.columns import StreamBatch, TokenColumns
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import FrameSettings
@@ -148,10 +148,7 @@ def display_of(
 
 def _shown_streams(network: MultiScaleClassifier) -> dict[str, TokenReader]:
     """Streams whose tokens have a place to be drawn at."""
-    readers = {
-        name: TokenReader(network.extractor(name).stream, _AS_STORED)
-        for name in network.settings.streams
-    }
+    readers = token_readers(network, _AS_STORED)
     return {name: reader for name, reader in readers.items() if _directions(reader)}
 
 

@@ -65,8 +65,11 @@ class Trial:
         card = load_card(folder.card)
         own = _own(card, folder)
         foreign = None if data is None else _foreign(data, own, card)
-        if foreign is None:
+        if foreign is not None:
+            whole = foreign
+        else:
             own.test.require_classes()
+            whole = own if card.data.max_events is None else open_data(card)
         return Trial(
             folder,
             card,
@@ -74,7 +77,7 @@ class Trial:
             Trees.load(folder.trees),
             own,
             own.test if foreign is None else foreign,
-            open_data(card) if foreign is None else foreign,
+            whole,
         )
 
     def luminosity(self, asked: float | None) -> float | None:
