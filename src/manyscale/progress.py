@@ -1,37 +1,152 @@
-"""How long work tells that it goes on, without knowing who listens."""
+"""What long work tells: log lines, and a bar while it runs.
 
-from typing import Protocol
+The package logs to the logger "manyscale" and stays silent otherwise, as a library should. The commands
+call `show`, and from then on lines and bars go to stderr: bars on a terminal, plain lines elsewhere.
+"""
 
-__all__ = ["Progress", "Silent"]
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+__all__ = ["LOG", "Bar", "is_shown", "progress_bar", "show"]
+
+LOG = logging.getLogger("manyscale")
+
+# Seconds between two lines where there is no terminal to draw a bar on.
+_INTERVAL = 10.0
 
 
-class Progress(Protocol):
-    """Listens to long work: a bar on a terminal, plain lines in a log, or nothing."""
+class _Lines(logging.Handler):
+    """Writes log lines to stderr through rich, which keeps a running bar below them."""
 
-    def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Begin some work of `total` units, of which `done` were there already."""
+    def __init__(self, console: "Console") -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage(), markup=False, soft_wrap=True)
+
+
+def _console() -> "Console | None":
+    """Where lines go; None where nothing is shown."""
+    return next((h.console for h in LOG.handlers if isinstance(h, _Lines)), None)
+
+
+def is_shown() -> bool:
+    """Whether lines and bars are shown, as in a command."""
+    return _console() is not None
+
+
+def show() -> None:
+    """Show log lines and bars on stderr from now on."""
+    # rich takes as long to import as the rest of the command line together.
+    from rich.console import Console  # noqa: PLC0415
+
+    if not is_shown():
+        LOG.addHandler(_Lines(Console(stderr=True, highlight=False)))
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
+
+
+class Bar:
+    """One piece of long work; see `progress_bar`."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self._first = done
+        self.note = ""
+        self.began = self._last_line = time.monotonic()
+        self._bar: RichProgress | None = None
+        console = _console()
+        if console is not None and console.is_terminal:
+            self._bar = _rich_bar(console)
+            self._bar.start()
+            self._task = self._bar.add_task(what, total=total, completed=done, rate="", note="")
+        else:
+            LOG.info("%s: %d %s%s", what, total, unit, f", {done} are done already" if done else "")
 
     def advance(self, units: int, note: str = "") -> None:
-        """Tell that so many more units are done, and what else is worth showing."""
+        """Say that so many more units are done, and what else is worth showing."""
+        self.done += units
+        self.note = note or self.note
+        now = time.monotonic()
+        rate = (self.done - self._first) / max(now - self.began, 1e-9)
+        if self._bar is not None:
+            self._bar.update(
+                self._task,
+                completed=self.done,
+                rate=f"{rate:.0f} {self.unit}/s",
+                note=self.note,
+            )
+        elif note or now - self._last_line > _INTERVAL:
+            self._last_line = now
+            left = (self.total - self.done) / rate if rate else 0.0
+            LOG.info(
+                "%s: %d of %d %s, %.0f per second, %.0f s left%s",
+                *(self.what, self.done, self.total, self.unit, rate, left),
+                f", {self.note}" if self.note else "",
+            )
 
-    def stop(self) -> None:
-        """End the work begun last."""
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
 
-    def say(self, line: str) -> None:
-        """Tell a line that should stay."""
+
+@contextmanager
+def progress_bar(what: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Show how far some work of `total` units is, of which `done` were there already.
+
+    Leaves one line of what was done; where the work raises, none.
+    """
+    bar = Bar(what, total, unit, done)
+    try:
+        yield bar
+    finally:
+        bar.close()
+    seconds = time.monotonic() - bar.began
+    note = f"; {bar.note}" if bar.note else ""
+    LOG.info("%s: %d %s in %.1f s%s", what, bar.done, unit, seconds, note)
+
+
+def _rich_bar(console: "Console") -> "RichProgress":
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+# TRANSITION: what files not yet rewritten import; goes with the last of them.
+class Progress(Protocol):
+    def start(self, what: str, total: int, unit: str, done: int = 0) -> None: ...
+    def advance(self, units: int, note: str = "") -> None: ...
+    def stop(self) -> None: ...
+    def say(self, line: str) -> None: ...
 
 
 class Silent:
-    """A listener that shows nothing."""
-
-    def start(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Show nothing."""
-
-    def advance(self, units: int, note: str = "") -> None:
-        """Show nothing."""
-
-    def stop(self) -> None:
-        """Show nothing."""
-
-    def say(self, line: str) -> None:
-        """Show nothing."""
+    def start(self, what: str, total: int, unit: str, done: int = 0) -> None: ...
+    def advance(self, units: int, note: str = "") -> None: ...
+    def stop(self) -> None: ...
+    def say(self, line: str) -> None: ...

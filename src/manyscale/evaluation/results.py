@@ -1,0 +1,589 @@
+"""What a run's JSON files of results hold: the one schema of each number.
+
+Evaluation and explanation make these records, report, console and docs read them. Errors called
+"statistical" come from the number of simulated events; intervals are of 68.3%.
+"""
+
+from pydantic import Field, TypeAdapter
+
+from manyscale.data.schema import Process
+from manyscale.settings import Known, Record
+
+__all__ = [
+    "COMPARISON",
+    "AucDifference",
+    "BestCut",
+    "ClassifierLimits",
+    "ComparisonRow",
+    "Correlation",
+    "Counting",
+    "Cut",
+    "CutProcess",
+    "CutWithSystematic",
+    "DataFacts",
+    "Deletion",
+    "DeletionCurvePoint",
+    "DisplayStream",
+    "DisplayTokens",
+    "DisplayedEvent",
+    "EventDisplay",
+    "Excess",
+    "Explanation",
+    "FeatureAttribution",
+    "Figures",
+    "IntegratedGradients",
+    "LayerPair",
+    "LimitTemplate",
+    "Limits",
+    "Metrics",
+    "PermutationImportance",
+    "PermutationLoss",
+    "Randomisation",
+    "Rejection",
+    "SculptedCut",
+    "Sculpting",
+    "Separation",
+    "SignalLimit",
+    "Significance",
+    "StreamImportance",
+    "SystematicEffects",
+    "TreeFigures",
+    "Yield",
+    "YieldChange",
+    "Yields",
+]
+
+# ---- metrics.json -----------------------------------------------------------------------------
+
+
+class Rejection(Record):
+    """Background rejection at one signal efficiency; `value` None where only a limit is known."""
+
+    value: float | None
+    low: float
+    high: float | None
+
+
+class Figures(Record):
+    """One classifier's figures of merit on the test events, on class-balanced weights."""
+
+    weights: str = "class-balanced"
+    auc: float
+    auc_error: Known = None
+    accuracy: float | None = None
+    loss: float | None = None
+    n_events: int | None = None
+    n_effective: float | None = None
+    background_rejection: dict[str, Rejection] = Field(default_factory=dict)
+
+
+class AucDifference(Record):
+    """AUC of one classifier minus that of another on the same events, and its paired error."""
+
+    auc: float
+    auc_error: Known = None
+
+
+class Yield(Record):
+    """Expected events, their statistical error, and the simulated events that stand for them."""
+
+    label: str = ""
+    expected: float
+    error: float
+    n_events: int
+    n_effective: float
+
+
+class Yields(Record):
+    """Expected events at a luminosity in fb^-1, without a cut."""
+
+    weights: str = "physical"
+    luminosity: float
+    processes: dict[str, Yield] = Field(default_factory=dict)
+    signal: Yield
+    background: Yield
+    notice: str = ""
+
+
+class CutProcess(Record):
+    """What a process leaves above a cut; of no simulated event, the error is that of one."""
+
+    expected: float
+    error: float
+    n_events: int
+    n_effective: float
+
+
+class Cut(Record):
+    """Events of score `cut` or above: what is kept, and its Asimov significance.
+
+    Attributes
+    ----------
+    value, value_with_mc_error
+        Significance of a background known exactly, and known to its statistical error; None where
+        too little background is left.
+    """
+
+    cut: float
+    signal_efficiency: float
+    signal: float
+    signal_error: float
+    background: float
+    background_error: float
+    background_n_effective: float
+    value: float | None = None
+    value_with_mc_error: float | None = None
+
+
+class BestCut(Cut):
+    """The cut of the highest significance, process by process.
+
+    Attributes
+    ----------
+    value_error
+        Of `value`, from the number of simulated events; where a systematic is included.
+    """
+
+    value_error: float | None = None
+    processes: dict[str, CutProcess] = Field(default_factory=dict)
+
+
+class CutWithSystematic(Record):
+    """The best cut where the background is uncertain by a fraction of itself."""
+
+    background: float
+    best: BestCut | None
+
+
+class Significance(Record):
+    """Significance along the cut; `best` None where no cut leaves enough simulated background."""
+
+    weights: str = "physical"
+    least_background_events: float = 10
+    best: BestCut | None = None
+    systematics: tuple[CutWithSystematic, ...] = ()
+    notice: str = ""
+    scan: tuple[Cut, ...] = ()
+
+
+class TreeFigures(Figures):
+    """The trees' part of metrics.json."""
+
+    network_minus_trees: AucDifference | None = None
+    significance: Significance | None = None
+
+
+class SculptedCut(Record):
+    """How far a cut on the score sculpts the background's masses.
+
+    Attributes
+    ----------
+    background_efficiency, kept
+        Share of the background that the cut should keep, and keeps.
+    divergence, error
+        Jensen-Shannon divergence in bits of the masses of the events that pass from those of the
+        others: 0 equal, 1 apart; and its bootstrap error.
+    by_chance, by_chance_spread
+        Mean and standard deviation of what a cut at random gives.
+    """
+
+    background_efficiency: float
+    cut: float | None = None
+    kept: Known = None
+    n_effective: Known = None
+    divergence: Known = None
+    error: Known = None
+    by_chance: Known = None
+    by_chance_spread: Known = None
+
+
+class Sculpting(Record):
+    """The masses of the background events that pass, compared with those of the others."""
+
+    weights: str = "class-balanced"
+    observable: str
+    n_events: int | None = None
+    network: tuple[SculptedCut, ...] = ()
+    trees: tuple[SculptedCut, ...] = ()
+
+
+class Metrics(Figures):
+    """The whole of metrics.json: the network's figures, the trees' beside them.
+
+    Attributes
+    ----------
+    events_per_second
+        Of the training: the median over the epochs.
+    yields_missing, sculpting_missing
+        A sentence that says why there are none.
+    """
+
+    events_per_second: float | None = None
+    parameters: int | None = None
+    trees: TreeFigures | None = None
+    sculpting: Sculpting | None = None
+    sculpting_missing: str = ""
+    yields: Yields | None = None
+    yields_missing: str = ""
+    significance: Significance | None = None
+
+
+# ---- comparison.json --------------------------------------------------------------------------
+
+
+class ComparisonRow(Record):
+    """One classifier of several on the same test events.
+
+    Attributes
+    ----------
+    difference, difference_error
+        AUC of this one minus that of `difference_to`, and its paired error.
+    parameters, events_per_second
+        Of the network, and of its training; None where they mean nothing.
+    """
+
+    name: str
+    auc: float
+    auc_error: Known = None
+    background_rejection: dict[str, Rejection] = Field(default_factory=dict)
+    parameters: int | None = None
+    events_per_second: float | None = None
+    difference_to: str = ""
+    difference: float | None = None
+    difference_error: Known = None
+
+
+#: The whole of comparison.json.
+COMPARISON = TypeAdapter(tuple[ComparisonRow, ...])
+
+
+# ---- limits/limits.json -----------------------------------------------------------------------
+
+
+class SignalLimit(Record):
+    """What is expected of one signal hypothesis from one classifier's score.
+
+    Attributes
+    ----------
+    signal, mass, cross_section_fb
+        Its processes, its mass [GeV] where it has one, and the cross section [fb] the data state.
+    mu, limit_fb
+        Expected upper limit on the signal strength, and on the cross section [fb], by band: "-2",
+        ..., "2" standard deviations, "0" the median.
+    mu_error, significance_error
+        Statistical errors.
+    significance_statistics_only, mu_statistics_only
+        Without systematic uncertainties.
+    workspace
+        File name of its workspace.
+    """
+
+    signal: str
+    mass: float | None = None
+    cross_section_fb: float | None = None
+    mu: dict[str, Known] = Field(default_factory=dict)
+    mu_error: Known = None
+    limit_fb: dict[str, Known] = Field(default_factory=dict)
+    significance: Known = None
+    significance_error: Known = None
+    significance_statistics_only: Known = None
+    mu_statistics_only: Known = None
+    workspace: str = ""
+
+
+class LimitTemplate(Record):
+    """Expected events of a process in bins of the score, their errors and effective numbers."""
+
+    process: str
+    label: str
+    content: tuple[float, ...]
+    error: tuple[float, ...]
+    n_effective: tuple[float, ...]
+
+
+class ClassifierLimits(Record):
+    """Templates of one classifier's score, and the limits from them."""
+
+    edges: tuple[float, ...] = ()
+    hypotheses: tuple[SignalLimit, ...] = ()
+    background_error: tuple[float, ...] = ()
+    templates: tuple[LimitTemplate, ...] = ()
+
+
+class YieldChange(Record):
+    """Relative change of a yield at plus and minus one standard deviation; None: no yield."""
+
+    up: Known
+    down: Known
+
+
+class SystematicEffects(Record):
+    """What each systematic (its name, then the process) changes above a cut on the network's score."""
+
+    cut: float
+    changes: dict[str, dict[str, YieldChange]] = Field(default_factory=dict)
+
+
+class Counting(Record):
+    """Counting above the best cut: significance by the asymptotic formula and by Poisson counts.
+
+    Attributes
+    ----------
+    cut
+        None where no cut leaves enough simulated background.
+    """
+
+    signal_process: str
+    cut: float | None
+    signal: float | None = None
+    background: float | None = None
+    background_error: float | None = None
+    asymptotic: Known = None
+    background_known: Known = None
+    trust: str = ""
+
+
+class Limits(Record):
+    """The whole of limits.json."""
+
+    weights: str = "physical"
+    luminosity: float
+    confidence: float = 0.95
+    classifiers: dict[str, ClassifierLimits] = Field(default_factory=dict)
+    systematics: tuple[str, ...] = ()
+    effects: SystematicEffects | None = None
+    counting: dict[str, tuple[Counting, ...]] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> list[tuple[str, SignalLimit]]:
+        """Classifier and hypothesis, the network first."""
+        return [
+            (name, hypothesis)
+            for name, classifier in self.classifiers.items()
+            for hypothesis in classifier.hypotheses
+        ]
+
+
+# ---- data.json, plots/separation.json ---------------------------------------------------------
+
+
+class DataFacts(Record):
+    """data.json: processes, events of each class in each split, dropped tokens, what was odd."""
+
+    processes: tuple[Process, ...] = ()
+    splits: dict[str, dict[str, int]] = Field(default_factory=dict)
+    dropped_tokens: dict[str, float] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+class Separation(Record):
+    """How far an input alone tells the classes apart: <S^2>, 0 not at all, 1 wholly."""
+
+    stream: str
+    feature: str
+    separation: float
+
+
+# ---- explanation/*.json -----------------------------------------------------------------------
+
+
+class StreamImportance(Record):
+    """Attention and importance of a stream beside what is lost without it.
+
+    Attributes
+    ----------
+    attention
+        Part of the last fusion block's attention that its tokens are given; None: nothing attends.
+    importance
+        Part of Grad-CAM.
+    auc_loss, rejection_factor
+        When the stream is permuted between the events: AUC lost; rejection over what is left of it.
+    """
+
+    stream: str
+    attention: Known = None
+    importance: Known = None
+    auc_loss: Known = None
+    auc_loss_error: Known = None
+    rejection_factor: Known = None
+    rejection_low: Known = None
+    rejection_high: Known = None
+
+
+class Explanation(Record):
+    """summary.json: from which events, how long each study took, and a row a stream."""
+
+    events: dict[str, int] = Field(default_factory=dict)
+    deep_events: dict[str, int] = Field(default_factory=dict)
+    displayed: int = 0
+    weights: str = "class-balanced"
+    seconds: dict[str, float] = Field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    streams: tuple[StreamImportance, ...] = ()
+
+
+class FeatureAttribution(Record):
+    """What one feature of one stream does to the events of one class, in logits.
+
+    Attributes
+    ----------
+    signed, absolute
+        Mean over the events of the sum over their tokens (positive: towards signal), and of its
+        absolute value, with the errors of these means.
+    """
+
+    stream: str
+    feature: str
+    label: str
+    signed: Known
+    signed_error: Known
+    absolute: Known
+    absolute_error: Known
+
+
+class IntegratedGradients(Record):
+    """integrated_gradients.json."""
+
+    completeness: dict[str, float] = Field(default_factory=dict)
+    features: tuple[FeatureAttribution, ...] = ()
+
+
+class PermutationLoss(Record):
+    """What is lost when a stream, or a group of its features (`group`), is permuted."""
+
+    stream: str
+    group: str | None
+    features: tuple[str, ...]
+    auc_loss: Known
+    auc_loss_error: Known
+    rejection_factor: Known
+    rejection_low: Known
+    rejection_high: Known
+
+
+class PermutationImportance(Record):
+    """Permutation importance of all streams and feature groups.
+
+    Attributes
+    ----------
+    signal_efficiency, rejection
+        Where the rejection is taken, and what it is there; None where too little background is left.
+    repeats
+        How often each was permuted.
+    """
+
+    auc: float
+    auc_error: Known
+    signal_efficiency: float | None
+    rejection: Known
+    repeats: int
+    streams: tuple[PermutationLoss, ...]
+    groups: tuple[PermutationLoss, ...]
+
+
+class DeletionCurvePoint(Record):
+    """What deleting a share of the tokens does; a point of a curve.
+
+    Attributes
+    ----------
+    by, fraction
+        The ranking, and the share of each stream's tokens of an event that it deletes first.
+    drop
+        Mean over the correctly classified events of how far the logit difference moves away from
+        their class.
+    over_random
+        The same minus what deleting at random does, event by event.
+    auc_loss
+        AUC minus AUC after the deletion, of all events, paired.
+    """
+
+    by: str
+    fraction: float
+    drop: Known
+    drop_error: Known
+    over_random: Known
+    over_random_error: Known
+    auc_loss: Known
+    auc_loss_error: Known
+
+
+class Excess(Record):
+    """How much more deleting by a ranking hurts than deleting at random, in logits."""
+
+    value: Known
+    error: Known = None
+    passes: bool
+
+
+class Deletion(Record):
+    """deletion.json: `events` classified correctly, the curves, and the excess over random."""
+
+    events: int
+    streams: tuple[str, ...] = ()
+    excess: dict[str, Excess] = Field(default_factory=dict)
+    points: tuple[DeletionCurvePoint, ...] = ()
+
+
+class Correlation(Record):
+    """Rank correlation with the trained network's explanation, weights down to one re-drawn."""
+
+    redrawn: str
+    correlation: Known
+    error: Known = None
+
+
+class Randomisation(Record):
+    """randomisation.json."""
+
+    passes: bool
+    points: tuple[Correlation, ...] = ()
+
+
+class LayerPair(Record):
+    """A row of similarity.json: CKA of two layers, and what chance gives."""
+
+    first: str
+    second: str
+    cka: Known
+    chance: Known
+
+
+class DisplayTokens(Record):
+    """The tokens of one stream of an event, column by column.
+
+    `attention` and `importance` are None where they have no meaning.
+    """
+
+    eta: tuple[float, ...]
+    phi: tuple[float, ...]
+    pt: tuple[float, ...]
+    attention: tuple[Known, ...] | None = None
+    importance: tuple[Known, ...] | None = None
+    kind: tuple[str, ...]
+
+
+class DisplayedEvent(Record):
+    """One event, why it was chosen, and its tokens by stream."""
+
+    event_id: str
+    label: str
+    process: str
+    score: float
+    why: str
+    streams: dict[str, DisplayTokens]
+
+
+class DisplayStream(Record):
+    """A stream, the frame of its eta and phi, and whose attention its tokens are given."""
+
+    name: str
+    frame: str
+    attention: str | None = None
+
+
+class EventDisplay(Record):
+    """display.json: chosen events, token by token."""
+
+    events: tuple[DisplayedEvent, ...] = ()
+    streams: tuple[DisplayStream, ...] = ()
