@@ -22,7 +22,7 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.identity import event_ids
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import Schema
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.reporting.drawn import Drawn, stacked
 from manyscale.reporting.style import styled
 from manyscale.runs.building import build_model, fit_features

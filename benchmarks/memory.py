@@ -28,7 +28,7 @@ from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.parts import write_events
 from manyscale.data.schema import Process, Schema, StreamSchema
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.progress import Silent
 from manyscale.runs.building import build_model, fit_features, open_data
 from manyscale.runs.evaluation import evaluate_run

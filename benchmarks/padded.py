@@ -15,7 +15,7 @@ from manyscale.data.packing import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.model.attention import CrossAttention, SelfAttention, attend
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.encoder import EncoderLayer
+from manyscale.model.layers import EncoderLayer
 from manyscale.model.tokens import Layout
 
 __all__ = ["PaddedBatch", "PaddedNetwork", "pad"]

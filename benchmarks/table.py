@@ -164,7 +164,7 @@ def _rival_prediction(bench: Bench) -> Callable[[], float]:
 def prediction(bench: Bench) -> Row:
     """Score padded arrays in memory."""
     from manyscale.data.npz import read_npz_events  # noqa: PLC0415
-    from manyscale.deployment.inference import class_probabilities  # noqa: PLC0415
+    from manyscale.deployment.predict import class_probabilities  # noqa: PLC0415
 
     card = with_training(seed_card(bench.folder, 1, named=True), max_steps=20)
     network, _ = trained(card, open_data(card))

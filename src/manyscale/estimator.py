@@ -15,13 +15,13 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.identity import uniform
 from manyscale.data.npz import Arrays, Columns, from_arrays, read_npz_events
 from manyscale.data.packing import PackedStream
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import load_bundle, save_bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
+from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings
 from manyscale.model.presets import Preset
 from manyscale.runs.building import build_model, fit_features
 from manyscale.runs.training import fit_network
@@ -212,7 +212,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _streams(self, X: X) -> Mapping[str, PackedStream]:  # noqa: N803
         wanted = [self.network_.extractor(name).stream for name in self.network_.settings.streams]
         if isinstance(X, Dataset):
-            return Alignment(X.schema, wanted).streams(X.events())
+            return Alignment(X.schema, wanted)(X.events().streams)
         return read_npz_events(X, wanted).streams
 
     def save(self, folder: Path | str) -> None:

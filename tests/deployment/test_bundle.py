@@ -8,12 +8,12 @@ import torch
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle, save_bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
 from manyscale.errors import DataError, RunError
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import resolve
 from manyscale.runs.building import fit_features
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from helpers.networks import network_of
 from helpers.toys import toy_events
 from manyscale.deployment import inference
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.model.batches import batches_by_length
 
 

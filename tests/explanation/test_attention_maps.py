@@ -19,7 +19,7 @@ from manyscale.explanation.tokens import RANKS, TokenReader
 from manyscale.features.columns import StreamBatch, to_torch
 from manyscale.features.images import ImageMaker, ImageSettings, class_means
 from manyscale.features.jet_frame import FrameSettings
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 
 IMAGES = ImageSettings(bins=9, half_width=1.0)

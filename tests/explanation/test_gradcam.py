@@ -10,7 +10,7 @@ from manyscale.explanation.gradcam import grad_cam, token_importance
 from manyscale.explanation.response import logit_difference
 from manyscale.features.columns import to_torch
 from manyscale.model import attention
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 
 EVENTS = 20

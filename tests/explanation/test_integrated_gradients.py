@@ -17,7 +17,7 @@ from manyscale.explanation.integrated_gradients import (
     summarise,
 )
 from manyscale.explanation.response import responses
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 
 

@@ -9,7 +9,7 @@ from helpers.toys import toy_events
 from manyscale.explanation.gradcam import token_importance
 from manyscale.explanation.randomisation import Randomisation, RandomisationPoint, randomisation
 from manyscale.explanation.response import responses
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 
 STEPS = ["nothing", "head", "fusion 1", "layer 2", "layer 1", "embedding"]
 

@@ -11,7 +11,7 @@ from manyscale.explanation.recording import (
     listening,
 )
 from manyscale.features.columns import to_torch
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 from manyscale.model.tokens import Layout
 

@@ -13,7 +13,7 @@ from manyscale.data.balance import balanced_weights
 from manyscale.errors import DataError
 from manyscale.explanation.response import responses
 from manyscale.explanation.shuffling import feature_groups, shuffle
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.statistics.metrics import auc
 
 ONLY_MASS = {"kinematics": {"log_mass": 1.0}}

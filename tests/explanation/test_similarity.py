@@ -10,7 +10,7 @@ from helpers.toys import toy_events
 from manyscale.explanation import response
 from manyscale.explanation.similarity import Similarity, alignment, layer_similarity
 from manyscale.model.batches import batches_by_length
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 
 
 def naive(x, y):

@@ -4,7 +4,7 @@ import torch
 
 from helpers.toys import SCHEMA
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.fusion import FusionSettings
+from manyscale.model.layers import FusionSettings
 from manyscale.model.presets import resolve
 
 NAMES = ("jet1", "jet2", "kinematics")

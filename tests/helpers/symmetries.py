@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from manyscale.data.packing import PackedStream
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 
 TOLERANCE = 1e-5
 

@@ -11,13 +11,13 @@ from helpers.symmetries import (
     assert_token_order_is_free,
 )
 from helpers.toys import SCHEMA, toy_events
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import CardError
 from manyscale.features.columns import to_torch
 from manyscale.model.bins import Bins
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
+from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings
 from manyscale.model.presets import PRESETS, resolve
 
 # phi relative to the first object gives the order of the objects a meaning: left out here.

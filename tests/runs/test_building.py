@@ -8,7 +8,7 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.features.columns import StreamBatch
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.runs import building
 from manyscale.runs.building import build_model, dropped_tokens, fit_features
 

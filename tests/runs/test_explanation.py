@@ -17,8 +17,8 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import Card, DataSettings, load_card, parse_card
 from manyscale.data.dataset import Dataset
-from manyscale.deployment.alignment import Alignment
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import Alignment
+from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import DataError, RunError
 from manyscale.explanation.summary import attention_numbers, importance_numbers
 from manyscale.features.images import ImageSettings

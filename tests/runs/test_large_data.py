@@ -13,9 +13,9 @@ from manyscale.data.feeds import make_feed
 from manyscale.data.folder_feed import FolderFeed
 from manyscale.data.memory_feed import MemoryFeed
 from manyscale.deployment.bundle import load_bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import read_scores
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.progress import Silent
 from manyscale.reporting.run_files import read_history
 from manyscale.runs import evaluation, judging, prediction

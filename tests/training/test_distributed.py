@@ -12,7 +12,7 @@ from helpers.commands import toy_dataset
 from helpers.weights import assert_same_but_for_rounding
 from manyscale.card import Card, DataSettings, card_text
 from manyscale.data.dataset import Dataset
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.reporting.run_files import read_history
 from manyscale.runs.training import train_run
 from manyscale.training.schedule import TrainingSettings

@@ -13,7 +13,7 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feed import TrainingBatch
 from manyscale.errors import RunError
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.encoder import StreamSettings
+from manyscale.model.layers import StreamSettings
 from manyscale.progress import Silent
 from manyscale.runs.building import build_model, fit_features
 from manyscale.runs.folder import RunFolder

@@ -7,9 +7,9 @@ from manyscale.card.settings import Card, DataSettings
 from manyscale.card.writing import card_text
 from manyscale.data.npz import LONE_STREAM
 from manyscale.errors import CardError
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
-from manyscale.model.pooling import HeadSettings
+from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings
+from manyscale.model.layers import HeadSettings
 from manyscale.model.presets import PRESETS, Preset, resolve
 
 __all__ = ["check_preset", "preset_card", "preset_card_text"]

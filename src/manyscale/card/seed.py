@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from manyscale.card.settings import Card, DataSettings
 from manyscale.data.split import SplitSettings
 from manyscale.errors import CardError
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
-from manyscale.model.pooling import HeadSettings
+from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings
+from manyscale.model.layers import HeadSettings
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["Translation", "translate_seed"]

@@ -13,9 +13,9 @@ from manyscale.evaluation.systematics import Systematics
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
-from manyscale.model.pooling import HeadSettings
+from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings
+from manyscale.model.layers import HeadSettings
 from manyscale.model.presets import Preset
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from manyscale.data.schema import COLUMNS, Schema, StreamSchema
 from manyscale.errors import RunError
-from manyscale.features.extractor import FeatureExtractor
 from manyscale.features.jet_frame import FRAMED
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
+from manyscale.settings import write_json
 
 __all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]
 
-FORMAT = 2
+FORMAT = 3
 #: Classes in the order of the network's outputs: label 0, label 1.
 CLASSES = ("background", "signal")
 
@@ -29,37 +30,13 @@ class Bundle:
     Attributes
     ----------
     network
-        Ready to score, on the CPU.
+        Ready to score.
     streams
         Schema of each stream that the network takes.
     """
 
     network: MultiScaleClassifier
     streams: tuple[StreamSchema, ...]
-
-
-def _features(network: MultiScaleClassifier) -> dict[str, Any]:
-    described = {}
-    for name in network.settings.streams:
-        extractor = network.extractor(name)
-        described[name] = [
-            {
-                "name": feature,
-                "kind": "class" if feature in extractor.classes else "number",
-                "unit": COLUMNS[feature].unit if feature in COLUMNS else "",
-                "doc": COLUMNS[feature].doc if feature in COLUMNS else "plain number",
-                **_frame(extractor, feature),
-            }
-            for feature in extractor.names
-        ]
-    return described
-
-
-def _frame(extractor: FeatureExtractor, feature: str) -> dict[str, Any]:
-    """The jet frame in which a feature is taken, where there is one."""
-    if extractor.frame is None or feature not in FRAMED:
-        return {}
-    return {"frame": extractor.frame.settings.model_dump()}
 
 
 def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:
@@ -80,16 +57,30 @@ def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:
     settings = network.settings.model_dump()
     for name in network.settings.streams:
         settings["streams"][name]["features"] = network.extractor(name).names
+    features: dict[str, list[dict[str, Any]]] = {}
+    for name in network.settings.streams:
+        extractor = network.extractor(name)
+        features[name] = []
+        for feature in extractor.names:
+            known = COLUMNS.get(feature)
+            described: dict[str, Any] = {
+                "name": feature,
+                "kind": "class" if feature in extractor.classes else "number",
+                "unit": known.unit if known else "",
+                "doc": known.doc if known else "plain number",
+            }
+            if extractor.frame is not None and feature in FRAMED:
+                described["frame"] = extractor.frame.settings.model_dump()
+            features[name].append(described)
     config = {"format": FORMAT, "classes": CLASSES, "streams": streams, "model": settings}
-    (draft / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    features = json.dumps(_features(network), indent=1)
-    (draft / "features.json").write_text(features + "\n", encoding="utf-8")
+    write_json(draft / "config.json", config)
+    write_json(draft / "features.json", features)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 
 
-def load_bundle(folder: Path | str) -> Bundle:
-    """Read a model folder.
+def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
+    """Read a model folder, its network on a device, in evaluation mode.
 
     Raises
     ------
@@ -114,5 +105,4 @@ def load_bundle(folder: Path | str) -> Bundle:
         elif older:
             reason = "it was written before the first release, with another network: train it again"
         raise RunError(f"model folder {folder} cannot be read: {reason}") from error
-    network.eval()
-    return Bundle(network, streams)
+    return Bundle(network.eval().to(device), streams)

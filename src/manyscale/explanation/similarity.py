@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from manyscale.explanation.response import Streams, batches
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.fusion import Fusion
+from manyscale.model.layers import Fusion
 from manyscale.statistics.sample import effective_events
 
 __all__ = ["Similarity", "alignment", "layer_similarity"]

@@ -1,56 +1,108 @@
-"""Multi-head attention on packed tokens: only inside this file are they padded."""
+"""Multi-head attention of packed rows: `attend`, the one seam, and the layers that call it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from manyscale.model.tokens import Layout, Pattern
+from manyscale.model.layout import AttentionLayout, Layout
 
-__all__ = ["CrossAttention", "FeedForward", "SelfAttention", "attend", "split_heads"]
+__all__ = ["AttentionWeights", "CrossAttention", "FeedForward", "SelfAttention", "attend"]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
-    """Scaled dot-product attention, softmax(q k^T / sqrt(d)) v, over the keys that are not hidden.
+@dataclass(frozen=True)
+class AttentionWeights:
+    """The softmax weights of one attention for a batch, padded.
+
+    Attributes
+    ----------
+    buckets
+        (padded rows, heads, queries, keys) of each bucket; each query's weights sum to one over the
+        keys of its event and are zero for all others. Those of padding hold anything finite.
+    layout
+        Which rows stand where.
+    """
+
+    buckets: tuple[Tensor, ...]
+    layout: AttentionLayout
+
+    def onto_keys(self, share: Tensor) -> Tensor:
+        """Add up what each key is given by the queries of its event, these counted by their share.
+
+        Parameters
+        ----------
+        share
+            (query rows, kinds): how much each query row counts; several kinds of queries at once.
+
+        Returns
+        -------
+        (key rows, heads, kinds)
+        """
+        queries = self.layout.queries
+        real = torch.from_numpy(queries.event_of_slot >= 0).to(share.device)
+        first = 0
+        found = []
+        for weights, (shares,) in zip(self.buckets, queries.pad(share), strict=True):
+            rows, length = shares.shape[:2]
+            there = real[first : first + rows * length].view(rows, length, 1)
+            first += rows * length
+            found.append(torch.einsum("bhqk,bqc->bkhc", weights, shares * there))
+        return self.layout.keys.unpad(found)
+
+
+WeightsTap = Callable[[AttentionWeights], None]
+
+
+def attend(
+    query_rows: Tensor,
+    key_rows: Tensor,
+    value_rows: Tensor,
+    layout: AttentionLayout,
+    *,
+    bias: Sequence[Tensor] | None = None,
+    tap: WeightsTap | None = None,
+) -> Tensor:
+    """Scaled dot-product attention, softmax(q k^T / sqrt(d) + bias) v, inside each event.
 
     Parameters
     ----------
-    query
-        (events, heads, queries, d).
-    key, value
-        (events, heads, keys, d).
-    hidden
-        (events, 1, 1 or queries, keys): 0 for a key to be seen, -inf for one to be hidden; each query
-        sees one key at least.
+    query_rows
+        (query rows, heads, d), packed.
+    key_rows, value_rows
+        (key rows, heads, d), packed.
+    layout
+        Which query attends to which key.
+    bias
+        A bucket of the layout: (padded rows, heads or 1, queries, keys), added to the scores.
+    tap
+        Is given the weights, which the kernel does not show: they are worked out beside it.
 
     Returns
     -------
-    (events, queries, heads * d)
+    (query rows, heads * d)
 
     References
     ----------
     Vaswani et al., arXiv:1706.03762, equation 1; the kernel is torch's best for the device.
     """
-    out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=hidden)
-    return out.transpose(1, 2).flatten(2)
-
-
-def split_heads(slots: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
-    """Split (events, slots, parts * width) into `parts` arrays (events, heads, slots, d)."""
-    events, length, width = slots.shape
-    split = slots.view(events, length, parts, heads, width // (parts * heads))
-    return split.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _across(query: Tensor, key_value: Tensor, pattern: Pattern, heads: int) -> Tensor:
-    """Attention of query rows (rows, width) to key and value rows (rows, 2 width), back in rows."""
-    found = []
-    for asked, answering, hidden in zip(
-        pattern.queries.pad(query), pattern.keys.pad(key_value), pattern.hidden, strict=True
-    ):
-        (queries,) = split_heads(asked, 1, heads)
-        keys, values = split_heads(answering, 2, heads)
-        found.append(attend(queries, keys, values, hidden))
-    return pattern.queries.pack(found)
+    if layout.queries is layout.keys:
+        padded = layout.keys.pad(query_rows, key_rows, value_rows)
+    else:
+        queries, keys = layout.queries.pad(query_rows), layout.keys.pad(key_rows, value_rows)
+        padded = [(*query, *key) for query, key in zip(queries, keys, strict=True)]
+    out, weights = [], []
+    for number, (bucket, mask) in enumerate(zip(padded, layout.masks, strict=True)):
+        query, key, value = (array.transpose(1, 2) for array in bucket)
+        added = mask if bias is None else mask + bias[number]
+        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=added)
+        out.append(found.transpose(1, 2).flatten(2))
+        if tap is not None:
+            scores = query.detach() @ key.detach().transpose(2, 3) / query.shape[-1] ** 0.5
+            weights.append(torch.softmax(scores + added, dim=-1))
+    if tap is not None:
+        tap(AttentionWeights(tuple(weights), layout))
+    return layout.queries.unpad(out)
 
 
 class SelfAttention(nn.Module):
@@ -70,27 +122,27 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, layout: Layout, *, class_only: bool = False) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        layout: Layout,
+        *,
+        class_only: bool = False,
+        tap: WeightsTap | None = None,
+    ) -> Tensor:
         """Map rows (events + tokens, width) to rows; with `class_only` to the class rows alone."""
         if class_only:
-            query, key_value = self._of_class_tokens(tokens, layout.events)
-            return self.out(_across(query, key_value, layout.class_tokens, self.heads))
-        pattern = layout.tokens
-        found = []
-        padded = pattern.keys.pad(self.query_key_value(tokens))
-        for slots, hidden in zip(padded, pattern.hidden, strict=True):
-            query, key, value = split_heads(slots, 3, self.heads)
-            found.append(attend(query, key, value, hidden))
-        return self.out(pattern.queries.pack(found))
-
-    def _of_class_tokens(self, tokens: Tensor, events: int) -> tuple[Tensor, Tensor]:
-        """Queries of the class tokens alone, and keys and values of all."""
-        linear, width = self.query_key_value, tokens.shape[1]
-        weight, bias = linear.weight, linear.bias
-        return (
-            nn.functional.linear(tokens[:events], weight[:width], bias[:width]),
-            nn.functional.linear(tokens, weight[width:], bias[width:]),
-        )
+            linear, width = self.query_key_value, tokens.shape[1]
+            weight, bias = linear.weight, linear.bias
+            # The queries of other tokens would be worked out for nothing.
+            query = nn.functional.linear(tokens[: layout.events], weight[:width], bias[:width])
+            key_value = nn.functional.linear(tokens, weight[width:], bias[width:])
+            key, value = key_value.view(len(tokens), 2, self.heads, -1).unbind(1)
+            query = query.view(len(query), self.heads, -1)
+            return self.out(attend(query, key, value, layout.class_to_all, tap=tap))
+        rows = self.query_key_value(tokens).view(len(tokens), 3, self.heads, -1)
+        query, key, value = rows.unbind(1)
+        return self.out(attend(query, key, value, layout.to_itself, tap=tap))
 
 
 class CrossAttention(nn.Module):
@@ -103,10 +155,17 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, context: Tensor, pattern: Pattern) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor,
+        layout: AttentionLayout,
+        tap: WeightsTap | None = None,
+    ) -> Tensor:
         """Map query rows (events + tokens, width) to rows; context: the rows of all other streams."""
-        found = _across(self.query(tokens), self.key_value(context), pattern, self.heads)
-        return self.out(found)
+        query = self.query(tokens).view(len(tokens), self.heads, -1)
+        key, value = self.key_value(context).view(len(context), 2, self.heads, -1).unbind(1)
+        return self.out(attend(query, key, value, layout, tap=tap))
 
 
 class FeedForward(nn.Module):

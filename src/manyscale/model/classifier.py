@@ -9,10 +9,16 @@ from manyscale.data.schema import Schema
 from manyscale.errors import CardError
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
-from manyscale.model.encoder import Encoder, StreamSettings
-from manyscale.model.fusion import Fusion, FusionSettings
-from manyscale.model.pooling import Head, HeadSettings
-from manyscale.model.tokens import Layout
+from manyscale.model.layers import (
+    Encoder,
+    Fusion,
+    FusionSettings,
+    Head,
+    HeadSettings,
+    StreamSettings,
+)
+from manyscale.model.layout import Layout
+from manyscale.model.taps import NO_TAPS, Place, Taps
 from manyscale.settings import Settings, setting
 
 __all__ = ["ModelSettings", "MultiScaleClassifier"]
@@ -23,7 +29,7 @@ class ModelSettings(Settings):
 
     streams: dict[str, StreamSettings] = setting(..., "settings of each stream", min_length=1)
     fusion: tuple[FusionSettings, ...] = setting((), "cross-attention blocks, in order")
-    head: HeadSettings = setting(HeadSettings(), "the layers behind the pooling")
+    head: HeadSettings = setting(HeadSettings(), "the layers after the pooling")
 
 
 class MultiScaleClassifier(nn.Module):
@@ -68,17 +74,7 @@ class MultiScaleClassifier(nn.Module):
             shared = _key(self.encoder_of[name])
             if shared not in self.encoders:
                 self.encoders[shared] = Encoder(extractor, stream)
-        self._check_shared()
-        widths = {name: stream.width for name, stream in settings.streams.items()}
-        self.fusion = nn.ModuleList(
-            Fusion(block, widths[block.query], [widths[name] for name in block.context])
-            for block in settings.fusion
-        )
-        self.classes = classes
-        self.head = Head(list(widths.values()), classes, settings.head)
-        self._needed = _tokens_needed(settings)
-
-    def _check_shared(self) -> None:
+        # Features may be left to the columns, so that only here it is known what they are.
         first: dict[str, str] = {}
         for name, shared in self.encoder_of.items():
             other = first.setdefault(shared, name)
@@ -87,6 +83,14 @@ class MultiScaleClassifier(nn.Module):
                     f"streams '{other}' and '{name}' share the encoder '{shared}' but differ in "
                     f"their features: give both the same features, or each its own encoder"
                 )
+        widths = {name: stream.width for name, stream in settings.streams.items()}
+        self.fusion = nn.ModuleList(
+            Fusion(block, widths[block.query], [widths[name] for name in block.context])
+            for block in settings.fusion
+        )
+        self.classes = classes
+        self.head = Head(list(widths.values()), classes, settings.head)
+        self._needed = _tokens_needed(settings)
 
     def extractor(self, stream: str) -> FeatureExtractor:
         """The feature module of a stream."""
@@ -109,8 +113,8 @@ class MultiScaleClassifier(nn.Module):
             trimmed[name] = streams[name].leading(stream.max_tokens, by)
         return trimmed
 
-    def forward(self, batch: Mapping[str, StreamBatch]) -> Tensor:
-        """Map the streams of a batch to logits (events, classes)."""
+    def forward(self, batch: Mapping[str, StreamBatch], taps: Taps = NO_TAPS) -> Tensor:
+        """Map the streams of a batch to logits (events, classes); `taps` may look into it."""
         layouts = {
             name: Layout(batch[name].host_counts, batch[name].values.device)
             for name in self.settings.streams
@@ -118,23 +122,46 @@ class MultiScaleClassifier(nn.Module):
         rows: dict[str, Tensor] = {}
         for name, layout in layouts.items():
             numbers, classes = self.extractor(name)(batch[name])
-            encoder = self.encoder(name)
-            rows[name] = encoder(numbers, classes, layout, class_only=name not in self._needed[0])
+            class_only = name not in self._needed[0]
+            rows[name] = self.encoder(name)(
+                numbers, classes, layout, stream=name, taps=taps, class_only=class_only
+            )
         for number, (block, settings) in enumerate(
             zip(self.fusion, self.settings.fusion, strict=True), start=1
         ):
             name = settings.query
-            contexts = [(rows[other], layouts[other]) for other in settings.context]
             rows[name] = block(
-                rows[name], layouts[name], contexts, class_only=name not in self._needed[number]
+                rows[name],
+                layouts[name],
+                [(rows[other], layouts[other]) for other in settings.context],
+                place=Place(name, number, context=settings.context),
+                taps=taps,
+                class_only=name not in self._needed[number],
             )
-        pooled = [rows[name][: layouts[name].events] for name in self.settings.streams]
+        pooled = [
+            taps.rows(Place(name, part="pooled"), rows[name][: layout.events])
+            for name, layout in layouts.items()
+        ]
         logits: Tensor = self.head(pooled)
         return logits
 
+    def attention_places(self) -> list[Place]:
+        """Every attention of a forward pass, in order, as `Taps.weights` is called for it."""
+        places = [
+            Place(name, 0, number, "self-attention", heads=stream.heads)
+            for name, stream in self.settings.streams.items()
+            for number in range(1, stream.layers + 1)
+        ]
+        for number, block in enumerate(self.settings.fusion, start=1):
+            for layer in range(1, block.layers + 1):
+                at = (block.query, number, layer)
+                places.append(Place(*at, "cross-attention", block.context, block.heads))
+                places.append(Place(*at, "self-attention", heads=block.heads))
+        return places
+
 
 def _tokens_needed(settings: ModelSettings) -> list[set[str]]:
-    """Before each fusion block and behind the last: streams whose tokens a later block looks at."""
+    """Before each fusion block and after the last: streams whose tokens a later block attends to."""
     needed: list[set[str]] = [set()]
     for block in reversed(settings.fusion):
         needed.insert(0, needed[0] | {block.query, *block.context})
@@ -148,7 +175,9 @@ def _check(settings: ModelSettings) -> None:
     first: dict[str, str] = {}
     for name, stream in streams.items():
         other = first.setdefault(stream.encoder or name, name)
-        if _shape(stream) != _shape(streams[other]):
+        # Features are compared as resolved, and each stream has its own frame.
+        of_each = {"features": None, "frame": None, "encoder": None}
+        if stream.model_copy(update=of_each) != streams[other].model_copy(update=of_each):
             faults.append(
                 f"streams.{other} and streams.{name} share the encoder "
                 f"'{stream.encoder or name}' but differ in other settings: give both the same, "
@@ -168,11 +197,6 @@ def _check(settings: ModelSettings) -> None:
             faults.append(f"{key}.heads is {block.heads}; {width} is not a multiple of it")
     if faults:
         raise CardError("\n".join(faults))
-
-
-def _shape(stream: StreamSettings) -> StreamSettings:
-    """What streams that share an encoder must agree in; features are compared resolved, and each has its own frame."""
-    return stream.model_copy(update={"features": None, "frame": None, "encoder": None})
 
 
 def _key(name: str) -> str:

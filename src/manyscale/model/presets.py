@@ -1,39 +1,16 @@
-"""The presets: which streams a model takes, and which of them ask the others."""
+"""The presets: which streams a model takes, and which of them attend to the others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from manyscale.errors import CardError
 from manyscale.model.classifier import ModelSettings
-from manyscale.model.encoder import StreamSettings
-from manyscale.model.fusion import FusionSettings
-from manyscale.model.pooling import HeadSettings
+from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 
 __all__ = ["PRESETS", "Preset", "resolve"]
 
 Preset = Literal["kinematics-only", "concatenation", "model-1", "model-2", "model-3", "custom"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
-
-
-def _streams_of(preset: Preset, available: Sequence[str]) -> list[str]:
-    """Streams that a preset takes of those that the data have, in the order of the data."""
-    if preset == "model-1":
-        return [available[0]]
-    if preset == "kinematics-only":
-        return ["kinematics" if "kinematics" in available else available[-1]]
-    if len(available) < 2 and preset != "custom":
-        raise CardError(
-            f"preset {preset} needs two streams or more; the data have only "
-            f"'{available[0]}': use model-1, or name files of more streams"
-        )
-    return [available[0], available[-1]] if preset == "model-3" else list(available)
-
-
-def _fusion_of(preset: Preset, streams: Sequence[str]) -> tuple[FusionSettings, ...]:
-    """Blocks of a preset: in model-2 and model-3 the last stream asks all the others."""
-    if preset not in {"model-2", "model-3"}:
-        return ()
-    return (FusionSettings(query=streams[-1], context=tuple(streams[:-1])),)
 
 
 def resolve(
@@ -48,8 +25,8 @@ def resolve(
     Parameters
     ----------
     preset
-        model-1: the first stream alone; model-2: all streams, the last asks the others; model-3:
-        the first and the last, the last asks the first; concatenation: all streams, side by side;
+        model-1: the first stream alone; model-2: all streams, the last attends to the others;
+        model-3: the first and the last, the last attends to the first; concatenation: all streams, side by side;
         kinematics-only: the stream `kinematics`, else the last; custom: all streams, with the
         fusion that the card gives.
     available
@@ -59,7 +36,7 @@ def resolve(
     fusion
         Cross-attention blocks in place of the preset's own.
     head
-        The layers behind the pooling.
+        The layers after the pooling.
 
     Raises
     ------
@@ -79,9 +56,21 @@ def resolve(
             f"streams.{unknown[0]}: the data have no stream '{unknown[0]}'; "
             f"they have {', '.join(available)}"
         )
-    taken = _streams_of(preset, available)
+    if preset == "model-1":
+        taken = [available[0]]
+    elif preset == "kinematics-only":
+        taken = ["kinematics" if "kinematics" in available else available[-1]]
+    elif len(available) < 2 and preset != "custom":
+        raise CardError(
+            f"preset {preset} needs two streams or more; the data have only "
+            f"'{available[0]}': use model-1, or name files of more streams"
+        )
+    else:
+        taken = [available[0], available[-1]] if preset == "model-3" else list(available)
+    if fusion is None and preset in {"model-2", "model-3"}:
+        fusion = [FusionSettings(query=taken[-1], context=tuple(taken[:-1]))]
     return ModelSettings(
         streams={name: given.get(name, StreamSettings()) for name in taken},
-        fusion=tuple(fusion) if fusion is not None else _fusion_of(preset, taken),
+        fusion=tuple(fusion or ()),
         head=head or HeadSettings(),
     )

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import Bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
@@ -180,7 +180,7 @@ def _plot_images(folder: RunFolder, test: Dataset, bundle: Bundle, card: Card) -
     events = sample.events()
     plot_images(
         folder,
-        Alignment(test.schema, bundle.streams).streams(events),
+        Alignment(test.schema, bundle.streams)(events.streams),
         events.label,
         test.balance.weights(events),
         schemas=bundle.streams,
@@ -194,7 +194,7 @@ def _plot_training(folder: RunFolder, own: Dataset, bundle: Bundle, test: Sample
     train = own.train.restricted(max_events=_SAMPLE)
     events = train.events()
     weights = train.balance.weights(events)
-    streams = Alignment(own.schema, bundle.streams).streams(events)
+    streams = Alignment(own.schema, bundle.streams)(events.streams)
     signal = class_probabilities(bundle.network, streams)[:, 1]
     plot_overtraining(folder, Sample.of(events.label, signal, weights), test)
     plot_inputs(folder, bundle.network, streams, events.label, weights)

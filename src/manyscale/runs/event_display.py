@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import Process
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import CLASSES
 from manyscale.explanation.gradcam import token_importance
 from manyscale.explanation.token_attention import last_looks, token_attention
@@ -122,7 +122,7 @@ def display_of(
     names = [process.name for process in processes]
     events = []
     for why, chosen, score in gallery.events():
-        tokens = _described(network, alignment.streams(chosen), shown) if len(chosen) else []
+        tokens = _described(network, alignment(chosen.streams), shown) if len(chosen) else []
         events += [
             {
                 "event_id": str(chosen.event_id[place]),

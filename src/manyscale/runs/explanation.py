@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.errors import DataError
 from manyscale.explanation.attention_maps import AttentionMaps
 from manyscale.explanation.importance_maps import ImportanceMaps
@@ -86,13 +86,13 @@ class EventSample:
         """The events in turn, their streams as the network sees them, class-balanced weights."""
         balance = self.dataset.balance
         for events in self.dataset.chunks(_CHUNK):
-            streams = self.network.trim(self.alignment.streams(events))
+            streams = self.network.trim(self.alignment(events.streams))
             yield events, streams, balance.weights(events)
 
     def whole(self) -> tuple[PackedEvents, Floats]:
         """All events at once, for a sample of a few, and their class-balanced weights."""
         events = self.dataset.events()
-        streams = self.network.trim(self.alignment.streams(events))
+        streams = self.network.trim(self.alignment(events.streams))
         return replace(events, streams=streams), self.dataset.balance.weights(events)
 
 

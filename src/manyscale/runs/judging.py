@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import Bundle, load_bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import DataError
 from manyscale.evaluation.summaries import summaries
 from manyscale.evaluation.trees import Trees
@@ -118,11 +118,11 @@ def judge(trial: Trial, alter: Alter | None = None) -> Judged:
     extractors = tree_extractors(own)
     events, signal, beside = [], [], []
     for chunk in test.chunks(CHUNK):
-        seen = replace(chunk, streams=as_own.streams(chunk))
+        seen = replace(chunk, streams=as_own(chunk.streams))
         seen = seen if alter is None else alter(seen)
         events.append(seen.only([]))
         network = trial.bundle.network
-        signal.append(class_probabilities(network, taken.select(seen.streams))[:, 1])
+        signal.append(class_probabilities(network, taken(seen.streams))[:, 1])
         matrix, names = summaries(seen, extractors)
         beside.append(trial.trees.predict(matrix, names).astype(np.float32))
     return Judged(PackedEvents.concatenate(events), np.concatenate(signal), np.concatenate(beside))

@@ -13,9 +13,9 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.npz import npz_batches
 from manyscale.data.packing import PackedEvents
 from manyscale.data.schema import Label, Process, Schema
-from manyscale.deployment.alignment import Alignment
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import Bundle, load_bundle
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import Scores, ScoreWriter, check_target
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
@@ -120,7 +120,7 @@ def _of_npz(source: Path, bundle: Bundle) -> tuple[int, Iterator[Scores]]:
 
 
 def _signal(bundle: Bundle, alignment: Alignment, events: PackedEvents) -> NDArray[np.floating]:
-    return class_probabilities(bundle.network, alignment.streams(events))[:, 1]
+    return class_probabilities(bundle.network, alignment(events.streams))[:, 1]
 
 
 def _labels(card: Card, processes: Sequence[Process]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
-from manyscale.deployment.inference import class_probabilities
+from manyscale.deployment.predict import class_probabilities
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.runs.building import CHUNK
 

@@ -216,7 +216,7 @@ def _write_facts(folder: RunFolder, dataset: Dataset, network: MultiScaleClassif
     }
     write_json(folder.root / "data.json", facts)
     summary = summarise(network)
-    write_json(folder.summary, summary.as_dict())
+    summary.write(folder.summary)
     folder.flow_chart.write_text(flow_chart(summary), encoding="utf-8")
 
 

@@ -1,0 +1,197 @@
+"""The one scoring loop: events to class probabilities, on any device, in memory that does not grow."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from manyscale.data.dataset import Dataset
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.schema import Schema, StreamSchema
+from manyscale.errors import CardError, DataError
+from manyscale.features.columns import StreamBatch, to_torch
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.taps import NO_TAPS, Taps
+
+__all__ = [
+    "CHUNK",
+    "Alignment",
+    "batches",
+    "choose_device",
+    "class_logits",
+    "class_probabilities",
+    "predict",
+]
+
+#: Events decoded at a time where all of a dataset are looked at in turn.
+CHUNK = 8192
+# Rows of a batch, class tokens counted; measured on a CPU, for short events and for long ones.
+_ROWS = 16_384
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name: `auto` (a GPU where torch has one), `cpu` or `cuda`.
+
+    Raises
+    ------
+    CardError
+        Where a GPU is asked for that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in {"cpu", "cuda"}:
+        raise CardError(f"there is no device '{name}'; there are auto, cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise CardError("--device cuda: torch finds no GPU here; use auto or cpu")
+    return torch.device(name)
+
+
+class Alignment:
+    """Takes from events the streams and columns that a network wants, by name, in its order.
+
+    Parameters
+    ----------
+    schema
+        Of the data.
+    wanted
+        The streams of the network.
+
+    Raises
+    ------
+    DataError
+        Where the data lack a stream or a column; the message names it.
+    """
+
+    def __init__(self, schema: Schema, wanted: Sequence[StreamSchema]) -> None:
+        self._columns: dict[str, tuple[list[int], list[int]]] = {}
+        for wants in wanted:
+            has = schema.stream(wants.name)
+            missing = [name for name in wants.columns if name not in has.columns]
+            missing += [name for name in wants.axis if name not in has.axis]
+            if missing:
+                raise DataError(
+                    f"stream '{has.name}' lacks the columns {', '.join(missing)}, which the "
+                    f"network was trained on"
+                )
+            self._columns[wants.name] = (
+                [has.columns.index(name) for name in wants.columns],
+                [has.axis.index(name) for name in wants.axis],
+            )
+
+    def __call__(self, streams: Mapping[str, PackedStream]) -> dict[str, PackedStream]:
+        """Return the wanted streams and columns of some streams."""
+        return {
+            name: PackedStream(
+                _columns(streams[name].values, columns),
+                streams[name].counts,
+                _columns(streams[name].axis, axis),
+            )
+            for name, (columns, axis) in self._columns.items()
+        }
+
+
+def _columns(values: NDArray[np.float32], chosen: list[int]) -> NDArray[np.float32]:
+    if chosen == list(range(values.shape[1])):
+        return values
+    return np.ascontiguousarray(values[:, chosen])
+
+
+def batches(
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream], rows: int = _ROWS
+) -> Iterator[tuple[NDArray[np.int64], dict[str, StreamBatch]]]:
+    """Cut events into batches of similar length, on the network's device, the shortest first.
+
+    Similar lengths need the least padding. A score does not depend on the events beside it; only in
+    training would such batches do harm.
+
+    Parameters
+    ----------
+    streams
+        Trimmed by the network (`MultiScaleClassifier.trim`).
+    rows
+        Tokens of a batch, class tokens counted, about.
+
+    Yields
+    ------
+    The events of a batch, (events,), and their streams.
+    """
+    device = next(network.parameters()).device
+    lengths = np.sum([stream.counts + 1 for stream in streams.values()], axis=0)
+    order = np.argsort(lengths, kind="stable")
+    batch = np.cumsum(lengths[order]) // rows
+    for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+        if len(chosen):
+            yield chosen, to_torch(streams, chosen, device)
+
+
+@torch.inference_mode()
+def class_logits(
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream], taps: Taps = NO_TAPS
+) -> NDArray[np.float32]:
+    """Logit of each class, (events, classes), in the order of the events.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    streams
+        The streams that it takes, columns as it was trained on; trimmed here to its `max_tokens`.
+    taps
+        Look into the forward passes, or change them.
+    """
+    trimmed = network.trim(streams)
+    found = np.empty((len(next(iter(trimmed.values()))), network.classes), np.float32)
+    for chosen, batch in batches(network, trimmed):
+        found[chosen] = network(batch, taps).float().cpu().numpy()
+    return found
+
+
+def class_probabilities(
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
+) -> NDArray[np.float32]:
+    """Probability of each class, (events, classes); see `class_logits`."""
+    logits = torch.from_numpy(class_logits(network, streams))
+    probabilities: NDArray[np.float32] = torch.softmax(logits, dim=1).numpy()
+    return probabilities
+
+
+def predict(
+    network: MultiScaleClassifier,
+    dataset: Dataset,
+    *,
+    wanted: Sequence[StreamSchema] | None = None,
+    alter: Callable[[PackedEvents], PackedEvents] | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[tuple[PackedEvents, NDArray[np.float32]]]:
+    """Score a dataset chunk by chunk, in its order.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    wanted
+        Streams to bring the events to, those of the network among them; None: these alone.
+    alter
+        Changes the events before they are scored, as a shift of energies does; their number stays.
+    rank, world
+        Which of how many processes share the events: of every `world` of them this scores one.
+
+    Yields
+    ------
+    Some events, their streams as scored, and the probability of each class, (events, classes).
+    """
+    if wanted is None:
+        wanted = [network.extractor(name).stream for name in network.settings.streams]
+    align = Alignment(dataset.schema, wanted)
+    first = 0
+    for events in dataset.chunks(CHUNK):
+        share = events
+        if world > 1:
+            share = events.take(np.arange((rank - first) % world, len(events), world))
+        first += len(events)
+        share = replace(share, streams=align(share.streams))
+        share = share if alter is None else alter(share)
+        yield share, class_probabilities(network, share.streams)

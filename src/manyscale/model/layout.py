@@ -1,0 +1,304 @@
+"""Where packed rows stand in padded arrays: pad indices, attention masks, buckets of similar length.
+
+The rows of a batch (tokens of all events, one after the other) are padded for attention alone. Short
+events share a row of the padded array, kept apart by a mask; long ones have one each; padded rows of
+similar length form a bucket, so that little padding is worked on. The batch was drawn at random before:
+what is learned from it does not depend on its buckets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from manyscale.data.packing import ragged_rows
+from manyscale.features.columns import on_device
+
+__all__ = ["AttentionLayout", "Buckets", "Layout", "Padding"]
+
+# Measured on one core with two heads of width 16: padded rows shorter than this cost more in calls than
+# they save in pairs; one more bucket costs what so many tokens do; so many pairs cost what one token does.
+_SHORTEST = 48
+_BUCKET_COST = 200
+_PAIRS_PER_TOKEN = 250
+# Subtracted from a score it leaves nothing after the softmax; finite, also in half precision, so that a
+# padded query, which may attend to no key at all, stays finite.
+_MASKED = np.float32(30_000)
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Which events of a batch share a padded row, and which padded rows form a bucket.
+
+    Attributes
+    ----------
+    row_of_event
+        (events,): the padded row of each event; the rows of a bucket follow each other.
+    sizes
+        Number of padded rows of each bucket.
+    alone
+        Whether each event of the bucket has a padded row of its own.
+    """
+
+    row_of_event: NDArray[np.int64]
+    sizes: tuple[int, ...]
+    alone: tuple[bool, ...]
+
+    @staticmethod
+    def of(lengths: NDArray[np.int64]) -> "Buckets":
+        """Divide events of so many tokens, (events,), each of one at least, where that saves work.
+
+        Examples
+        --------
+        >>> buckets = Buckets.of(np.array([2, 40, 3, 2]))
+        >>> buckets.row_of_event.tolist(), buckets.sizes, buckets.alone
+        ([0, 0, 0, 0], (1,), (False,))
+        """
+        order = np.argsort(-lengths, kind="stable")
+        falling = lengths[order]
+        # Cut again and again, as long as a cut saves more than a bucket costs.
+        segments: list[tuple[int, int]] = []
+        waiting = [(0, len(falling))]
+        while waiting:
+            first, last = waiting.pop()
+            cut = first + _best_cut(falling[first:last])
+            if cut > first:
+                waiting += [(cut, last), (first, cut)]
+            else:
+                segments.append((first, last))
+        row_of_event = np.empty(len(lengths), np.int64)
+        sizes: list[int] = []
+        for first, last in segments:
+            rows = _share_rows(falling[first:last])
+            row_of_event[order[first:last]] = sum(sizes) + rows
+            sizes.append(int(rows.max(initial=-1)) + 1)
+        alone = [size == last - first for size, (first, last) in zip(sizes, segments, strict=True)]
+        return Buckets(row_of_event, tuple(sizes), tuple(alone))
+
+
+def _padded_rows(events: NDArray[np.int64] | int, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many padded rows these events take, each as many events of mean length as fit."""
+    return -(-events // np.maximum(1, _SHORTEST * events // tokens))
+
+
+def _best_cut(falling: NDArray[np.int64]) -> int:
+    """Events of the first of two buckets, longest first; 0 where one bucket is as good."""
+    if falling.max(initial=0) <= _SHORTEST:
+        return 0
+
+    def cost(
+        longest: NDArray[np.int64], events: NDArray[np.int64] | int, tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        rows = _padded_rows(events, tokens)
+        length = np.maximum(longest, tokens / rows)
+        return rows * length * (1 + length / _PAIRS_PER_TOKEN)
+
+    tokens = np.cumsum(falling)
+    cuts = np.arange(1, len(falling))
+    whole = cost(falling[:1], len(falling), tokens[-1:])
+    parts = cost(falling[0], cuts, tokens[:-1])
+    parts += cost(falling[1:], len(falling) - cuts, tokens[-1] - tokens[:-1])
+    return int(np.argmin(np.concatenate([whole, parts + _BUCKET_COST])))
+
+
+def _share_rows(falling: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Padded row of each event of a bucket: the longest have one each, the others fill them up."""
+    tokens = falling.sum()
+    rows = int(_padded_rows(len(falling), np.maximum(tokens, 1)))
+    shared = np.arange(len(falling))
+    if rows < len(falling):
+        room = np.maximum(falling[0], -(-tokens // rows))
+        ends = np.cumsum(room - falling[:rows])
+        # The shortest come first, where there is the least room.
+        rest = falling[: rows - 1 : -1]
+        middle = np.cumsum(rest) - rest / 2
+        shared[rows:] = np.minimum(np.searchsorted(ends, middle), rows - 1)[::-1]
+    return shared
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Packed rows to padded arrays and back.
+
+    Attributes
+    ----------
+    shapes
+        (padded rows, length) of each bucket; flattened, all buckets follow each other.
+    pad_index
+        (slots,): the packed row of each slot of the padded arrays; padding repeats some row.
+    unpad_index
+        (rows,): the slot of each packed row.
+    event_of_slot
+        (slots,), int32, on the host: the event of each slot; -1 for padding.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    pad_index: Tensor
+    unpad_index: Tensor
+    event_of_slot: NDArray[np.int32]
+
+    @staticmethod
+    def of(
+        event: NDArray[np.int64], buckets: Buckets, device: torch.device | str = "cpu"
+    ) -> "Padding":
+        """Put packed rows, `event` the event of each, into the padded rows of their events, in order."""
+        padded_row = buckets.row_of_event[event]
+        order = np.argsort(padded_row, kind="stable")
+        filled = np.bincount(padded_row, minlength=sum(buckets.sizes))
+        lengths = [
+            int(filled[end - size : end].max(initial=1))
+            for size, end in zip(buckets.sizes, accumulate(buckets.sizes), strict=True)
+        ]
+        width = np.repeat(lengths, buckets.sizes)
+        # Padding that stands before each padded row.
+        before = np.cumsum(width - filled) - (width - filled)
+        slot = np.arange(len(order)) + np.repeat(before, filled)
+        pad_index = np.zeros(int(width.sum()), np.int64)
+        pad_index[slot] = order
+        unpad_index = np.empty_like(order)
+        unpad_index[order] = slot
+        event_of_slot = np.full(len(pad_index), -1, np.int32)
+        event_of_slot[unpad_index] = event
+        return Padding(
+            tuple(zip(buckets.sizes, lengths, strict=True)),
+            on_device(pad_index, device),
+            on_device(unpad_index, device),
+            event_of_slot,
+        )
+
+    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        """Bring arrays (rows, ...) to padded arrays (padded rows, length, ...), a tuple a bucket.
+
+        Padding holds a copy of some row, so that it is finite; as a key it is masked, and as a query
+        it is not read, so that no gradient comes back from it.
+        """
+        slots = _Pad.apply(self.pad_index, self.unpad_index, *rows)  # type: ignore[no-untyped-call]
+        sizes = [count * length for count, length in self.shapes]
+        parts = [torch.split(array, sizes) for array in slots]
+        return [
+            tuple(part.view(*shape, *part.shape[1:]) for part in bucket)
+            for shape, bucket in zip(self.shapes, zip(*parts, strict=True), strict=True)
+        ]
+
+    def unpad(self, padded: Sequence[Tensor]) -> Tensor:
+        """Bring padded arrays (padded rows, length, ...), one a bucket, back to rows (rows, ...)."""
+        flat = [bucket.flatten(0, 1) for bucket in padded]
+        return (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self.unpad_index)
+
+
+class _Pad(torch.autograd.Function):
+    """Rows of several arrays by one index; the gradient comes back by the inverse, without adding up.
+
+    As one function for all arrays: in a small batch a call of it costs as much as its work.
+    """
+
+    @staticmethod
+    def forward(ctx, index: Tensor, inverse: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def] # noqa: ANN001
+        ctx.save_for_backward(inverse)
+        return tuple(array.index_select(0, index) for array in rows)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def] # noqa: ANN001
+        (inverse,) = ctx.saved_tensors
+        return (None, None, *(grad.index_select(0, inverse) for grad in grads))
+
+
+@dataclass(frozen=True)
+class AttentionLayout:
+    """Which query rows attend to which key rows: those of the same event.
+
+    Attributes
+    ----------
+    queries, keys
+        Where their rows stand; both have the same buckets.
+    masks
+        A bucket: (padded rows, 1, queries, keys), or (padded rows, 1, 1, keys) where each event has a
+        padded row of its own: 0 where query and key are of the same event, else -30,000; added to
+        the scores.
+    """
+
+    queries: Padding
+    keys: Padding
+    masks: tuple[Tensor, ...]
+
+    @staticmethod
+    def of(queries: Padding, keys: Padding, buckets: Buckets) -> "AttentionLayout":
+        """Let the rows of each event attend to those of the same event alone."""
+        masks, query_end, key_end = [], 0, 0
+        for (rows, query_length), (_, key_length), alone in zip(
+            queries.shapes, keys.shapes, buckets.alone, strict=True
+        ):
+            query_start, key_start = query_end, key_end
+            query_end, key_end = query_end + rows * query_length, key_end + rows * key_length
+            query = queries.event_of_slot[query_start:query_end].reshape(rows, 1, query_length, 1)
+            key = keys.event_of_slot[key_start:key_end].reshape(rows, 1, 1, key_length)
+            seen = key >= 0 if alone else key == query
+            masks.append(on_device((seen - np.float32(1)) * _MASKED, queries.unpad_index.device))
+        return AttentionLayout(queries, keys, tuple(masks))
+
+
+class Layout:
+    """The packed rows of one stream of a batch: first a class token an event, then the real tokens.
+
+    Parameters
+    ----------
+    counts
+        (events,): tokens of each event.
+    device
+        Where the rows are.
+
+    Attributes
+    ----------
+    events
+        Number of events.
+    event
+        (events + tokens,): the event of each row, on the host.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], device: torch.device | str = "cpu") -> None:
+        self.events = len(counts)
+        self.counts = counts
+        self.device = device
+        events = np.arange(len(counts))
+        self.event = np.concatenate([events, np.repeat(events, counts)])
+
+    @cached_property
+    def index(self) -> Tensor:
+        """(tokens,): the index of each token in its event."""
+        return on_device(ragged_rows(np.zeros_like(self.counts), self.counts), self.device)
+
+    @cached_property
+    def _buckets(self) -> Buckets:
+        return Buckets.of(self.counts + 1)
+
+    @cached_property
+    def to_itself(self) -> AttentionLayout:
+        """All rows attend to all rows of their event."""
+        padding = Padding.of(self.event, self._buckets, self.device)
+        return AttentionLayout.of(padding, padding, self._buckets)
+
+    @cached_property
+    def class_to_all(self) -> AttentionLayout:
+        """Class tokens attend to all rows of their event."""
+        padding = Padding.of(self.event[: self.events], self._buckets, self.device)
+        # They are the first of each padded row, here as among all rows: part of the same masks.
+        masks = [
+            mask[:, :, :length]
+            for (_, length), mask in zip(padding.shapes, self.to_itself.masks, strict=True)
+        ]
+        return AttentionLayout(padding, self.to_itself.keys, tuple(masks))
+
+    def to_contexts(self, contexts: Sequence["Layout"]) -> AttentionLayout:
+        """All rows attend to the rows of their event in other streams, these one after the other."""
+        key_event = np.concatenate([context.event for context in contexts])
+        buckets = Buckets.of(np.bincount(key_event, minlength=self.events))
+        return AttentionLayout.of(
+            Padding.of(self.event, buckets, self.device),
+            Padding.of(key_event, buckets, self.device),
+            buckets,
+        )
