@@ -116,7 +116,7 @@ def test_numbers_are_those_of_the_files(run):
 
 def test_says_where_the_time_went(run):
     text = page_of(run).text
-    assert "at most 512 MB of memory" in text
+    assert "At most 512 MB of memory" in text
     assert "waiting for data 1.0 25% forward 3.0 75%" in " ".join(text.split())
 
 
@@ -219,8 +219,8 @@ def test_a_run_of_many_plots_stays_below_3_mb(run):
     page = write_report(run)
     assert page.stat().st_size < 3_000_000
     text = Page(page.read_text("utf-8")).text
-    assert ".csv (19,999 rows, too many for this page)" in text
-    assert "100 rows of numbers" in text  # of the ROC curve, a small table
+    assert ".csv (20,000 rows, too many for this page)" in text
+    assert "200 rows of numbers" in text  # of the ROC curve, a small table
 
 
 @pytest.mark.parametrize("name", ["card.yaml", "provenance.json", "metrics.json", "history.csv"])

@@ -397,7 +397,7 @@ def cutflow_table(processes: Sequence[Process], luminosity: float | None = None)
             passed, of = (step.sum_weights, total) if total else (step.events, process.generated)
             cells = [process.name, step.step, count(step.events), _weights(step.sum_weights)]
             cells.append(f"{passed / of:.3g}" if of else UNKNOWN)
-            cells.append("unknown" if scale is None else f"{step.sum_weights * scale:,.4g}")
+            cells.append("unknown" if scale is None else quantity(step.sum_weights * scale))
             rows.append(cells)
     header = ["process", "step", "events", "sum of weights", "part that passes"]
     if luminosity is None:
