@@ -33,9 +33,9 @@ __all__ = [
 _PLAIN_WIDTH = 140  # nothing says how wide a file or pipe is
 
 
-def print_table(table: Table | None) -> None:
-    """Print a table on stdout, figures to the right, and its note on stderr; nothing of none."""
-    if table is None or not table.rows:
+def print_table(table: Table) -> None:
+    """Print a table on stdout, figures to the right, and its note on stderr; nothing without rows."""
+    if not table.rows:
         return
     drawn = rich_table.Table(
         title=table.title or None,
@@ -69,7 +69,7 @@ def print_metrics(metrics: Metrics) -> None:
     print_table(classifier_table(metrics))
     print_table(yields_table(metrics))
     print_table(cuts_table(metrics))
-    print_table(sculpting_table(metrics.sculpting) if metrics.sculpting else None)
+    print_table(sculpting_table(metrics.sculpting))
     lines = [metrics.yields_missing, metrics.sculpting_missing]
     lines.append(metrics.yields.notice if metrics.yields else "")
     trees = metrics.trees and metrics.trees.significance

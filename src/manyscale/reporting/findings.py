@@ -24,6 +24,7 @@ __all__ = [
     "check_sentences",
     "compare",
     "comparison_sentences",
+    "headlines",
     "importance_sentence",
     "in_order",
     "limit_sentences",
@@ -36,6 +37,7 @@ __all__ = [
 _CLEAR = 2.0
 # The systematic uncertainty of the background that the sentences tell of; the table has the others.
 _USUAL = 0.10
+_MOST_LIMITS = 3
 _NAMES = {"network": "the network", "trees": "the trees"}
 
 
@@ -184,6 +186,22 @@ def check_sentences(randomisation: Randomisation | None, deletion: Deletion | No
             f"ranking puts first than as many at random: {rankings}."
         )
     return sentences
+
+
+def headlines(
+    metrics: Metrics,
+    comparison: Sequence[ComparisonRow],
+    limits: Limits | None,
+    explanation: Explanation | None,
+) -> list[str]:
+    """What the run shows: paired differences, significance, limits, what the network needs."""
+    found = [
+        *comparison_sentences(metrics, comparison),
+        *significance_sentences(metrics),
+        *limit_sentences(limits)[:_MOST_LIMITS],
+        importance_sentence(explanation),
+    ]
+    return [sentence for sentence in found if sentence]
 
 
 def tiles(metrics: Metrics, limits: Limits | None) -> list[tuple[str, str]]:

@@ -3,8 +3,7 @@
 import base64
 import json
 import shlex
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,7 +39,6 @@ COMPARISON_PLOT = findings.COMPARISON_PLOT
 _MOST = 3_000_000
 _MOST_WORDS = 250_000
 _MOST_EVENTS = 600_000
-_MOST_LIMITS = 3  # sentences on limits at the top
 
 R = TypeVar("R", bound=Record)
 
@@ -76,64 +74,44 @@ def write_report(run: Path) -> Path:
 
 def _context(run: Path) -> dict[str, Any]:
     """What the template needs: each file read and checked, what is absent None or empty."""
-    metrics = Metrics.read(run / "metrics.json")
-    provenance = read_json(run / "provenance.json")
-    history = read_history(run / "history.csv")
     card = read_text(run / "card.yaml")
-    data = DataFacts.read_if_there(run / "data.json") or DataFacts()
-    network = Summary.read_if_there(run / "summary.json")
-    comparison = _rows_if_there(run / "comparison.json", ComparisonRow)
-    separation = _rows_if_there(run / "plots" / "separation.json", Separation)
-    limits = Limits.read_if_there(run / "limits" / "limits.json")
+    data = DataFacts.read_if_there(run / "data.json")
+    chart = run / "flow_chart.svg"
     folder = run / "explanation"
     explanation = Explanation.read_if_there(folder / "summary.json")
-    # Checks of an earlier explanation that was taken away are not told.
-    deletion = Deletion.read_if_there(folder / "deletion.json") if explanation else None
-    randomisation = (
-        Randomisation.read_if_there(folder / "randomisation.json") if explanation else None
-    )
     every_event = EventDisplay.read_if_there(folder / "display.json")
     display = lightened(every_event) if every_event else None
     embedded = _script_json(display) if display else ""
-
-    checks = findings.check_sentences(randomisation, deletion)
-    significance = findings.significance_sentences(metrics)
-    limit_sentences = findings.limit_sentences(limits)
-    found = [
-        *findings.comparison_sentences(metrics, comparison),
-        *significance,
-        *limit_sentences[:_MOST_LIMITS],
-        findings.importance_sentence(explanation),
-    ]
-    scarce = metrics.significance.notice if metrics.significance else ""
-    chart = run / "flow_chart.svg"
     return {
         "name": run.resolve().name,
         "path": shlex.quote(str(run)),
+        "tables": tables,
+        "findings": findings,
         "preset": _preset(card, run),
         "card": card,
-        "metrics": metrics,
+        "provenance": read_json(run / "provenance.json"),
+        "metrics": Metrics.read(run / "metrics.json"),
+        "history": read_history(run / "history.csv"),
         "data": data,
-        "has_data": (run / "data.json").is_file(),
-        "limits": limits,
-        "explanation": explanation,
-        "comparison": comparison,
-        "separation": separation,
-        "tiles": findings.tiles(metrics, limits),
-        "findings": [sentence for sentence in found if sentence],
-        "doubts": [*filter(None, [metrics.yields_missing, scarce]), *checks],
-        "significance": significance,
-        "limit_sentences": limit_sentences,
-        "checks": checks,
         "classes": {
             label: [process.name for process in data.processes if process.label == label]
             for label in ("signal", "background")
-        },
-        "tables": tables,
-        "provenance": tables.provenance_table(provenance, metrics, history),
-        "history": history,
-        "network": network,
+        }
+        if data
+        else {},
+        "network": Summary.read_if_there(run / "summary.json"),
         "flow_chart": _data_uri(chart) if chart.is_file() else None,
+        "comparison": _rows_if_there(run / "comparison.json", ComparisonRow),
+        "separation": _rows_if_there(run / "plots" / "separation.json", Separation),
+        "limits": Limits.read_if_there(run / "limits" / "limits.json"),
+        "explanation": explanation,
+        # Without its summary an explanation was not finished: its checks are not told.
+        "checks": findings.check_sentences(
+            Randomisation.read_if_there(folder / "randomisation.json"),
+            Deletion.read_if_there(folder / "deletion.json"),
+        )
+        if explanation
+        else [],
         "sections": figures_by_section(run / "plots", _MOST - _MOST_WORDS - len(embedded)),
         "display": display,
         "display_json": embedded,
@@ -200,29 +178,24 @@ def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
         Bytes that all may take: the numbers of the largest tables are left out, never a drawing.
     """
     sources = {path.stem: _data_uri(path) for path in folder.glob("*.svg")}
-    numbers = {name: _text_if_there(folder / f"{name}.csv") for name in sources}
+    numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
     room -= sum(map(len, sources.values()))
     carried = set()
     for name in sorted(numbers, key=lambda name: (len(numbers[name]), name)):
         room -= len(numbers[name])
-        if room < 0:
-            break
-        carried.add(name)
-    sections: Mapping[str, list[PlotFigure]] = defaultdict(list)
+        if room >= 0:
+            carried.add(name)
+    sections: dict[str, list[PlotFigure]] = {section: [] for section in findings.SECTIONS}
     for name in findings.in_order(sources):
         figure = PlotFigure(
             name,
             sources[name],
             findings.caption_of(name),
             numbers[name] if name in carried else "",
-            max(numbers[name].count("\n") - 1, 0),
+            max(numbers.get(name, "").count("\n") - 1, 0),
         )
         sections[findings.section_of(name)].append(figure)
-    return {section: sections[section] for section in findings.SECTIONS}
-
-
-def _text_if_there(path: Path) -> str:
-    return read_text(path) if path.is_file() else ""
+    return sections
 
 
 def _data_uri(path: Path) -> str:

@@ -6,30 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from manyscale.data.schema import Process
-from manyscale.evaluation.results import (
-    BestCut,
-    ComparisonRow,
-    DataFacts,
-    Explanation,
-    Limits,
-    Metrics,
-    Sculpting,
-    Separation,
-    SignalLimit,
-)
+from manyscale.evaluation import results
 from manyscale.evaluation.yields import normalisation
 from manyscale.model.summary import Summary
-from manyscale.reporting.formatting import (
-    UNKNOWN,
-    count,
-    percent,
-    quantity,
-    rejection,
-    short,
-    sigmas,
-    signed,
-    value,
-)
+from manyscale.reporting import formatting
+from manyscale.reporting.formatting import UNKNOWN, count, quantity, rejection, short, sigmas, value
 
 __all__ = [
     "Table",
@@ -46,13 +27,14 @@ __all__ = [
     "provenance_table",
     "sculpting_table",
     "separation_table",
-    "signal_name",
     "splits_table",
     "time_table",
     "yields_table",
 ]
 
-_FIGURE = re.compile(rf"({UNKNOWN}|unknown|none|(above|under) .*|[-+−(]?[\d.,]+.*)?")
+History = Sequence[Mapping[str, float]]
+
+_FIGURE = re.compile(rf"({UNKNOWN}|none|(above|under) .*|[-+−(]?[\d.,]+.*)?")
 _SIMULATED = "Errors: from the number of simulated events."
 _PHASES = {
     "data_seconds": "waiting for data",
@@ -65,7 +47,7 @@ _PHASES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table in words.
+    """A table in words; one without rows is shown nowhere.
 
     Attributes
     ----------
@@ -84,40 +66,42 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str = ""
 
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, str]], note: str = "") -> "Table":
+        """Make a table of rows by column; columns that say nothing in any row are left out."""
+        said = [
+            name
+            for name in (rows[0] if rows else ())
+            if any(row[name] not in {"", UNKNOWN} for row in rows)
+        ]
+        return cls(title, said, [[row[name] for name in said] for row in rows], note)
+
     @property
     def figures(self) -> list[bool]:
         """Whether each column holds figures, which stand to the right; the first never does."""
-        columns = list(zip(*self.rows, strict=True))
         return [
             number > 0 and all(_FIGURE.fullmatch(cell) for cell in column)
-            for number, column in enumerate(columns)
+            for number, column in enumerate(zip(*self.rows, strict=True))
         ]
 
 
 # ---- classifiers ------------------------------------------------------------------------------
 
 
-def classifier_table(metrics: Metrics) -> Table:
+def classifier_table(metrics: results.Metrics) -> Table:
     """Figures of merit of the network, and of the trees beside it."""
     classifiers = [metrics, *([metrics.trees] if metrics.trees else [])]
     rows = [["AUC", *(value(one.auc, one.auc_error) for one in classifiers)]]
     if metrics.trees and (paired := metrics.trees.network_minus_trees):
-        rows.append(["AUC, network minus trees", signed(paired.auc, paired.auc_error), ""])
-    rows += [
-        ["accuracy at one half", *(value(one.accuracy) for one in classifiers)],
-        ["loss (cross-entropy)", *(value(one.loss) for one in classifiers)],
-    ]
-    rows += [
-        [
-            f"rejection at {key}",
-            *(rejection(one.background_rejection.get(key)) for one in classifiers),
-        ]
-        for key in metrics.background_rejection
-    ]
-    rows += [
-        ["test events", *(count(one.n_events) for one in classifiers)],
-        ["effective test events", *(count(one.n_effective) for one in classifiers)],
-    ]
+        difference = formatting.signed(paired.auc, paired.auc_error)
+        rows.append(["AUC, network minus trees", difference, ""])
+    rows.append(["accuracy at one half", *(value(one.accuracy) for one in classifiers)])
+    rows.append(["loss (cross-entropy)", *(value(one.loss) for one in classifiers)])
+    for key in metrics.background_rejection:
+        points = [one.background_rejection.get(key) for one in classifiers]
+        rows.append([f"rejection at {key}", *map(rejection, points)])
+    rows.append(["test events", *(count(one.n_events) for one in classifiers)])
+    rows.append(["effective test events", *(count(one.n_effective) for one in classifiers)])
     return Table(
         "figures of merit",
         ["", "network", "boosted trees"][: 1 + len(classifiers)],
@@ -128,214 +112,173 @@ def classifier_table(metrics: Metrics) -> Table:
     )
 
 
-def comparison_table(rows: Sequence[ComparisonRow], trainings: int = 1) -> Table:
-    """Several classifiers on the same test events; see `manyscale.evaluation.compare`."""
-    keys = [key for key in ("0.50", "0.70") if any(key in row.background_rejection for row in rows)]
+def comparison_table(rows: Sequence[results.ComparisonRow], trainings: int = 1) -> Table:
+    """Several classifiers on the same test events; over several trainings the rows are means."""
     base = next((row.difference_to for row in rows if row.difference_to), "first")
-    columns = {
-        "classifier": [row.name for row in rows],
-        "AUC": [value(row.auc, row.auc_error) for row in rows],
-        f"minus {base}": [signed(row.difference, row.difference_error) for row in rows],
-        **{
-            f"rejection at {key}": [rejection(row.background_rejection.get(key)) for row in rows]
-            for key in keys
-        },
-        "parameters": [count(row.parameters) for row in rows],
-        "training events per second": [count(row.events_per_second) for row in rows],
-    }
     errors = (
         "Differences are paired; rejections with their 68% interval."
         if trainings == 1
         else f"All means over {trainings} trainings with other seeds, and so splits, with their errors."
     )
-    return _of_columns(
+    return Table.of(
         "all on the same test events, class-balanced weights",
-        columns,
+        [
+            {
+                "classifier": row.name,
+                "AUC": value(row.auc, row.auc_error),
+                f"minus {base}": formatting.signed(row.difference, row.difference_error),
+                "rejection at 0.50": rejection(row.background_rejection.get("0.50")),
+                "rejection at 0.70": rejection(row.background_rejection.get("0.70")),
+                "parameters": count(row.parameters),
+                "training events per second": count(row.events_per_second),
+            }
+            for row in rows
+        ],
         f"{errors} Rejection at 0.50: of background, with half the signal kept.",
     )
-
-
-def _of_columns(title: str, columns: Mapping[str, Sequence[str]], note: str = "") -> Table:
-    """A table of columns, those that say nothing left out."""
-    said = {name: column for name, column in columns.items() if set(column) - {UNKNOWN, ""}}
-    return Table(title, list(said), [list(row) for row in zip(*said.values(), strict=True)], note)
 
 
 # ---- what an analysis would find --------------------------------------------------------------
 
 
-def yields_table(metrics: Metrics) -> Table | None:
+def yields_table(metrics: results.Metrics) -> Table:
     """Expected events by process, before and above the network's best cut."""
     yields = metrics.yields
     if yields is None:
-        return None
+        return Table("", [], [])
     best = metrics.significance.best if metrics.significance else None
-    header = ["process", "class", "expected events", "simulated", "effective"]
-    header += ["above the best cut", "effective"] if best else []
     of_all = {"all signal": yields.signal, "all background": yields.background}
     rows = []
     for name, every in {**yields.processes, **of_all}.items():
-        cells = [name, "" if name in of_all else every.label, quantity(every.expected, every.error)]
-        cells += [count(every.n_events), count(every.n_effective)]
-        if best:
-            above = best.processes.get(name)
-            cells += (
-                [quantity(above.expected, above.error), f"{above.n_effective:,.1f}"]
-                if above
-                else _above(name, best)
-            )
-        rows.append(cells)
+        above = best.processes.get(name) if best else None
+        rows.append(
+            {
+                "process": name,
+                "class": "" if name in of_all else every.label,
+                "expected events": quantity(every.expected, every.error),
+                "simulated": count(every.n_events),
+                "effective": count(every.n_effective),
+                "above the best cut": quantity(above.expected, above.error) if above else "",
+                "effective there": f"{above.n_effective:,.1f}" if above else "",
+            }
+        )
     note = f"{_SIMULATED} Where few effective events stand for many expected, the yield is little known."
-    return Table(f"expected at {yields.luminosity:g} fb^-1, physical weights", header, rows, note)
+    return Table.of(f"expected at {yields.luminosity:g} fb^-1, physical weights", rows, note)
 
 
-def _above(name: str, best: BestCut) -> list[str]:
-    if name == "all signal":
-        return [quantity(best.signal, best.signal_error), UNKNOWN]
-    return [
-        quantity(best.background, best.background_error),
-        f"{best.background_n_effective:,.1f}",
-    ]
-
-
-def cuts_table(metrics: Metrics) -> Table | None:
+def cuts_table(metrics: results.Metrics) -> Table:
     """Best cut of each classifier for each systematic uncertainty of the background."""
-    found = [
-        ("network", metrics.significance),
-        ("trees", metrics.trees and metrics.trees.significance),
+    trees = metrics.trees.significance if metrics.trees else None
+    cuts = [
+        (one.background, name, one.best)
+        for name, found in (("network", metrics.significance), ("trees", trees))
+        for one in (found.systematics if found else ())
     ]
-    rows = []
-    for name, significance in found:
-        for one in significance.systematics if significance else ():
-            best, cells = one.best, ["none", "", "", "", ""]
-            if best:
-                cells = [
-                    sigmas(best.value, best.value_error),
-                    f"{best.cut:.4f}",
-                    quantity(best.signal, best.signal_error),
-                    quantity(best.background, best.background_error),
-                    f"{best.background_n_effective:,.1f}",
-                ]
-            rows.append((one.background, [f"{one.background:.0%}", name, *cells]))
-    if not rows:
-        return None
-    header = [
-        "background to",
-        "classifier",
-        "significance",
-        "cut",
-        "signal",
-        "background",
-        "effective",
-    ]
-    return Table(
+    return Table.of(
         "best cut on the score, with the simulation's error, physical weights",
-        header,
-        [row for _, row in sorted(rows, key=lambda pair: pair[0])],
+        [
+            {
+                "background to": f"{uncertainty:.0%}",
+                "classifier": name,
+                "significance": sigmas(best.value, best.value_error) if best else "none",
+                "cut": f"{best.cut:.4f}" if best else "",
+                "signal": quantity(best.signal, best.signal_error) if best else "",
+                "background": quantity(best.background, best.background_error) if best else "",
+                "effective": f"{best.background_n_effective:,.1f}" if best else "",
+            }
+            # Both classifiers side by side.
+            for uncertainty, name, best in sorted(cuts, key=lambda cut: cut[0])
+        ],
         "For systematic uncertainties of the background, fractions of itself. The cut was chosen on "
         f"these same events, which flatters it. {_SIMULATED} None: no cut leaves enough simulated "
         "background; effective: background events.",
     )
 
 
-def sculpting_table(sculpting: Sculpting) -> Table:
+def sculpting_table(sculpting: results.Sculpting | None) -> Table:
     """How far cuts sculpt the masses of the background."""
-    cuts = [
-        (one, name)
-        for name, found in (("network", sculpting.network), ("trees", sculpting.trees))
-        for one in found
-    ]
-    cuts.sort(key=lambda cut: -cut[0].background_efficiency)
-    rows = [
-        [
-            f"{one.background_efficiency:.0%}",
-            name,
-            count(one.n_effective),
-            value(one.divergence, one.error),
-            value(one.by_chance, one.by_chance_spread),
-        ]
-        for one, name in cuts
-    ]
-    return Table(
+    if sculpting is None:
+        return Table("", [], [])
+    cuts = [("network", one) for one in sculpting.network]
+    cuts += [("trees", one) for one in sculpting.trees]
+    return Table.of(
         f"{sculpting.observable} of background that passes, against the rest, class-balanced weights",
-        ["passes", "classifier", "effective events", "divergence [bits]", "by chance"],
-        rows,
+        [
+            {
+                "passes": f"{one.background_efficiency:.0%}",
+                "classifier": name,
+                "effective events": count(one.n_effective),
+                "divergence [bits]": value(one.divergence, one.error),
+                "by chance": value(one.by_chance, one.by_chance_spread),
+            }
+            for name, one in sorted(cuts, key=lambda cut: -cut[1].background_efficiency)
+        ],
         "Does the cut sculpt the background? Jensen-Shannon divergence of the masses: 0 equal, 1 "
         "apart; beside it what a cut at random gives.",
     )
 
 
-def signal_name(row: SignalLimit) -> str:
-    """Name of a signal hypothesis, with its mass where it has one."""
-    return row.signal if row.mass is None else f"{row.signal}, {row.mass:g} GeV"
-
-
-def limits_table(limits: Limits) -> Table:
+def limits_table(limits: results.Limits) -> Table:
     """Expected limits and significance of every signal from the score of every classifier."""
-
-    def band(row: SignalLimit, low: str, high: str) -> str:
-        return f"{short(row.mu.get(low))} to {short(row.mu.get(high))}"
-
-    rows = [
-        [
-            signal_name(row),
-            name,
-            quantity(row.mu.get("0"), row.mu_error),
-            band(row, "-1", "1"),
-            band(row, "-2", "2"),
-            short(row.limit_fb.get("0")),
-            sigmas(row.significance, row.significance_error),
-            sigmas(row.significance_statistics_only),
-        ]
-        for name, row in limits.rows
-    ]
-    header = ["signal", "score of", "limit on mu", "68% band", "95% band", "limit [fb]"]
-    return Table(
+    return Table.of(
         f"expected limits, {limits.confidence:.0%} CL, {limits.luminosity:g} fb^-1, physical weights",
-        [*header, "significance", "without systematics"],
-        rows,
+        [
+            {
+                "signal": row.signal if row.mass is None else f"{row.signal}, {row.mass:g} GeV",
+                "score of": name,
+                "limit on mu": quantity(row.mu.get("0"), row.mu_error),
+                "68% band": f"{short(row.mu.get('-1'))} to {short(row.mu.get('1'))}",
+                "95% band": f"{short(row.mu.get('-2'))} to {short(row.mu.get('2'))}",
+                "limit [fb]": short(row.limit_fb.get("0")),
+                "significance": sigmas(row.significance, row.significance_error),
+                "without systematics": sigmas(row.significance_statistics_only),
+            }
+            for name, row in limits.rows
+        ],
         "Upper limits on the signal strength mu (cross section over the stated one) and on the cross "
         f"section, and the discovery significance. {_SIMULATED} Systematics: "
         f"{', '.join(limits.systematics) or 'none in the card'}.",
     )
 
 
-def effects_table(limits: Limits) -> Table | None:
+def effects_table(limits: results.Limits) -> Table:
     """What each systematic changes above a cut on the network's score."""
-    effects = limits.effects
-    if effects is None or not effects.changes:
-        return None
-    rows = [
-        [name, process, percent(change.up), percent(change.down)]
-        for name, changes in effects.changes.items()
-        for process, change in changes.items()
-    ]
-    return Table(
+    effects = limits.effects or results.SystematicEffects(cut=0)
+    return Table.of(
         f"what each systematic changes above a score of {short(effects.cut)} of the network",
-        ["systematic", "process", "up", "down"],
-        rows,
+        [
+            {
+                "systematic": name,
+                "process": process,
+                "up": formatting.percent(change.up),
+                "down": formatting.percent(change.down),
+            }
+            for name, changes in effects.changes.items()
+            for process, change in changes.items()
+        ],
         "Expected events at plus and at minus one standard deviation.",
     )
 
 
-# ---- explanations -----------------------------------------------------------------------------
-
-
-def importance_table(explanation: Explanation) -> Table | None:
+def importance_table(explanation: results.Explanation) -> Table:
     """Attention and importance of each stream beside what is lost without it."""
-    if not explanation.streams:
-        return None
     rows = []
     for row in explanation.streams:
         factor = short(row.rejection_factor)
         if row.rejection_low is not None and row.rejection_high is not None:
             factor += f" ({short(row.rejection_low)} to {short(row.rejection_high)})"
-        loss = value(row.auc_loss, row.auc_loss_error)
-        rows.append([row.stream, short(row.attention), short(row.importance), loss, factor])
+        rows.append(
+            {
+                "stream": row.stream,
+                "attention": short(row.attention),
+                "Grad-CAM": short(row.importance),
+                "AUC lost": value(row.auc_loss, row.auc_loss_error),
+                "rejection lost by a factor": factor,
+            }
+        )
     events = " and ".join(f"{number:,} {name}" for name, number in explanation.deep_events.items())
-    return Table(
+    return Table.of(
         "attention beside permutation importance, class-balanced weights",
-        ["stream", "attention", "Grad-CAM", "AUC lost", "rejection lost by a factor"],
         rows,
         "Attention: the part that the class token of the fusion gives to the stream's tokens; "
         "Grad-CAM: their part of the importance; lost: when the stream is permuted between the events "
@@ -350,33 +293,24 @@ def process_table(
     processes: Sequence[Process], further: Mapping[str, Sequence[str]] | None = None
 ) -> Table:
     """Processes: cross section and what was generated, then `further` columns by name."""
-    columns: dict[str, Sequence[str]] = {
-        "process": [process.name for process in processes],
-        "class": [process.label for process in processes],
-        "cross section [pb]": [
-            "unknown"
-            if process.cross_section is None
-            else quantity(process.cross_section, process.cross_section_error)
-            for process in processes
-        ],
-        # A factor of one says nothing.
-        "k-factor": [_factor(process.k_factor) for process in processes],
-        "filter efficiency": [_factor(process.filter_efficiency) for process in processes],
-        "share of its class": [short(process.share) for process in processes],
-        "generated": [count(process.generated) for process in processes],
-        "sum of weights": [_weights(process.sum_weights) for process in processes],
-        **(further or {}),
-    }
+    rows = []
+    for number, process in enumerate(processes):
+        factors = {"k-factor": process.k_factor, "filter efficiency": process.filter_efficiency}
+        rows.append(
+            {
+                "process": process.name,
+                "class": process.label,
+                "cross section [pb]": quantity(process.cross_section, process.cross_section_error),
+                # A factor of one says nothing.
+                **{name: UNKNOWN if one == 1 else f"{one:.3g}" for name, one in factors.items()},
+                "share of its class": short(process.share),
+                "generated": count(process.generated),
+                "sum of weights": quantity(process.sum_weights),
+                **{name: column[number] for name, column in (further or {}).items()},
+            }
+        )
     note = "The cross section is as generated, before k-factor and filter efficiency."
-    return _of_columns("processes", columns, note)
-
-
-def _factor(factor: float) -> str:
-    return UNKNOWN if factor == 1 else f"{factor:.3g}"
-
-
-def _weights(weights: float | None) -> str:
-    return "unknown" if weights is None else f"{weights:,.6g}"
+    return Table.of("processes", rows, note)
 
 
 def cutflow_table(processes: Sequence[Process], luminosity: float | None = None) -> Table:
@@ -395,29 +329,36 @@ def cutflow_table(processes: Sequence[Process], luminosity: float | None = None)
         for step in process.cutflow:
             # By weight where weights are known: events may be biased.
             passed, of = (step.sum_weights, total) if total else (step.events, process.generated)
-            cells = [process.name, step.step, count(step.events), _weights(step.sum_weights)]
-            cells.append(f"{passed / of:.3g}" if of else UNKNOWN)
-            cells.append("unknown" if scale is None else quantity(step.sum_weights * scale))
-            rows.append(cells)
-    header = ["process", "step", "events", "sum of weights", "part that passes"]
-    if luminosity is None:
-        rows = [row[:-1] for row in rows]
-    else:
-        header.append(f"expected at {luminosity:g} fb^-1")
+            row = {
+                "process": process.name,
+                "step": step.step,
+                "events": count(step.events),
+                "sum of weights": quantity(step.sum_weights),
+                "part that passes": f"{passed / of:.3g}" if of else UNKNOWN,
+            }
+            if luminosity is not None:
+                expected = None if scale is None else step.sum_weights * scale
+                row[f"expected at {luminosity:g} fb^-1"] = quantity(expected)
+            rows.append(row)
     note = "The part is that of all generated, by weight where weights are known."
-    return Table("cutflow", header, rows, note)
+    return Table.of("cutflow", rows, note)
 
 
-def splits_table(data: DataFacts) -> Table:
+def splits_table(data: results.DataFacts) -> Table:
     """Events of each class in each split."""
-    rows = [
-        [split, count(counts.get("signal")), count(counts.get("background"))]
-        for split, counts in data.splits.items()
-    ]
-    return Table("events of each class in each split", ["split", "signal", "background"], rows)
+    return Table.of(
+        "events of each class in each split",
+        [
+            {
+                "split": split,
+                **{label: count(counts.get(label)) for label in ("signal", "background")},
+            }
+            for split, counts in data.splits.items()
+        ],
+    )
 
 
-def separation_table(ranking: Sequence[Separation]) -> Table:
+def separation_table(ranking: Sequence[results.Separation]) -> Table:
     """Inputs, the best first."""
     best = sorted(ranking, key=lambda row: -row.separation)
     return Table(
@@ -450,8 +391,8 @@ def layer_table(summary: Summary, title: str) -> Table:
     return Table(title, ["block", "what it does", "shape of its output", "parameters"], rows)
 
 
-def time_table(history: Sequence[Mapping[str, float]]) -> Table | None:
-    """Seconds of each phase of the training in all epochs; None where they were not measured.
+def time_table(history: History) -> Table:
+    """Seconds of each phase of the training in all epochs, where they were measured.
 
     Examples
     --------
@@ -464,24 +405,24 @@ def time_table(history: Sequence[Mapping[str, float]]) -> Table | None:
         for key, phase in _PHASES.items()
         if key in last
     }
-    total = math.fsum(seconds.values())
-    if not total > 0:
-        return None
-    rows = [[phase, f"{spent:.1f}", f"{spent / total:.0%}"] for phase, spent in seconds.items()]
+    total = math.fsum(seconds.values()) or math.inf
+    rows = [
+        {"phase": phase, "seconds": f"{spent:.1f}", "share": f"{spent / total:.0%}"}
+        for phase, spent in seconds.items()
+    ]
     memory = last.get("peak_memory_mb")
     note = "" if memory is None else f"At most {count(memory)} MB of memory were held."
-    title = "where the time of the training went, all epochs together"
-    return Table(title, ["phase", "seconds", "share"], rows, note)
+    return Table.of("where the time of the training went, all epochs together", rows, note)
 
 
-def history_table(history: Sequence[Mapping[str, float]]) -> Table:
+def history_table(history: History) -> Table:
     """Every epoch."""
-    rows = [[f"{number:.6g}" for number in row.values()] for row in history]
-    return Table("every epoch", list(history[0]) if history else [], rows)
+    rows = [{key: f"{number:.6g}" for key, number in row.items()} for row in history]
+    return Table.of("every epoch", rows)
 
 
 def provenance_table(
-    provenance: Mapping[str, object], metrics: Metrics, history: Sequence[Mapping[str, float]]
+    provenance: Mapping[str, object], metrics: results.Metrics, history: History
 ) -> Table:
     """What was run, where and with which versions."""
     rows = [list(row) for row in _flat({**provenance, "versions": None})]
