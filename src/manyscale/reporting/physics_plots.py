@@ -281,9 +281,17 @@ def _template_table(
     templates: ClassifierTemplates, limits: Sequence[HypothesisLimits]
 ) -> dict[str, list[object]]:
     nominal = templates.nominal
-
-    def rows(what: str, events: Floats, error: object, effective: object) -> dict[str, object]:
-        return {
+    names = [process.name for process in nominal.processes]
+    rows: list[tuple[str, Floats, object, object]] = [
+        *zip(names, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True),
+        ("all background", nominal.background, templates.background_error, np.nan),
+    ]
+    for one in limits:
+        strength = one.complete.limits[0]
+        signal = strength * nominal.signal(one.hypothesis.processes)
+        rows.append((f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
+    return stacked(
+        {
             "bin": np.arange(len(events)) + 1,
             "from": nominal.edges[:-1],
             "to": nominal.edges[1:],
@@ -292,23 +300,8 @@ def _template_table(
             "error": error,
             "effective simulated events": effective,
         }
-
-    table = [
-        rows(process.name, *columns)
-        for process, *columns in zip(
-            nominal.processes,
-            nominal.content,
-            np.sqrt(nominal.variance),
-            nominal.n_effective,
-            strict=True,
-        )
-    ]
-    table.append(rows("all background", nominal.background, templates.background_error, np.nan))
-    for one in limits:
-        strength = one.complete.limits[0]
-        signal = strength * nominal.signal(one.hypothesis.processes)
-        table.append(rows(f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
-    return stacked(table)
+        for what, events, error, effective in rows
+    )
 
 
 @styled

@@ -30,11 +30,11 @@
 
   const table = (rows) => {
     const [head, ...body] = rows;
-    const numeric = head.map((_, place) => body.every((row) => !Number.isNaN(Number(row[place]))));
+    const numeric = head.map((_, i) => body.every((row) => !Number.isNaN(Number(row[i]))));
     const made = element("table");
     const line = (tag, row) => {
       const cells = element("tr");
-      row.forEach((cell, place) => cells.append(element(tag, cell, numeric[place])));
+      row.forEach((cell, i) => cells.append(element(tag, cell, numeric[i])));
       return cells;
     };
     made.createTHead().append(line("th", head));
