@@ -88,10 +88,8 @@ def lay_out(summary: Summary) -> Chart:
     # All boxes are equally wide: the longest text and the most arrows have room in each.
     text = {block.name: _text_of(block) for block in summary.blocks}
     longest = max(len(line) for name in blocks for line in (*text[name], name))
-    most_in, most_out = (
-        max(Counter(names).values(), default=0)
-        for names in ([edge.target for edge in edges], [edge.source for edge in edges])
-    )
+    most_in = max(Counter(edge.target for edge in edges).values(), default=0)
+    most_out = max(Counter(edge.source for edge in edges).values(), default=0)
     width = max(_CHARACTER * longest + 2 * _PADDING, _PORT * most_in + 2 * _EXIT * most_out)
     columns = 1 + max(place for place in column.values() if place is not None)
     page_width = columns * (width + _GAP) - _GAP + 2 * _MARGIN

@@ -30,10 +30,7 @@ from manyscale.model.summary import Summary
 from manyscale.reporting import findings, formatting, tables
 from manyscale.settings import Record, read_json, read_text
 
-__all__ = ["COMPARISON_PLOT", "write_report"]
-
-#: Name of the plot of all ROC curves that stands beside the table of several classifiers.
-COMPARISON_PLOT = findings.COMPARISON_PLOT
+__all__ = ["PlotFigure", "figures_by_section", "lightened", "write_report"]
 
 # Bytes of a page that opens at once on a phone: all of it, what is not figures, all chosen events.
 _MOST = 3_000_000
@@ -63,7 +60,8 @@ def write_report(run: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {name: getattr(formatting, name) for name in formatting.__all__[1:]}
+    for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
+        environment.filters[write.__name__] = write
     page = environment.get_template("report.html.jinja").render(_context(run))
     draft = run / ".report.html.tmp"
     draft.write_text(page, encoding="utf-8")
@@ -93,12 +91,6 @@ def _context(run: Path) -> dict[str, Any]:
         "metrics": Metrics.read(run / "metrics.json"),
         "history": read_history(run / "history.csv"),
         "data": data,
-        "classes": {
-            label: [process.name for process in data.processes if process.label == label]
-            for label in ("signal", "background")
-        }
-        if data
-        else {},
         "network": Summary.read_if_there(run / "summary.json"),
         "flow_chart": _data_uri(chart) if chart.is_file() else None,
         "comparison": _rows_if_there(run / "comparison.json", ComparisonRow),
