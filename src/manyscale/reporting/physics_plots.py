@@ -63,6 +63,7 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
         for index, (systematic, (value, error)) in enumerate(scan.curves.items()):
             colour, label = f"C{index}", f"{systematic:.0%}" if systematic else "none"
             axes.plot(efficiency, value, color=colour, linestyle=DASHES[index], label=label)
+            # A significance below zero means nothing.
             low, high = np.maximum(value - error, 0), value + error
             axes.fill_between(efficiency, low, high, color=colour, alpha=0.15, linewidth=0)
             best = scan.best(systematic)
@@ -219,6 +220,7 @@ def score_templates(
             label=nominal.processes[process].name,
         )
         total = total + content[process]
+    # On a log axis the band may not reach down to zero.
     axes.stairs(
         background + error,
         bins,
@@ -345,6 +347,7 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
         axes.errorbar(
             found[0],
             row,
+            # Down to a tenth at most, on a log axis.
             xerr=[[min(one.limit_error, 0.9 * found[0])], [one.limit_error]],
             fmt="o",
             color="black",

@@ -173,6 +173,7 @@ def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
     numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
     room -= sum(map(len, sources.values()))
     carried = set()
+    # The smallest first: of most plots the page carries all numbers.
     for name in sorted(numbers, key=lambda name: (len(numbers[name]), name)):
         room -= len(numbers[name])
         if room >= 0:
@@ -206,6 +207,7 @@ def lightened(display: EventDisplay) -> EventDisplay:
         ranked.append((seen[event.why], event))
         seen[event.why] += 1
     kept, left = set(), _MOST_EVENTS
+    # The first of each reason before the second of any.
     for _, event in sorted(ranked, key=lambda pair: pair[0]):
         left -= len(event.model_dump_json())
         if left < 0:
