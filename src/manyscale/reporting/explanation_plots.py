@@ -20,12 +20,12 @@ from manyscale.evaluation.results import (
     LayerPair,
     PermutationImportance,
 )
+from manyscale.features.images import ImageSettings
 from manyscale.reporting.drawn import Drawn, stacked
 from manyscale.reporting.style import CLASS_COLOURS, styled
 
 __all__ = [
     "Curve",
-    "Plane",
     "Share",
     "attributions",
     "class_maps",
@@ -318,26 +318,8 @@ def deletion(points: Sequence[DeletionCurvePoint]) -> Drawn:
 # ---- maps in the plane of a jet ----
 
 
-class Plane(NamedTuple):
-    """The plane in which maps are drawn.
-
-    Attributes
-    ----------
-    half_width
-        It reaches from -half_width to half_width.
-    turned
-        Whether the axes are no longer those of eta and phi.
-    unit
-        What a pixel holds.
-    """
-
-    half_width: float
-    turned: bool
-    unit: str
-
-
 @styled
-def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
+def class_maps(images: Mapping[str, Floats], plane: ImageSettings, unit: str) -> Drawn:
     """Draw a row of three maps each: background, signal, signal minus background.
 
     Parameters
@@ -345,7 +327,9 @@ def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
     images
         Name of the row -> (2, bins, bins): mean of background and of signal, pixels of eta first.
     plane
-        Where they are.
+        Reach and frame of the maps.
+    unit
+        What a pixel holds.
     """
     figure, panels = _grid(list(images), (*_CLASS_NAMES, "difference"), plane)
     shades = _shades(images)
@@ -356,13 +340,15 @@ def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
         _picture(row[0], image[0], plane, shades)
         _picture(row[1], image[1], plane, shades)
         _picture(row[2], image[1] - image[0], plane, apart)
-    _colour_bar(figure, panels[:, :2], shades, plane.unit)
+    _colour_bar(figure, panels[:, :2], shades, unit)
     _colour_bar(figure, panels[:, 2:], apart, "signal − background")
     return Drawn(figure, _pixels(images, _CLASS_NAMES, plane))
 
 
 @styled
-def head_maps(images: Mapping[str, Floats], heads: Sequence[str], plane: Plane) -> Drawn:
+def head_maps(
+    images: Mapping[str, Floats], heads: Sequence[str], plane: ImageSettings, unit: str
+) -> Drawn:
     """Draw a row of maps each, one a head.
 
     Parameters
@@ -372,19 +358,21 @@ def head_maps(images: Mapping[str, Floats], heads: Sequence[str], plane: Plane) 
     heads
         Their names.
     plane
-        Where they are.
+        Reach and frame of the maps.
+    unit
+        What a pixel holds.
     """
     figure, panels = _grid(list(images), heads, plane)
     shades = _shades(images)
     for row, image in zip(panels, images.values(), strict=True):
         for axes, of_head in zip(row, image, strict=True):
             _picture(axes, of_head, plane, shades)
-    _colour_bar(figure, panels, shades, plane.unit)
+    _colour_bar(figure, panels, shades, unit)
     return Drawn(figure, _pixels(images, heads, plane))
 
 
 def _grid(
-    rows: Sequence[str], columns: Sequence[str], plane: Plane
+    rows: Sequence[str], columns: Sequence[str], plane: ImageSettings
 ) -> tuple[Figure, NDArray[np.object_]]:
     """Square panels with their names above and beside them; numbers along the last row alone.
 
@@ -408,7 +396,7 @@ def _grid(
         axes.set_title(name, fontsize=10, pad=4)
     for axes, name in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(name, fontsize=9, loc="center", labelpad=4)
-    turned = ", turned" if plane.turned else ""
+    turned = ", turned" if plane.frame.rotate != "none" else ""
     figure.text(
         0.5, 0.08 / height, f"across: Δη, up: Δφ{turned}; same scale", fontsize=9, ha="center"
     )
@@ -422,7 +410,7 @@ def _shades(images: Mapping[str, Floats]) -> LogNorm:
     return LogNorm(most * 10.0**-_DECADES, most)
 
 
-def _picture(axes: Axes, image: Floats, plane: Plane, shades: Normalize) -> None:
+def _picture(axes: Axes, image: Floats, plane: ImageSettings, shades: Normalize) -> None:
     reach, logarithmic = plane.half_width, isinstance(shades, LogNorm)
     least = -np.inf if shades.vmin is None else shades.vmin
     # An image stays small in the SVG, where a rectangle a pixel would be half a megabyte.
@@ -455,7 +443,7 @@ def _colour_bar(figure: Figure, panels: NDArray[np.object_], shades: Normalize, 
 
 
 def _pixels(
-    images: Mapping[str, Floats], columns: Sequence[str], plane: Plane
+    images: Mapping[str, Floats], columns: Sequence[str], plane: ImageSettings
 ) -> dict[str, list[object]]:
     """A row a pixel in which any map is not zero, by the place of its middle; a column a map."""
     together = np.concatenate(list(images.values()))

@@ -41,7 +41,7 @@ from manyscale.explanation.tokens import (
     TokenReader,
     token_readers,
 )
-from manyscale.features.columns import StreamBatch, TokenColumns
+from manyscale.features.columns import StreamBatch, TokenColumns, on_device
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.features.registry import can_compute, recipe
@@ -50,12 +50,12 @@ from manyscale.model.taps import Place
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import explanation_plots as plots
 from manyscale.reporting.drawn import Drawn
-from manyscale.reporting.explanation_plots import Curve, Plane, Share
+from manyscale.reporting.explanation_plots import Curve, Share
 from manyscale.runs.judging import Trial
 from manyscale.runs.plotting import drop_plot
 from manyscale.settings import Record, write_json
 
-__all__ = ["EventSample", "Scores", "add_up", "chosen_events", "event_display", "explain_run"]
+__all__ = ["EventSample", "add_up", "chosen_events", "event_display", "explain_run"]
 
 Floats = NDArray[np.float64]
 
@@ -108,15 +108,6 @@ class EventSample:
     def trimmed(self, events: PackedEvents) -> PackedEvents:
         """The events with their streams as the network sees them."""
         return replace(events, streams=self.network.trim(self.alignment(events.streams)))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Identity, label and score of some events, (events,) each: what the display chooses from."""
-
-    event_id: NDArray[np.uint64]
-    label: NDArray[np.int64]
-    score: NDArray[np.float32]
 
 
 def explain_run(
@@ -181,8 +172,8 @@ def explain_run(
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
     sample, network = EventSample.of(trial, events), trial.bundle.network
-    attention, importance, scores = add_up(sample, images)
-    shown = event_display(sample, scores, display)
+    attention, importance, known, score = add_up(sample, images)
+    shown = event_display(sample, known, score, display)
     seconds["attention maps and Grad-CAM"] = time.perf_counter() - begun
     shown.write(folder / "display.json")
     about = {
@@ -233,36 +224,39 @@ def explain_run(
 
 def add_up(
     sample: EventSample, images: ImageSettings
-) -> tuple[AttentionMaps, ImportanceMaps, Scores]:
+) -> tuple[AttentionMaps, ImportanceMaps, PackedEvents, NDArray[np.float32]]:
     """Add up attention and Grad-CAM over a sample, in one pass.
 
     Parameters
     ----------
     images
         Pixels and frame of the maps.
+
+    Returns
+    -------
+    Both sums, the events without what they are made of, and their scores.
     """
     network = sample.network
     device = next(network.parameters()).device
     readers = token_readers(network, images)
     attention, importance = AttentionMaps(network, readers), ImportanceMaps(network, readers)
-    found: list[Scores] = []
+    known: list[PackedEvents] = []
+    scores: list[NDArray[np.float32]] = []
     with progress_bar("attention maps and Grad-CAM", len(sample.dataset), "events") as bar:
         for events in map(sample.trimmed, sample.dataset.chunks(_CHUNK)):
             weights = sample.dataset.balance.weights(events)
             score = np.empty(len(events), np.float32)
             for chosen, batch in batches(network, events.streams):
-                labelled = Labelled.of(events.label[chosen], weights[chosen], device)
+                labels = events.label[chosen].clip(0)
+                labelled = Labelled(on_device(labels, device), on_device(weights[chosen], device))
                 tokens = {name: reader(batch[name]) for name, reader in readers.items()}
                 cam = grad_cam(network, batch, attention.taps(tokens, labelled))
                 importance.add(cam.importance, tokens, labelled)
                 score[chosen] = torch.sigmoid(cam.logit).cpu().numpy()
                 bar.advance(len(chosen))
-            found.append(Scores(events.event_id, events.label, score))
-    ids, labels, scores = (
-        np.concatenate([getattr(part, of) for part in found])
-        for of in ("event_id", "label", "score")
-    )
-    return attention, importance, Scores(ids, labels, scores)
+            known.append(events.only([]))
+            scores.append(score)
+    return attention, importance, PackedEvents.concatenate(known), np.concatenate(scores)
 
 
 def _studies(
@@ -327,7 +321,9 @@ def _stream_rows(
 # ---- the event display ----
 
 
-def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
+def chosen_events(
+    events: PackedEvents, scores: NDArray[np.float32], most: int
+) -> list[tuple[str, int]]:
     """Choose the events of the display: why, and the index of each; none twice.
 
     A third each: signal events with the highest score; background events with the lowest; worst
@@ -343,9 +339,9 @@ def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
         ("worst mistake", 1, False, mistakes - mistakes // 2),
         ("worst mistake", 0, True, mistakes // 2),
     ):
-        members = np.flatnonzero(scores.label == label)
-        score = scores.score[members]
-        best = np.lexsort((scores.event_id[members], -score if high else score))[:number]
+        members = np.flatnonzero(events.label == label)
+        score = scores[members]
+        best = np.lexsort((events.event_id[members], -score if high else score))[:number]
         if why == "worst mistake":
             best = best[(score[best] < 0.5) == (label == 1)]
         for index in members[best].tolist():
@@ -353,10 +349,12 @@ def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
     return [(why, index) for index, why in chosen.items()]
 
 
-def event_display(sample: EventSample, scores: Scores, most: int) -> EventDisplay:
-    """Say of each chosen event all that its display shows: explanation/display.json."""
+def event_display(
+    sample: EventSample, known: PackedEvents, scores: NDArray[np.float32], most: int
+) -> EventDisplay:
+    """Say of each chosen event all that its display shows; `known` and `scores` as of `add_up`."""
     network = sample.network
-    chosen = chosen_events(scores, most)
+    chosen = chosen_events(known, scores, most)
     readers = token_readers(network, _AS_STORED)
     directions = {
         name: ("delta_eta", "delta_phi") if reader.plane else ("eta", "phi")
@@ -379,7 +377,7 @@ def event_display(sample: EventSample, scores: Scores, most: int) -> EventDispla
     if not chosen:
         return EventDisplay(events=(), streams=streams)
 
-    ids = scores.event_id[[index for _, index in chosen]]
+    ids = known.event_id[[index for _, index in chosen]]
     found = PackedEvents.concatenate(
         [
             events.take(np.flatnonzero(np.isin(events.event_id, ids)))
@@ -402,7 +400,7 @@ def event_display(sample: EventSample, scores: Scores, most: int) -> EventDispla
             event_id=str(events.event_id[number]),
             label=CLASSES[events.label[number]],
             process=processes[events.process[number]].name,
-            score=round(float(scores.score[index]), _DIGITS),
+            score=round(float(scores[index]), _DIGITS),
             why=why,
             streams={name: of_stream[number] for name, of_stream in tokens.items()},
         )
@@ -441,20 +439,15 @@ _EVEN = "were all alike"
 Named = Iterator[tuple[str, Drawn]]
 
 
-def _plane(images: ImageSettings, unit: str) -> Plane:
-    return Plane(images.half_width, images.frame.rotate != "none", unit)
-
-
 def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
     """Draw what was added up of attention: the name of each plot, and the plot.
 
     Of several attentions of one stream to another the last is drawn; attention.json has all.
     """
-    plane = _plane(images, "attention in a pixel")
     last = {(place.stream, context): place for place, context in maps.cross}
-    for (query, context), place in last.items():
+    for (_, context), place in last.items():
         if maps.readers[context].plane:
-            yield from _cross_maps(maps, place, context, plane, f"{query}_{context}")
+            yield from _cross_maps(maps, place, context, images)
     for query, place in {query: place for (query, _), place in last.items()}.items():
         yield f"attention_shares_{query}", _stream_shares(maps, place)
         kinds: list[Share] = []
@@ -487,10 +480,10 @@ def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
             for head in range(place.heads)
         }
         if reader.plane and rows:
-            yield f"attention_self_{name}", plots.class_maps(rows, plane)
+            yield f"attention_self_{name}", plots.class_maps(rows, images, "attention in a pixel")
 
 
-def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: Plane, name: str) -> Named:
+def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: ImageSettings) -> Named:
     """Maps of a context by kind of query: by class, and by head with the classes weighted alike."""
     means = maps.cross[place, context]
     images = means.image()
@@ -503,9 +496,10 @@ def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: Plane, n
             by_class[kind] = of_class
             channels = [means.channel(query=kind, head=head) for head in heads]
             by_head[kind] = np.moveaxis(images[..., channels].mean(axis=0), -1, 0)
-    yield f"attention_maps_{name}", plots.class_maps(by_class, plane)
+    name, unit = f"{place.stream}_{context}", "attention in a pixel"
+    yield f"attention_maps_{name}", plots.class_maps(by_class, plane, unit)
     titles = [f"head {head}" for head in heads]
-    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane)
+    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane, unit)
 
 
 def _stream_shares(maps: AttentionMaps, place: Place) -> Drawn:
@@ -530,7 +524,7 @@ def _importance_figures(
     in_plane = [name for name, of in means.items() if of.reader.plane]
     if in_plane:
         maps = {name: means[name].image()[..., 0] for name in in_plane}
-        yield "gradcam_maps", plots.class_maps(maps, _plane(images, "importance in a pixel"))
+        yield "gradcam_maps", plots.class_maps(maps, images, "importance in a pixel")
 
     def share(panel: str, row: str, name: str, kind: str) -> Share:
         return Share(panel, row, *means[name].share(kind, 0), means[name].share(kind, 1)[0])
@@ -564,13 +558,13 @@ def _profiles(means: ClassMeans, channel: int, pt: ClassMeans, name: str) -> Ite
     reader = means.reader
     ranks = np.linspace(0.5, RANKS + 0.5, RANKS + 1)
     distances = np.linspace(0, reader.images.half_width, DISTANCES + 1)
-    axes = [("rank in pT", ranks, ClassMeans.by_rank)]
-    if reader.plane:
-        axes.append(("ΔR to the axis", distances, ClassMeans.by_distance))
-    for axis, edges, values in axes:
+    axes = {"rank": ("rank in pT", ranks), "distance": ("ΔR to the axis", distances)}
+    for by, (axis, edges) in axes.items():
+        if by == "distance" and not reader.plane:
+            continue
         for curve, of, number in ((name, means, channel), ("pT", pt, 0)):
             whole, _ = of.share(ALL, number)
-            parts = _over(values(of)[..., number], whole[:, None])
+            parts = _over(of.binned(by)[..., number], whole[:, None])
             yield Curve(reader.stream.name, axis, curve, edges, parts)
 
 
