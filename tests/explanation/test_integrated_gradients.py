@@ -11,12 +11,8 @@ from helpers.networks import network_of
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.balance import balanced_weights
 from manyscale.data.packing import PackedStream
-from manyscale.explanation.integrated_gradients import (
-    FeatureAttribution,
-    integrated_gradients,
-    summarise,
-)
-from manyscale.explanation.response import responses
+from manyscale.explanation.gradcam import responses
+from manyscale.explanation.integrated_gradients import integrated_gradients, summarise
 from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 
@@ -106,7 +102,8 @@ def test_means_by_class_are_those_of_hand():
     events = toy_events(6, events=30)
     weights = balanced_weights(events, SCHEMA.processes)
     weights[3] *= -1
-    rows = summarise(integrated_gradients(network, events.streams, steps=1), events, weights)
+    found = summarise(integrated_gradients(network, events.streams, steps=1), events, weights)
+    rows = found.features
     mass = np.log1p(events.streams["kinematics"].values[:, 3]).reshape(30, 4).sum(axis=1) * 2
     for label, name in ((1, "signal"), (0, "background")):
         (row,) = (
@@ -123,6 +120,7 @@ def test_means_by_class_are_those_of_hand():
 
 
 def test_an_error_that_is_not_known_is_null_in_json():
-    row = FeatureAttribution("jet1", "pt", "signal", 1.0, float("nan"), 1.0, float("nan"))
-    assert row.as_dict()["signed_error"] is None
-    assert row.as_dict()["signed"] == 1.0
+    network, events = linear_network(), toy_events(6, events=1)
+    found = summarise(integrated_gradients(network, events.streams, 1), events, np.ones(1))
+    row = next(row for row in found.plain()["features"] if row["signed"] is not None)
+    assert row["signed_error"] is None
