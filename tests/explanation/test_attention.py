@@ -131,7 +131,9 @@ def test_self_attention_is_that_of_the_class_token(events, weight):
             by_hand[place].append(weights.buckets[0][0, 1, slots[0][0]][slots[1]][1:].sum().item())
     for place, means in maps.own.items():
         mean, error = mean_of(np.array(by_hand[place]), events.label, weight)
-        np.testing.assert_allclose(means.share(ALL, means.channel(head=2)), (mean, error), atol=1e-6)
+        np.testing.assert_allclose(
+            means.share(ALL, means.channel(head=2)), (mean, error), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("preset", PRESETS)

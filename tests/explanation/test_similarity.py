@@ -100,7 +100,7 @@ def test_pooled_rows_are_those_that_the_head_is_given():
     streams = toy_events(1, events=50).streams
     given_to_head = []
     hook = network.head.register_forward_pre_hook(lambda _, args: given_to_head.extend(args[0]))
-    names, matrix = compared(network, streams, np.ones(50))
+    _, matrix = compared(network, streams, np.ones(50))
     hook.remove()
     x, y = (rows.double().numpy() for rows in given_to_head[1:3])
     assert matrix[-2, -1] == pytest.approx(naive(x, y), rel=1e-6)
