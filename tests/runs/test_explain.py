@@ -17,7 +17,7 @@ from manyscale.evaluation.results import EventDisplay, Explanation
 from manyscale.features.images import ImageSettings
 from manyscale.reporting.drawn import Drawn
 from manyscale.runs import explain
-from manyscale.runs.explain import EventSample, add_up, chosen_events, explain_run
+from manyscale.runs.explain import add_up, chosen_events, explain_run
 from manyscale.runs.judging import Trial
 from manyscale.runs.training import train_run
 
@@ -211,13 +211,12 @@ def test_one_stream_of_unnamed_columns_does_what_applies(tmp_path, undrawn):
 
 
 def test_sums_do_not_depend_on_the_chunks(trained, monkeypatch):
-    images = ImageSettings(bins=5)
+    images, trial = ImageSettings(bins=5), Trial.open(trained)
+    network, sample = trial.bundle.network, trial.test.restricted(max_events=20)
     found = []
     for chunk in (2048, 7):
         monkeypatch.setattr(explain, "_CHUNK", chunk)
-        attention, importance, events, score = add_up(
-            EventSample.of(Trial.open(trained), 40), images
-        )
+        attention, importance, events, score = add_up(network, sample, images)
         rows = attention.numbers()
         of_importance = [row for means in importance.means.values() for row in means.numbers()]
         found.append(
@@ -230,12 +229,3 @@ def test_sums_do_not_depend_on_the_chunks(trained, monkeypatch):
         for kind, share in first["share"].items():
             assert share["value"] == pytest.approx(second["share"][kind]["value"], abs=1e-5)
             assert share["error"] == pytest.approx(second["share"][kind]["error"], abs=1e-5)
-
-
-def test_sample_has_as_many_of_each_class_and_is_the_same_each_time(trained):
-    trial = Trial.open(trained)
-    sample = EventSample.of(trial, 20)
-    assert sample.dataset.class_counts == {"signal": 10, "background": 10}
-    again = EventSample.of(trial, 20).dataset.event_ids
-    assert sample.dataset.event_ids.tolist() == again.tolist()
-    assert set(again.tolist()) < set(EventSample.of(trial, 30).dataset.event_ids.tolist())

@@ -28,13 +28,6 @@ __all__ = ["AttentionMaps", "last_attention", "token_attention"]
 class AttentionMaps:
     """Adds up the attention of a network, batch by batch, in memory that does not grow.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    readers
-        By stream, what its tokens are: pixels and frame of the maps.
-
     Attributes
     ----------
     queries
@@ -123,14 +116,7 @@ class AttentionMaps:
         return _WeightTaps(count, {*self.own, *(place for place, _ in self.cross)})
 
     def numbers(self) -> dict[str, Any]:
-        """Shares and profiles of every attention and of pT, for JSON.
-
-        Returns
-        -------
-        `cross_attention`: rows of place, context stream, kind of query, head and class;
-        `self_attention`: of place, head and class, the query being the class token; `pt`: the same
-        of pT, by stream. See `ClassMeans.numbers`.
-        """
+        """Shares and profiles of every attention and of pT, for JSON: see `ClassMeans.numbers`."""
 
         def words(place: Place) -> dict[str, Any]:
             return {"stream": place.stream, "block": place.block, "layer": place.layer}
@@ -221,18 +207,8 @@ def token_attention(
     """Attention that each token is given where the network attends to it last, by `last_attention`.
 
     Of cross-attention the mean over all queries of the event, the class token among them; of
-    self-attention that of the class token alone. Averaged over heads.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-
-    Returns
-    -------
-    (tokens,) by stream; of an event they sum to one at most, class tokens being keys, too.
+    self-attention that of the class token alone. Averaged over heads. Those of an event sum to one at
+    most, class tokens being keys, too.
     """
     last = last_attention(network)
     found = {name: np.zeros(len(streams[name].values), np.float32) for name in last}

@@ -61,18 +61,10 @@ def deletion(
 
     Parameters
     ----------
-    network
-        In evaluation mode.
-    events
-        With labels of both classes; streams already trimmed by the network.
-    weights
-        (events,): class-balanced.
     rankings
         Name -> stream -> (tokens,): the highest are deleted first. All name the same streams, and
         from these alone is deleted. "pT", where all of them have that column, and "random" are
         added.
-    random
-        Draws what is deleted at random.
     fractions
         Each above 0 and below 1.
 
@@ -175,24 +167,7 @@ def randomisation(
     correlation with that of the trained network, averaged over the streams of the event, then over
     the events. An explanation that stays as it was tells of the inputs, not of the network.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode; it is copied, not changed.
-    streams
-        Already trimmed by the network.
-    weights
-        (events,): class-balanced.
-    importance
-        The explanation.
-    seed
-        Of the weights that are drawn.
-    draws
-        How often the cascade is run.
-
-    Returns
-    -------
-    Each weight is drawn from a normal distribution of the mean and deviation that its tensor had, so
+    Each weight of a copy of the network is drawn from a normal distribution of the mean and deviation that its tensor had, so
     that the size of what flows through the network stays. An importance that is the same for all
     tokens counts as no correlation; where it is so in the trained network, the event is left out.
     The error is that of the mean over the events, and the spread of the draws, in quadrature.

@@ -123,17 +123,11 @@ class _RowTaps(Taps):
 def grad_cam(
     network: MultiScaleClassifier, batch: Mapping[str, StreamBatch], weights: Taps = NO_TAPS
 ) -> GradCam:
-    """Work out Grad-CAM of a batch, its streams as trimmed by the network.
+    """Work out Grad-CAM of a batch.
 
     The forward pass keeps a graph from the rows in question on alone, so that a pass costs little more
-    than a prediction. A stream whose tokens do not reach the head has no evidence at all.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    weights
-        Is given the attention weights of the same pass.
+    than a prediction. A stream whose tokens do not reach the head has no evidence at all. `weights` is
+    given the attention weights of the same pass.
     """
     taps = _RowTaps(grad_cam_places(network), weights)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -172,19 +166,7 @@ def grad_cam(
 def token_importance(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
 ) -> dict[str, NDArray[np.float32]]:
-    """Say how much each token speaks for the predicted class.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-
-    Returns
-    -------
-    (tokens,) by stream, see `GradCam.importance`: the tokens of an event, over all streams, sum to one.
-    """
+    """Say how much each token speaks for the predicted class: `GradCam.importance`, by stream."""
     found = {name: np.zeros(len(stream.values), np.float32) for name, stream in streams.items()}
     for chosen, batch in batches(network, streams):
         importance = grad_cam(network, batch).importance

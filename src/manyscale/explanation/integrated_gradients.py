@@ -52,12 +52,7 @@ class Attributions:
         """(tokens,) by stream: what a token says for the predicted class, in logits.
 
         The sum over its features, negated for events predicted as background: a ranking for
-        `checks.deletion`.
-
-        Parameters
-        ----------
-        streams
-            Those attributed.
+        `checks.deletion`. `streams`: those attributed.
         """
         towards = np.where(self.answer >= 0, 1, -1).astype(np.float32)
         return {
@@ -68,14 +63,10 @@ class Attributions:
     @property
     def completeness(self) -> dict[str, float]:
         """Largest and root mean square `residual`, and root mean square change, in logits."""
-
-        def root_mean_square(values: NDArray[np.float64]) -> float:
-            return math.sqrt(float((values**2).sum()) / max(len(values), 1))
-
         return {
-            "largest_residual": float(np.abs(self.residual).max(initial=0)),
-            "rms_residual": root_mean_square(self.residual),
-            "rms_change": root_mean_square(self.answer - self.baseline),
+            "largest_residual": float(np.abs(self.residual).max()),
+            "rms_residual": math.sqrt((self.residual**2).mean()),
+            "rms_change": math.sqrt(((self.answer - self.baseline) ** 2).mean()),
         }
 
 
@@ -112,16 +103,8 @@ def integrated_gradients(
         x_i int_0^1 df/dx_i(a x) da,
 
     the integral by Gauss-Legendre quadrature. All tokens move together; their number and the class
-    tokens stay. The attributions of an event sum to f(x) - f(0): completeness.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-    steps
-        Points at which the gradient is taken: one pass forward and back each.
+    tokens stay. The attributions of an event sum to f(x) - f(0): completeness. Each of the steps is a
+    point at which the gradient is taken, one pass forward and back.
 
     References
     ----------
@@ -169,15 +152,7 @@ def _integrate(
 def summarise(
     attributions: Attributions, events: PackedEvents, weights: NDArray[np.float64]
 ) -> IntegratedGradients:
-    """Average the attributions over the events of each class.
-
-    Parameters
-    ----------
-    events
-        Those attributed, streams trimmed as there.
-    weights
-        (events,): class-balanced.
-    """
+    """Average the attributions over the events of each class."""
     rows = []
     for stream, features in attributions.features.items():
         counts = events.streams[stream].counts

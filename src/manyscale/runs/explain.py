@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Process
 from manyscale.deployment.bundle import CLASSES
 from manyscale.deployment.predict import Alignment, batches
 from manyscale.errors import DataError
@@ -55,7 +54,7 @@ from manyscale.runs.judging import Trial
 from manyscale.runs.plotting import drop_plot
 from manyscale.settings import Record, write_json
 
-__all__ = ["EventSample", "add_up", "chosen_events", "event_display", "explain_run"]
+__all__ = ["add_up", "chosen_events", "event_display", "explain_run"]
 
 Floats = NDArray[np.float64]
 
@@ -76,38 +75,6 @@ _PLOTS = (
 )
 # About the jet's axis, not turned: as a detector sees it.
 _AS_STORED = ImageSettings(frame=FrameSettings())
-
-
-@dataclass(frozen=True)
-class EventSample:
-    """Some test events of a trial, as many of each class, their columns those of the network.
-
-    Attributes
-    ----------
-    dataset
-        The events.
-    network
-        Of the trial, in evaluation mode.
-    alignment
-        From the columns of the dataset to those of the network.
-    """
-
-    dataset: Dataset
-    network: MultiScaleClassifier
-    alignment: Alignment
-
-    @staticmethod
-    def of(trial: Trial, events: int) -> "EventSample":
-        """At most so many, half of them of each class, chosen by a hash of `event_id`."""
-        return EventSample(
-            trial.test.restricted(max_events=max(1, events // 2)),
-            trial.bundle.network,
-            Alignment(trial.test.schema, trial.bundle.streams),
-        )
-
-    def trimmed(self, events: PackedEvents) -> PackedEvents:
-        """The events with their streams as the network sees them."""
-        return replace(events, streams=self.network.trim(self.alignment(events.streams)))
 
 
 def explain_run(
@@ -151,8 +118,8 @@ def explain_run(
     """
     trial = Trial.open(root, data)
     if display > _MOST_DISPLAYED:
-        few = next(trial.test.chunks(256))
-        tokens = sum(stream.counts.sum() for stream in few.streams.values()) / len(few)
+        some = next(trial.test.chunks(256))
+        tokens = sum(stream.counts.sum() for stream in some.streams.values()) / len(some)
         raise DataError(
             f"{display:,} events to display would make the page about "
             f"{display * tokens * _BYTES_A_TOKEN / 1e6:,.0f} MB, which no browser likes; "
@@ -171,13 +138,14 @@ def explain_run(
 
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
-    sample, network = EventSample.of(trial, events), trial.bundle.network
-    attention, importance, known, score = add_up(sample, images)
-    shown = event_display(sample, known, score, display)
+    network = trial.bundle.network
+    sample = trial.test.restricted(max_events=max(1, events // 2))
+    attention, importance, known, score = add_up(network, sample, images)
+    shown = event_display(network, sample, known, score, display)
     seconds["attention maps and Grad-CAM"] = time.perf_counter() - begun
     shown.write(folder / "display.json")
     about = {
-        "events": sample.dataset.class_counts,
+        "events": sample.class_counts,
         "weights": "class-balanced",
         "images": images.model_dump(include={"bins", "half_width", "frame"}),
     }
@@ -194,13 +162,13 @@ def explain_run(
     ):
         drawn.save(trial.folder.plots, name)
 
-    few_events = EventSample.of(trial, deep)
-    whole = few_events.trimmed(few_events.dataset.events())
-    weights = few_events.dataset.balance.weights(whole)
+    few = trial.test.restricted(max_events=max(1, deep // 2))
+    deep_events = _as_seen(network, few, few.events())
+    weights = few.balance.weights(deep_events)
     begun = time.perf_counter()
-    for name, found, drawn in _studies(network, whole, weights, trial.card.seed):
+    for name, found, drawn in _studies(network, deep_events, weights, trial.card.seed):
         seconds[name.replace("_", " ")] = took = time.perf_counter() - begun
-        LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(whole), took)
+        LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(deep_events), took)
         rows = found.plain() if isinstance(found, Record) else [row.plain() for row in found]
         write_json(folder / f"{name}.json", rows)
         drawn.save(trial.folder.plots, name)
@@ -209,8 +177,8 @@ def explain_run(
         begun = time.perf_counter()
 
     explanation = Explanation(
-        events=sample.dataset.class_counts,
-        deep_events=few_events.dataset.class_counts,
+        events=sample.class_counts,
+        deep_events=few.class_counts,
         displayed=len(shown.events),
         weights="class-balanced",
         seconds={name: round(value, 2) for name, value in seconds.items()},
@@ -218,33 +186,33 @@ def explain_run(
         streams=streams,
     )
     explanation.write(folder / "summary.json")
-    trial.folder.log(f"explained on {len(sample.dataset)} events")
+    trial.folder.log(f"explained on {len(sample)} events")
     return explanation
 
 
+def _as_seen(network: MultiScaleClassifier, sample: Dataset, events: PackedEvents) -> PackedEvents:
+    """Events of a sample with their streams as the network sees them."""
+    wanted = [network.extractor(name).stream for name in network.settings.streams]
+    return replace(events, streams=network.trim(Alignment(sample.schema, wanted)(events.streams)))
+
+
 def add_up(
-    sample: EventSample, images: ImageSettings
+    network: MultiScaleClassifier, sample: Dataset, images: ImageSettings
 ) -> tuple[AttentionMaps, ImportanceMaps, PackedEvents, NDArray[np.float32]]:
     """Add up attention and Grad-CAM over a sample, in one pass.
 
-    Parameters
-    ----------
-    images
-        Pixels and frame of the maps.
-
-    Returns
-    -------
-    Both sums, the events without what they are made of, and their scores.
+    `images` has pixels and frame of the maps. Returned with both are the events, without what they are
+    made of, and their scores.
     """
-    network = sample.network
     device = next(network.parameters()).device
     readers = token_readers(network, images)
     attention, importance = AttentionMaps(network, readers), ImportanceMaps(network, readers)
     known: list[PackedEvents] = []
     scores: list[NDArray[np.float32]] = []
-    with progress_bar("attention maps and Grad-CAM", len(sample.dataset), "events") as bar:
-        for events in map(sample.trimmed, sample.dataset.chunks(_CHUNK)):
-            weights = sample.dataset.balance.weights(events)
+    with progress_bar("attention maps and Grad-CAM", len(sample), "events") as bar:
+        for chunk in sample.chunks(_CHUNK):
+            events = _as_seen(network, sample, chunk)
+            weights = sample.balance.weights(events)
             score = np.empty(len(events), np.float32)
             for chosen, batch in batches(network, events.streams):
                 labels = events.label[chosen].clip(0)
@@ -350,10 +318,13 @@ def chosen_events(
 
 
 def event_display(
-    sample: EventSample, known: PackedEvents, scores: NDArray[np.float32], most: int
+    network: MultiScaleClassifier,
+    sample: Dataset,
+    known: PackedEvents,
+    scores: NDArray[np.float32],
+    most: int,
 ) -> EventDisplay:
     """Say of each chosen event all that its display shows; `known` and `scores` as of `add_up`."""
-    network = sample.network
     chosen = chosen_events(known, scores, most)
     readers = token_readers(network, _AS_STORED)
     directions = {
@@ -381,11 +352,12 @@ def event_display(
     found = PackedEvents.concatenate(
         [
             events.take(np.flatnonzero(np.isin(events.event_id, ids)))
-            for events in sample.dataset.chunks(_CHUNK)
+            for events in sample.chunks(_CHUNK)
         ]
     )
     order = np.argsort(found.event_id)
-    events = sample.trimmed(found.take(order[np.searchsorted(found.event_id, ids, sorter=order)]))
+    found = found.take(order[np.searchsorted(found.event_id, ids, sorter=order)])
+    events = _as_seen(network, sample, found)
     attention = token_attention(network, events.streams)
     importance = token_importance(network, events.streams)
     tokens = {
@@ -394,12 +366,11 @@ def event_display(
         )
         for name, reader in shown.items()
     }
-    processes: Sequence[Process] = sample.dataset.schema.processes
     displayed = tuple(
         DisplayedEvent(
             event_id=str(events.event_id[number]),
             label=CLASSES[events.label[number]],
-            process=processes[events.process[number]].name,
+            process=sample.schema.processes[events.process[number]].name,
             score=round(float(scores[index]), _DIGITS),
             why=why,
             streams={name: of_stream[number] for name, of_stream in tokens.items()},
