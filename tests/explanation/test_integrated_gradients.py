@@ -39,7 +39,7 @@ def test_they_sum_to_the_change_from_the_baseline(seed, preset, lengths):
     streams = network.trim(toy_events(seed, events=len(lengths), longest=6).streams)
     found = integrated_gradients(network, streams, steps=64)
     assert set(found.values) == set(network.settings.streams)
-    assert found.completeness["largest_residual"] < 0.01 * (1 + abs(found.answer).max())
+    assert found.completeness["largest_residual"] < 0.01 * (1 + abs(found.response).max())
 
 
 def test_more_steps_leave_less():
@@ -79,7 +79,7 @@ def test_they_leave_the_network_as_it_was():
     before = responses(network, streams)
     found = integrated_gradients(network, streams, steps=2)
     np.testing.assert_array_equal(responses(network, streams), before)
-    np.testing.assert_array_equal(found.answer, before)
+    np.testing.assert_array_equal(found.response, before)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -88,12 +88,12 @@ def test_importance_is_towards_the_class_that_the_network_says():
     streams = toy_events(1).streams
     found = integrated_gradients(network, streams, steps=1)
     importance = found.importance(streams)
-    total = np.zeros(len(found.answer))
+    total = np.zeros(len(found.response))
     for name, stream in streams.items():
         event = np.repeat(np.arange(len(stream)), stream.counts)
         total += np.bincount(event, importance[name], len(stream))
     np.testing.assert_allclose(
-        total, np.sign(found.answer) * (found.answer - found.baseline), atol=1e-4
+        total, np.sign(found.response) * (found.response - found.baseline), atol=1e-4
     )
 
 

@@ -29,6 +29,7 @@ ONLY_MASS = {"kinematics": {"log_mass": 1.0}}
 
 
 def permuted(network, events, seed=0, **options):
+    events = replace(events, streams=network.trim(events.streams))
     weights = balanced_weights(events, SCHEMA.processes)
     return permutation_importance(
         network, events, weights, random=np.random.default_rng(seed), **options

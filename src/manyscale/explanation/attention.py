@@ -51,6 +51,7 @@ class AttentionMaps:
             block.query: (CLASS_TOKEN, *readers[block.query].kinds)
             for block in network.settings.fusion
         }
+        # One channel without a name.
         self.pt = {
             name: ClassMeans(reader, [{}], device)
             for name, reader in readers.items()
@@ -59,6 +60,7 @@ class AttentionMaps:
         self.cross: dict[tuple[Place, str], ClassMeans] = {}
         self.own: dict[Place, ClassMeans] = {}
         for place in network.attention_places():
+            # Each head, their mean, and what equal parts would give.
             heads = (*range(1, place.heads + 1), "mean")
             if not place.context:
                 channels: list[dict[str, object]] = [{"head": head} for head in (*heads, "even")]
@@ -93,8 +95,10 @@ class AttentionMaps:
         def count(place: Place, weights: AttentionWeights) -> None:
             names = place.context or (place.stream,)
             counts = torch.stack([tokens[name].segments.counts + 1 for name in names]).sum(0)
+            # What each key would have were all keys of the event alike, class tokens among them.
             even = (1 / counts)[:, None]
             ones = torch.ones_like(even)
+            # Several tokens of a kind share one unit; an event without such a token does not count.
             if place.context:
                 share, there = shares[place.stream]
             else:
@@ -220,6 +224,7 @@ def token_attention(
             counts = batch[place.stream].counts
             share = _class_queries(weights, len(chosen))
             if place.context:
+                # The class token and the tokens of an event count alike.
                 even = 1 / (counts + 1)
                 share = torch.cat([even, even.repeat_interleave(counts)])[:, None]
             rows = weights.onto_keys(share).mean(1)[:, 0]

@@ -132,6 +132,7 @@ def grad_cam(
     taps = _RowTaps(grad_cam_places(network), weights)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
+        # Were parameters to have gradients, the graph would begin at the embedding.
         for parameter in learned:
             parameter.requires_grad_(False)
         with torch.enable_grad():
@@ -148,11 +149,13 @@ def grad_cam(
     evidence = {name: stream.values.new_zeros(len(stream.values)) for name, stream in batch.items()}
     for (name, rows), gradient in zip(watched.items(), gradients, strict=True):
         if gradient is not None:
+            # Class tokens, which come first, gather what is of all tokens.
             counts, of_tokens = segments[name].counts, slice(len(logit), None)
             total = torch.segment_reduce(gradient[of_tokens], "sum", lengths=counts, initial=0)
             alpha = total / counts.clamp(min=1)[:, None]
             evidence[name] = (segments[name].spread(alpha) * rows.detach()[of_tokens]).sum(1)
 
+    # An event in which no token speaks for the predicted class has no importance at all.
     predicted = torch.where(logit < 0, -1.0, 1.0)
     positive = {
         name: (of * segments[name].spread(predicted)).relu() for name, of in evidence.items()

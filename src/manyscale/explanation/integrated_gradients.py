@@ -33,28 +33,28 @@ class Attributions:
         Names by stream.
     values
         (tokens, features) by stream, float32, in logits: positive towards signal.
-    answer
+    response
         (events,): logit difference.
     baseline
         (events,): logit difference of the baseline, as many average tokens without a class.
     residual
-        (events,): sum of all attributions of the event minus (answer - baseline); it vanishes with
+        (events,): sum of all attributions of the event minus (response - baseline); it vanishes with
         the number of steps.
     """
 
     features: Mapping[str, tuple[str, ...]]
     values: Mapping[str, NDArray[np.float32]]
-    answer: NDArray[np.float64]
+    response: NDArray[np.float64]
     baseline: NDArray[np.float64]
     residual: NDArray[np.float64]
 
     def importance(self, streams: Mapping[str, PackedStream]) -> dict[str, NDArray[np.float32]]:
-        """(tokens,) by stream: what a token says for the predicted class, in logits.
+        """(tokens,) by stream: how much a token speaks for the predicted class, in logits.
 
         The sum over its features, negated for events predicted as background: a ranking for
         `checks.deletion`. `streams`: those attributed.
         """
-        towards = np.where(self.answer >= 0, 1, -1).astype(np.float32)
+        towards = np.where(self.response >= 0, 1, -1).astype(np.float32)
         return {
             name: values.sum(axis=1) * np.repeat(towards, streams[name].counts)
             for name, values in self.values.items()
@@ -66,7 +66,7 @@ class Attributions:
         return {
             "largest_residual": float(np.abs(self.residual).max()),
             "rms_residual": math.sqrt((self.residual**2).mean()),
-            "rms_change": math.sqrt(((self.answer - self.baseline) ** 2).mean()),
+            "rms_change": math.sqrt(((self.response - self.baseline) ** 2).mean()),
         }
 
 
@@ -115,9 +115,10 @@ def integrated_gradients(
         name: np.empty((len(streams[name].values), len(inputs)), np.float32)
         for name, inputs in inputs_of.items()
     }
-    answer = responses(network, streams)
-    baseline, total = np.empty_like(answer), np.zeros_like(answer)
+    response = responses(network, streams)
+    baseline, total = np.empty_like(response), np.zeros_like(response)
     for chosen, batch in batches(network, streams):
+        # Numbers are standardised, so that 0 is their mean over the training events.
         with torch.no_grad():
             baseline[chosen] = logit_difference(network(batch, _Scaled(0.0))).double().cpu().numpy()
         for name, integral in _integrate(network, batch, steps).items():
@@ -128,7 +129,7 @@ def integrated_gradients(
             event = np.repeat(chosen, streams[name].counts[chosen])
             total += np.bincount(event, found.sum(axis=1, dtype=np.float64), len(total))
     features = {name: tuple(inputs) for name, inputs in inputs_of.items()}
-    return Attributions(features, values, answer, baseline, total - (answer - baseline))
+    return Attributions(features, values, response, baseline, total - (response - baseline))
 
 
 @torch.enable_grad()

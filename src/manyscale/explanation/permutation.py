@@ -122,6 +122,7 @@ def permutation_importance(
     for name, stream in streams.items():
         extractor = network.extractor(name)
         inputs, columns = _token_inputs(network, name, stream), feature_inputs(extractor)
+        # As the network sees them: several features may come from the same column.
         for group, features in feature_groups(extractor.names).items():
             members = [c for feature in features for c in columns[feature]]
             scores = []
@@ -185,6 +186,7 @@ def rejection_factor(
     found = [efficiency(*_background(sample._replace(scores=scores), wanted)) for scores in others]
     shares = np.array([share.value for share in found])
     mean = float(shares.mean())
+    # Of none left neither the ratio nor its error is known.
     if min(whole.low, mean, *(share.low for share in found)) <= 0:
         return None
     errors = [math.log(share.high / share.low) / 2 for share in found]

@@ -98,7 +98,7 @@ def alignment(
     covariance
         (columns, columns).
     squares
-        (columns,): mean square of each column, that says what is rounding.
+        (columns,): mean square of each column, to tell variation from rounding.
     events
         Effective number.
 
@@ -107,6 +107,7 @@ def alignment(
     S. Kornblith, M. Norouzi, H. Lee, G. Hinton, arXiv:1905.00414, section 3.
     """
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+    # The squared norm of every block at once: squares added up block by block, down and across.
     block_sums = np.add.reduceat(np.add.reduceat(covariance**2, starts, axis=0), starts, axis=1)
     traces = np.add.reduceat(np.diag(covariance), starts)
     lengths = np.add.reduceat(squares, starts)

@@ -166,6 +166,7 @@ def explain_run(
     deep_events = _as_seen(network, few, few.events())
     weights = few.balance.weights(deep_events)
     begun = time.perf_counter()
+    # The time of a study is that of its numbers and its figure, without writing them.
     for name, found, drawn in _studies(network, deep_events, weights, trial.card.seed):
         seconds[name.replace("_", " ")] = took = time.perf_counter() - begun
         LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(deep_events), took)
@@ -220,6 +221,7 @@ def add_up(
                 tokens = {name: reader(batch[name]) for name, reader in readers.items()}
                 cam = grad_cam(network, batch, attention.taps(tokens, labelled))
                 importance.add(cam.importance, tokens, labelled)
+                # With two classes the softmax is the sigmoid of the logit difference.
                 score[chosen] = torch.sigmoid(cam.logit).cpu().numpy()
                 bar.advance(len(chosen))
             known.append(events.only([]))
@@ -312,6 +314,7 @@ def chosen_events(
         best = np.lexsort((events.event_id[members], -score if high else score))[:number]
         if why == "worst mistake":
             best = best[(score[best] < 0.5) == (label == 1)]
+        # Of few events one may be wanted twice: the first reason stays.
         for index in members[best].tolist():
             chosen.setdefault(index, why)
     return [(why, index) for index, why in chosen.items()]
@@ -348,6 +351,7 @@ def event_display(
     if not chosen:
         return EventDisplay(events=(), streams=streams)
 
+    # The sample is read again for the few events that are shown: they need not be held till here.
     ids = known.event_id[[index for _, index in chosen]]
     found = PackedEvents.concatenate(
         [
