@@ -15,11 +15,11 @@ from manyscale.deployment.predict import Alignment, class_probabilities
 from manyscale.errors import DataError, RunError
 from manyscale.evaluation.results import EventDisplay, Explanation
 from manyscale.features.images import ImageSettings
-from manyscale.reporting.drawn import Drawn
+from manyscale.reporting.figure import Drawn
 from manyscale.runs import explain
+from manyscale.runs.evaluate import Trial
 from manyscale.runs.explain import add_up, chosen_events, explain_run
-from manyscale.runs.judging import Trial
-from manyscale.runs.training import train_run
+from manyscale.runs.train import train_run
 
 QUICK = ("training.epochs=1", "training.batch_size=64")
 MAPS = {

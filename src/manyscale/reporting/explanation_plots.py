@@ -21,8 +21,7 @@ from manyscale.evaluation.results import (
     PermutationImportance,
 )
 from manyscale.features.images import ImageSettings
-from manyscale.reporting.drawn import Drawn, stacked
-from manyscale.reporting.style import CLASS_COLOURS, styled
+from manyscale.reporting.figure import CLASS_COLOURS, CLASS_NAMES, GREY, Drawn, stacked, styled
 
 __all__ = [
     "Curve",
@@ -41,15 +40,13 @@ __all__ = [
 R = TypeVar("R")
 Floats = NDArray[np.float64]
 
-_CLASS_NAMES = ("background", "signal")
-_GREY = "#717581"
 # Colour and dashes of the rankings by which tokens are deleted.
 _RANKINGS = {
     "Grad-CAM": ("#bd1f01", "solid"),
     "attention": ("#ffa90e", "dashdot"),
     "integrated gradients": ("#832db6", "solid"),
     "pT": ("#3f90da", "dashdot"),
-    "random": (_GREY, "dashed"),
+    "random": (GREY, "dashed"),
 }
 _OTHERS = ("#a96b59", "#e76300", "#94a4a2", "#92dadd", "#b9ac70")
 _AUC_COLOUR, _REJECTION_COLOUR = "#832db6", "#e76300"
@@ -154,7 +151,7 @@ def permutation(found: PermutationImportance) -> Drawn:
         if known:
             # Bars begin at 1; a cross stands where the factor is not known.
             of_known = ~np.isnan(factor)
-            axes[1].plot(np.ones((~of_known).sum()), places[~of_known], "x", color=_GREY)
+            axes[1].plot(np.ones((~of_known).sum()), places[~of_known], "x", color=GREY)
             ends = np.array([factor - low, high - factor])[:, of_known]
             look = {"height": 0.6, "left": 1, "color": _REJECTION_COLOUR}
             _bars(axes[1], places[of_known], factor[of_known], ends, **look)
@@ -331,7 +328,7 @@ def class_maps(images: Mapping[str, Floats], plane: ImageSettings, unit: str) ->
     unit
         What a pixel holds.
     """
-    figure, panels = _grid(list(images), (*_CLASS_NAMES, "difference"), plane)
+    figure, panels = _grid(list(images), (*CLASS_NAMES, "difference"), plane)
     shades = _shades(images)
     widest = max(float(np.abs(image[1] - image[0]).max()) for image in images.values()) or 1.0
     # Linear near zero alone: the core of a jet holds most, its rest tells the classes apart, too.
@@ -342,7 +339,7 @@ def class_maps(images: Mapping[str, Floats], plane: ImageSettings, unit: str) ->
         _picture(row[2], image[1] - image[0], plane, apart)
     _colour_bar(figure, panels[:, :2], shades, unit)
     _colour_bar(figure, panels[:, 2:], apart, "signal − background")
-    return Drawn(figure, _pixels(images, _CLASS_NAMES, plane))
+    return Drawn(figure, _pixels(images, CLASS_NAMES, plane))
 
 
 @styled
@@ -522,9 +519,9 @@ def shares(points: Sequence[Share], *, label: str, expected: str) -> Drawn:
             np.array([getattr(point, of) for point in members])
             for of in ("value", "error", "expected")
         )
-        for of_class, name_of_class in enumerate(_CLASS_NAMES):
+        for of_class, name_of_class in enumerate(CLASS_NAMES):
             height = places + (0.16 if of_class else -0.16)
-            axes.plot(compared[:, of_class], height, "|", color=_GREY, ms=9, label=expected)
+            axes.plot(compared[:, of_class], height, "|", color=GREY, ms=9, label=expected)
             axes.errorbar(
                 value[:, of_class],
                 height,
@@ -543,7 +540,7 @@ def shares(points: Sequence[Share], *, label: str, expected: str) -> Drawn:
         {
             "of": point.panel,
             "by": point.row,
-            "class": _CLASS_NAMES,
+            "class": CLASS_NAMES,
             "value": point.value,
             "error": point.error,
             expected: point.expected,
@@ -567,7 +564,7 @@ def profiles(curves: Sequence[Curve], *, label: str) -> Drawn:
     figure, panels = _panels(titles, 2.1, sharey=False)
     for axes, members in zip(panels, panels_of.values(), strict=False):
         for curve, dashes in zip(members, cycle(_DASHES), strict=False):
-            for of, values, colour in zip(_CLASS_NAMES, curve.values, CLASS_COLOURS, strict=True):
+            for of, values, colour in zip(CLASS_NAMES, curve.values, CLASS_COLOURS, strict=True):
                 # No verticals down to zero: many bins would hide the curves of others.
                 axes.stairs(
                     values,
@@ -594,7 +591,7 @@ def profiles(curves: Sequence[Curve], *, label: str) -> Drawn:
             "value": values,
         }
         for curve in curves
-        for of, values in zip(_CLASS_NAMES, curve.values, strict=True)
+        for of, values in zip(CLASS_NAMES, curve.values, strict=True)
     ]
     return Drawn(figure, stacked(table))
 

@@ -48,10 +48,9 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import Place
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import explanation_plots as plots
-from manyscale.reporting.drawn import Drawn
 from manyscale.reporting.explanation_plots import Curve, Share
-from manyscale.runs.judging import Trial
-from manyscale.runs.plotting import drop_plot
+from manyscale.reporting.figure import Drawn
+from manyscale.runs.evaluate import Trial, drop_plot
 from manyscale.settings import Record, write_json
 
 __all__ = ["add_up", "chosen_events", "event_display", "explain_run"]
@@ -116,7 +115,7 @@ def explain_run(
         Where the run's data are gone or lack a class, `data` holds events of the training, or more
         events are to be displayed than a page can carry.
     """
-    trial = Trial.open(root, data)
+    trial = Trial.open(root, data, device)
     if display > _MOST_DISPLAYED:
         some = next(trial.test.chunks(256))
         tokens = sum(stream.counts.sum() for stream in some.streams.values()) / len(some)
