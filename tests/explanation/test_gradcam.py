@@ -159,6 +159,9 @@ def test_stream_whose_tokens_do_not_reach_the_head_has_none():
     importance = token_importance(network, toy_events(4, events=EVENTS).streams)
     assert not importance["jet2"].any()
     assert importance["jet1"].any()
+    alone = network_of("kinematics-only", kinematics=StreamSettings(layers=0))
+    streams = alone.trim(toy_events(4, events=EVENTS).streams)
+    assert not token_importance(alone, streams)["kinematics"].any()
 
 
 def test_shared_encoder_gives_each_stream_its_own():

@@ -138,7 +138,9 @@ def grad_cam(
         with torch.enable_grad():
             logit = logit_difference(network(batch, taps))
             watched = {name: rows for name, rows in taps.found.items() if rows.requires_grad}
-            gradients = torch.autograd.grad(logit.sum(), [*watched.values()], allow_unused=True)
+            gradients: tuple[Tensor | None, ...] = ()
+            if watched:
+                gradients = torch.autograd.grad(logit.sum(), [*watched.values()], allow_unused=True)
     finally:
         for parameter in learned:
             parameter.requires_grad_()
