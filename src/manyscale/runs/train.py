@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -226,10 +226,15 @@ def train_run(
     card = card.model_copy(update={"data": card.data.model_copy(update=paths)})
 
     if resume and folder.card.is_file():
-        ours, theirs = (
-            one.model_dump(exclude={"evaluation", "generate"})
-            for one in (card, load_card(folder.card))
-        )
+        # Where and in how many parts it is worked out, and in how much memory, may change: that is
+        # what the messages on memory and devices advise.
+        free: dict[str, Any] = {
+            "evaluation": True,
+            "generate": True,
+            "data": {"memory"},
+            "training": {"accumulate", "devices", "nodes", "accelerator"},
+        }
+        ours, theirs = (one.model_dump(exclude=free) for one in (card, load_card(folder.card)))
         differing = [key for key in ours if ours[key] != theirs[key]]
         if differing:
             raise RunError(
@@ -356,10 +361,13 @@ def fit_network(
     state = TrainingState()
     if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
         state = checkpoint.load(last, network, optimizer)
+        if state.scaler:
+            fabric.strategy.precision.load_state_dict(state.scaler)
         LOG.info(f"resumed after epoch {state.epoch}")
     check_same_step(fabric, state.step)
 
-    hold(validation, card.data.memory - memory_of(train) / 1e6)
+    # The processes hold their shares of the training events, but each all validation events.
+    hold(validation, (card.data.memory - memory_of(train) / 1e6) / world)
     held_out = validation.bookkeeping()
     weights = validation.balanced_weights(held_out)
 
@@ -374,11 +382,12 @@ def fit_network(
 
     def save(state: TrainingState) -> None:
         if folder is not None and fabric.is_global_zero:
+            state.scaler = fabric.strategy.precision.state_dict()
             checkpoint.save(folder.checkpoints, state, network, optimizer)
             folder.write_history(state.history)
         fabric.barrier()
 
-    feed = make_feed(train, network.trim, card.data.memory, card.seed)
+    feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
     before = torch.are_deterministic_algorithms_enabled()
     if settings.deterministic:
         # cuBLAS reads it when it is first used.

@@ -30,6 +30,8 @@ class TrainingState:
         That epoch, counted from 1; 0 before the first.
     history
         One row per epoch, as in history.csv.
+    scaler
+        State of the gradient scaler of half precision; empty with another precision.
     """
 
     epoch: int = 0
@@ -37,6 +39,7 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
 
     @property
     def best_loss(self) -> float:

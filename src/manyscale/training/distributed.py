@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.distributed
-import torch.multiprocessing.spawn
 from numpy.typing import NDArray
 from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from manyscale.errors import CardError, ManyscaleError, RunError
@@ -349,7 +350,7 @@ def launch(work: Callable[[], None], count: int) -> None:
 
     # It warns where it ends processes, which is told here.
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    raised: SimpleQueue[ManyscaleError] = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    raised: SimpleQueue[ManyscaleError] = multiprocessing.get_context("spawn").SimpleQueue()
     environment = {
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
@@ -357,13 +358,13 @@ def launch(work: Callable[[], None], count: int) -> None:
         "MASTER_PORT": str(find_free_network_port()),
     }
     arguments = (work, environment, raised, is_shown())
-    context = torch.multiprocessing.spawn.start_processes(  # type: ignore[no-untyped-call]
+    context = start_processes(  # type: ignore[no-untyped-call]
         _process, arguments, count, join=False
     )
     try:
         while not context.join(grace_period=_GRACE):
             pass
-    except torch.multiprocessing.spawn.ProcessExitedException as death:
+    except ProcessExitedException as death:
         errors = []
         while not raised.empty():
             errors.append(raised.get())

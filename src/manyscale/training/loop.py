@@ -18,6 +18,7 @@ from manyscale.data.feed import Feed, TrainingBatch
 from manyscale.data.packing import PackedStream
 from manyscale.errors import RunError
 from manyscale.features.columns import StreamBatch, on_device
+from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import progress_bar
 from manyscale.training.checkpoint import TrainingState
 from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
@@ -70,7 +71,8 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
     Raises
     ------
     RunError
-        Where the loss is no longer finite, or memory runs out.
+        Where a gradient is not finite, before it reaches the weights: names events and feature.
+        Where memory runs out: says which settings would halve what is needed.
     """
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     steps = total_steps(settings, feed.events)
@@ -80,9 +82,10 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                 break
             network.train()
             begun, clock = time.perf_counter(), Clock(device)
+            watch = _GradientWatch(optimizer, device)
             loss_sum = torch.zeros((), device=device)
             weight_sum, seen = 0.0, 0
-            for share in feed.batches(state.epoch, settings.batch_size, rank=rank, world=world):
+            for share in feed.batches(state.epoch, settings.batch_size):
                 together = min(settings.batch_size, feed.events - seen)
                 rate = learning_rate(state.step, steps, settings)
                 for group in optimizer.param_groups:
@@ -91,7 +94,7 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                 parts = _parts(share, settings.accumulate)
                 for number, part in enumerate(parts, start=1):
                     with (
-                        _memory_advice(settings, len(part.label)),
+                        _memory_advice(settings, len(part)),
                         # Gradients are added up over the processes with those of the last part.
                         fabric.no_backward_sync(network, enabled=number < len(parts)),  # type: ignore[arg-type]
                     ):
@@ -106,9 +109,15 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                         clock.mark("backward")
                     loss_sum += weighted.detach()
                     weight_sum += float(part.weight.sum())
-                fabric.clip_gradients(
+                norm = fabric.clip_gradients(
                     network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
                 )
+                # In half precision the gradient overflows now and then until its scale is found, and
+                # Fabric leaves such a step out; there the loss alone must be finite.
+                watched = loss_sum if settings.precision == "16-mixed" else norm
+                assert watched is not None  # noqa: S101
+                if (bad := watch.see(watched, share)) is not None:
+                    raise _not_finite(bad, network, settings, state, device)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=False)
                 clock.mark("optimizer")
@@ -118,17 +127,14 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                 if state.step == steps:
                     break
 
+            if (bad := watch.last()) is not None:
+                raise _not_finite(bad, network, settings, state, device)
             # Weighted mean of the loss over the events of all processes; waits for the device.
             sums = torch.stack([loss_sum, loss_sum.new_tensor(weight_sum)])
             sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
             mean_loss = float(sums[0] / sums[1])
             seconds = time.perf_counter() - begun
-            if not np.isfinite(mean_loss):
-                raise RunError(
-                    f"the training loss is {mean_loss} in epoch {state.epoch + 1}: lower "
-                    f"training.learning_rate (now {settings.learning_rate}) or look for extreme "
-                    f"event weights, and train into another folder"
-                )
+
             network.eval()
             validated = time.perf_counter()
             validation = validate()
@@ -167,8 +173,7 @@ def _seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None
 
 def _parts(share: TrainingBatch, count: int) -> list[TrainingBatch]:
     """Divide the events of a step into parts of a similar number, none empty."""
-    events = len(share.label)
-    if events == 0:
+    if len(share) == 0:
         # A process without events must still take part in the step of the others: it gets one event
         # without a token that counts nothing.
         none = np.zeros(1, np.int64)
@@ -176,18 +181,11 @@ def _parts(share: TrainingBatch, count: int) -> list[TrainingBatch]:
             name: PackedStream(stream.values[:0], none, np.zeros((1, stream.axis.shape[1]), "f4"))
             for name, stream in share.streams.items()
         }
-        return [TrainingBatch(streams, none, np.zeros(1, np.float32))]
+        return [TrainingBatch(streams, none, np.zeros(1, np.float32), np.zeros(1, np.uint64))]
     if count == 1:
         return [share]
-    edges = np.unique(np.linspace(0, events, count + 1).astype(int)).tolist()
-    return [
-        TrainingBatch(
-            {name: stream.between(first, last) for name, stream in share.streams.items()},
-            share.label[first:last],
-            share.weight[first:last],
-        )
-        for first, last in pairwise(edges)
-    ]
+    edges = np.unique(np.linspace(0, len(share), count + 1).astype(int)).tolist()
+    return [share.between(first, last) for first, last in pairwise(edges)]
 
 
 def _on_device(
@@ -196,6 +194,79 @@ def _on_device(
     """Bring streams, labels and weights to a device."""
     streams = {name: StreamBatch.of(stream, device) for name, stream in part.streams.items()}
     return streams, on_device(part.label, device), on_device(part.weight, device)
+
+
+class _GradientWatch:
+    """Notices a gradient that is not finite before it reaches the weights.
+
+    On a CPU this costs nothing. A GPU would have to be waited for: there it is noticed one step
+    later, and the fused optimizer, which reads `found_inf` on the GPU, leaves the weights alone.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        # Fabric's wrapper hands its steps on to the optimizer itself.
+        self._optimizer: Any = getattr(optimizer, "optimizer", optimizer)
+        self._gpu = device.type == "cuda"
+        self._seen: tuple[Tensor, Any, TrainingBatch] | None = None
+
+    def see(self, value: Tensor, share: TrainingBatch) -> TrainingBatch | None:
+        """Look at a norm or loss before the step; return the events of a step that was bad."""
+        if not self._gpu:
+            return None if torch.isfinite(value) else share
+        self._optimizer.found_inf = (~torch.isfinite(value)).float()
+        bad = self.last()
+        on_host = torch.empty((), pin_memory=True).copy_(value.detach(), non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        self._seen = on_host, copied, share
+        return bad
+
+    def last(self) -> TrainingBatch | None:
+        """Return the events of the step seen last where it was bad, in case nothing follows it."""
+        if self._seen is None:
+            return None
+        (value, copied, share), self._seen = self._seen, None
+        copied.synchronize()
+        return None if torch.isfinite(value) else share
+
+
+@torch.no_grad()
+def _not_finite(
+    share: TrainingBatch,
+    network: nn.Module,
+    settings: TrainingSettings,
+    state: TrainingState,
+    device: torch.device,
+) -> RunError:
+    """Say which events, and which feature, a gradient that is not finite may come from."""
+    model = network.module
+    assert isinstance(model, MultiScaleClassifier)  # noqa: S101
+    model.eval()
+    streams, label, weight = _on_device(_parts(share, 1)[0], device)
+    losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
+    suspects = np.flatnonzero(~torch.isfinite(losses).cpu().numpy())
+    what = "have a loss that is not finite"
+    if not len(suspects):
+        suspects = np.argsort(-losses.abs().cpu().numpy())
+        what = "have the largest losses times weights"
+    suspects = suspects[: min(3, len(share))]
+    largest, where = -1.0, ""
+    for name, stream in streams.items():
+        extractor = model.extractor(name)
+        numbers, _ = extractor.raw(stream)
+        deviations = ((numbers - extractor.mean) / extractor.deviation).abs()
+        if deviations.numel() and (most := float(deviations.nan_to_num(torch.inf).max())) > largest:
+            column = int(deviations.nan_to_num(torch.inf).amax(0).argmax())
+            largest, where = most, f"'{extractor.numbers[column]}' of stream '{name}'"
+    return RunError(
+        f"the gradient is not finite in epoch {state.epoch + 1}, near step {state.step + 1}; the "
+        f"weights were left as they were, and the checkpoint of epoch {state.epoch} is good. Events "
+        f"{', '.join(str(one) for one in share.event_id[suspects])} {what} (weights "
+        f"{', '.join(f'{one:.3g}' for one in share.weight[suspects])}, where the mean is 1). "
+        f"Furthest from its mean is {where}, by {largest:.3g} standard deviations. Lower "
+        f"training.learning_rate (now {settings.learning_rate}), or mend the events' weights or "
+        f"this feature, and train into another folder"
+    )
 
 
 class FlatWeights:
