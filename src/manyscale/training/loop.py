@@ -26,7 +26,7 @@ from manyscale.training.schedule import TrainingSettings, learning_rate, total_s
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Clock", "FlatWeights", "Validation", "peak_memory_mb", "train"]
+__all__ = ["Clock", "Validation", "parameter_groups", "peak_memory_mb", "train"]
 
 
 class Validation(NamedTuple):
@@ -269,33 +269,31 @@ def _not_finite(
     )
 
 
-class FlatWeights:
-    """The weights of a network, and their gradients, side by side in one array each.
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of a network as its optimizer takes them: what decays, and what does not.
 
-    The network's own parameters become views of it. A small network has dozens of them; clipping,
-    the optimizer and resetting gradients then take one call in place of one each.
+    Only the matrices of linear layers decay; biases and embeddings of streams and positions have no
+    reason to be small. Each group is one array, and so are its gradients, side by side; the
+    network's own parameters become views of it. A small network has dozens of them: clipping, the
+    optimizer and resetting gradients take one call in place of one each, which makes a step of
+    Model 1 at batch 50 a fifth faster on a CPU.
 
     Parameters
     ----------
     network
         On its device and with its type already; changed in place. Its gradients must be added up in
         place from now on, never dropped.
-
-    Attributes
-    ----------
-    parameter
-        What the optimizer is given.
     """
-
-    # Floats of a cache line: each weight begins on one, as it would alone.
-    _LINE = 16
-
-    def __init__(self, network: nn.Module) -> None:
-        own = list(network.parameters())
-        lengths = [-(-one.numel() // self._LINE) * self._LINE for one in own]
-        self.parameter = nn.Parameter(own[0].new_zeros(sum(lengths)))
-        self.parameter.grad = torch.zeros_like(self.parameter)
-        values, gradients = self.parameter.detach(), self.parameter.grad
+    # A dict, since encoders that several streams share must be there once.
+    matrices = dict.fromkeys(m.weight for m in network.modules() if isinstance(m, nn.Linear))
+    others = [one for one in network.parameters() if one not in matrices]
+    groups: list[dict[str, Any]] = []
+    for own, decay in ((list(matrices), weight_decay), (others, 0.0)):
+        # Each weight begins on a cache line of 16 floats, as it would alone.
+        lengths = [-(-one.numel() // 16) * 16 for one in own]
+        flat = nn.Parameter(own[0].new_zeros(sum(lengths)))
+        flat.grad = torch.zeros_like(flat)
+        values, gradients = flat.detach(), flat.grad
         first = 0
         for one, length in zip(own, lengths, strict=True):
             part = slice(first, first + one.numel())
@@ -303,6 +301,8 @@ class FlatWeights:
             one.data = values[part].view_as(one)
             one.grad = gradients[part].view_as(one)
             first += length
+        groups.append({"params": [flat], "weight_decay": decay})
+    return groups
 
 
 class Clock:
