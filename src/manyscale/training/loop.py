@@ -242,30 +242,32 @@ def _not_finite(
     model = network.module
     assert isinstance(model, MultiScaleClassifier)  # noqa: S101
     model.eval()
-    streams, label, weight = _on_device(_parts(share, 1)[0], device)
-    losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
-    suspects = np.flatnonzero(~torch.isfinite(losses).cpu().numpy())
-    what = "have a loss that is not finite"
-    if not len(suspects):
-        suspects = np.argsort(-losses.abs().cpu().numpy())
-        what = "have the largest losses times weights"
-    suspects = suspects[: min(3, len(share))]
-    largest, where = -1.0, ""
+    share = _parts(share, 1)[0]
+    streams, label, weight = _on_device(share, device)
+    most, which, feature = -1.0, 0, "nothing"
     for name, stream in streams.items():
         extractor = model.extractor(name)
         numbers, _ = extractor.raw(stream)
-        deviations = ((numbers - extractor.mean) / extractor.deviation).abs()
-        if deviations.numel() and (most := float(deviations.nan_to_num(torch.inf).max())) > largest:
-            column = int(deviations.nan_to_num(torch.inf).amax(0).argmax())
-            largest, where = most, f"'{extractor.numbers[column]}' of stream '{name}'"
+        far = ((numbers - extractor.mean) / extractor.deviation).abs().nan_to_num(torch.inf)
+        if far.numel() and float(far.max()) > most:
+            token, column = divmod(int(far.argmax()), far.shape[1])
+            most = float(far[token, column])
+            which = int(np.searchsorted(np.cumsum(stream.host_counts), token, side="right"))
+            feature = f"'{extractor.numbers[column]}' of stream '{name}'"
+    found = f"furthest from its mean is {feature} in event {share.event_id[which]}: by {most:.3g} "
+    found += "standard deviations"
+    if np.isfinite(most):  # else the loss of other events is spoiled, too
+        losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
+        largest = losses.abs().nan_to_num(torch.inf).topk(min(3, len(share))).indices.tolist()
+        found += "; the largest losses are those of events " + ", ".join(
+            f"{share.event_id[event]} (weight {share.weight[event]:.3g}, where the mean is 1)"
+            for event in largest
+        )
     return RunError(
         f"the gradient is not finite in epoch {state.epoch + 1}, near step {state.step + 1}; the "
-        f"weights were left as they were, and the checkpoint of epoch {state.epoch} is good. Events "
-        f"{', '.join(str(one) for one in share.event_id[suspects])} {what} (weights "
-        f"{', '.join(f'{one:.3g}' for one in share.weight[suspects])}, where the mean is 1). "
-        f"Furthest from its mean is {where}, by {largest:.3g} standard deviations. Lower "
-        f"training.learning_rate (now {settings.learning_rate}), or mend the events' weights or "
-        f"this feature, and train into another folder"
+        f"weights, and the last checkpoint, are as they were before it. Of the events of this step "
+        f"{found}. Lower training.learning_rate (now {settings.learning_rate}), or correct such "
+        f"features or weights in the data, and train into another folder"
     )
 
 
