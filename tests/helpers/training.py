@@ -24,7 +24,7 @@ def interrupted_after(steps):
             raise KeyboardInterrupt
         return learning_rate(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(loop, "learning_rate", stopping)
         yield
 
