@@ -5,11 +5,11 @@ import shutil
 import pytest
 import torch
 
+import manyscale as ms
 from data.test_dataset import on_disk
 from helpers.commands import toy_dataset
 from helpers.toys import SCHEMA, toy_events
 from helpers.training import interrupted_after
-import manyscale as ms
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
 from manyscale.errors import RunError
