@@ -213,7 +213,8 @@ class _GradientWatch:
         """Look at a norm or loss before the step; return the events of a step that was bad."""
         if not self._gpu:
             return None if torch.isfinite(value) else share
-        self._optimizer.found_inf = (~torch.isfinite(value)).float()
+        if self._optimizer.defaults["fused"]:  # else the scaler of half precision leaves it out
+            self._optimizer.found_inf = (~torch.isfinite(value)).float()
         bad = self.last()
         on_host = torch.empty((), pin_memory=True).copy_(value.detach(), non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
