@@ -9,13 +9,14 @@ import manyscale as ms
 from data.test_dataset import on_disk
 from helpers.commands import toy_dataset
 from helpers.toys import SCHEMA, toy_events
-from helpers.training import interrupted_after
+from helpers.training import fitted, interrupted_after
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
 from manyscale.errors import RunError
 from manyscale.features.columns import StreamBatch
 from manyscale.model.layers import StreamSettings
 from manyscale.runs import train
+from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, dropped_tokens, fit_features, train_run
 from manyscale.training.schedule import TrainingSettings
 
@@ -102,6 +103,41 @@ def test_a_run_is_not_resumed_with_what_changes_its_result(killed, section, valu
     card, root = killed
     with pytest.raises(RunError, match=f"begun with another card: they differ in {section}"):
         train_run(changed(card, section, **values), root, resume=True)
+
+
+def with_board(folder):
+    training = TrainingSettings(epochs=2, batch_size=64, tensorboard=True)
+    dataset = Dataset.from_events(SCHEMA, toy_events(1, events=120))
+    return fitted(Card(training=training), dataset, RunFolder(folder))
+
+
+def test_tensorboard_is_given_the_rows_of_the_history(tmp_path, monkeypatch):
+    rows = []
+
+    class Board:
+        experiment = None
+
+        def __init__(self, root, name, version):
+            assert (root, name, version) == (tmp_path, "tensorboard", "")
+
+        def log_metrics(self, row, step):
+            rows.append((step, row))
+
+        def save(self):
+            pass
+
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard.TensorBoardLogger", Board)
+    _, state = with_board(tmp_path)
+    assert rows == list(enumerate(state.history, start=1))
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    def missing(*arguments, **options):
+        raise ModuleNotFoundError("tensorboard")
+
+    monkeypatch.setattr("lightning_fabric.loggers.tensorboard.TensorBoardLogger", missing)
+    with pytest.raises(RunError, match="pip install tensorboard"):
+        with_board(tmp_path)
 
 
 def test_features_are_fitted_as_the_docs_say():

@@ -232,7 +232,7 @@ def train_run(
             "evaluation": True,
             "generate": True,
             "data": {"memory"},
-            "training": {"accumulate", "devices", "nodes", "accelerator"},
+            "training": {"accumulate", "devices", "nodes", "accelerator", "tensorboard"},
         }
         ours, theirs = (one.model_dump(exclude=free) for one in (card, load_card(folder.card)))
         differing = [key for key in ours if ours[key] != theirs[key]]
@@ -380,8 +380,24 @@ def fit_network(
             auc=auc(held_out.label, signal, weights),
         )
 
+    board = None
+    if settings.tensorboard and folder is not None and fabric.is_global_zero:
+        from lightning_fabric.loggers.tensorboard import TensorBoardLogger  # noqa: PLC0415
+
+        try:
+            board = TensorBoardLogger(folder.root, name="tensorboard", version="")
+            _ = board.experiment  # imports the library
+        except ModuleNotFoundError as error:
+            raise RunError(
+                "training.tensorboard needs the library 'tensorboard', which is not installed: "
+                "pip install tensorboard, or set it to false"
+            ) from error
+
     def save(state: TrainingState) -> None:
         if folder is not None and fabric.is_global_zero:
+            if board is not None:
+                board.log_metrics(state.history[-1], step=state.epoch)
+                board.save()
             state.scaler = fabric.strategy.precision.state_dict()
             checkpoint.save(folder.checkpoints, state, network, optimizer)
             folder.write_history(state.history)
