@@ -44,6 +44,9 @@ class TrainingSettings(Settings):
     deterministic: bool = setting(
         False, "the same bits every time on GPUs too, more slowly; CPUs give them anyway"
     )
+    tensorboard: bool = setting(
+        False, "also write TensorBoard event files into the run's folder, beside history.csv"
+    )
 
 
 def total_steps(settings: TrainingSettings, events: int) -> int:
