@@ -378,7 +378,7 @@ def test_training_refuses_systematics_that_do_not_fit_the_data(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_no_systematics_no_variations(trial, prediction, scaled, caplog):
+def test_no_systematics_no_variations(trial, prediction, scaled):
     card = trial.card
     bare = card.model_copy(
         update={"evaluation": card.evaluation.model_copy(update={"systematics": {}})}

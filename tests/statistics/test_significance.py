@@ -212,7 +212,7 @@ def test_known_background_gives_the_exact_poisson_tail(s, b):
     least, most = norm.isf(poisson.sf(median - 1, b)), norm.isf(poisson.sf(median, b))
     assert exact_significance(s, b) == pytest.approx(least, rel=1e-9)
     # A background known nearly as well orders outcomes of the same count.
-    assert least < exact_significance(s, b, 0.003 * b) < most
+    assert least < exact_significance(s, b, 1e-4 * b) < most
 
 
 @pytest.mark.parametrize(
