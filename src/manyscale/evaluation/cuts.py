@@ -159,9 +159,7 @@ def scan_cuts(
             np.where(considered, s[1:3], 0.0), np.where(considered, b[1:], 1.0), systematic, unseen
         )
         curves[systematic] = Simulated(*(np.where(considered, x, np.nan) for x in found))
-    return CutScan(
-        events.processes, cut, sums, one_event, total_signal, least_background, curves
-    )
+    return CutScan(events.processes, cut, sums, one_event, total_signal, least_background, curves)
 
 
 def _sums_above(cuts: Floats, scores: Floats, weights: Floats) -> Floats:

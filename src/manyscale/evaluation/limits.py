@@ -242,9 +242,7 @@ def fill_templates(
         again = events._replace(process=events.process[drawn], weight=events.weight[drawn])
         replicas.append(Templates.of(score[drawn], again, edges))
     moved = tuple(
-        one
-        if isinstance(one, Normalisation)
-        else shape_templates(one, classifier, events, nominal)
+        one if isinstance(one, Normalisation) else shape_templates(one, classifier, events, nominal)
         for one in variations
     )
     doubts = [f"{classifier}: {doubt}" for doubt in _doubts(nominal, events, settings)]

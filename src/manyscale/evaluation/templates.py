@@ -126,9 +126,9 @@ class Templates:
     def merged(self, first: Sequence[int] | NDArray[np.int64]) -> "Templates":
         """Join bins: each new bin begins with the bin given, the first with bin 0."""
         edges = self.edges[[*first, -1]]
-        return self._joined(lambda values: np.add.reduceat(values, first, axis=1), edges)
+        return self.joined(lambda values: np.add.reduceat(values, first, axis=1), edges)
 
-    def _joined(self, join: Callable[[Floats], Floats], edges: Floats) -> "Templates":
+    def joined(self, join: Callable[[Floats], Floats], edges: Floats) -> "Templates":
         return replace(
             self,
             edges=edges,
@@ -314,7 +314,7 @@ def _worth_keeping(templates: Templates, signal: Floats, most: int) -> NDArray[n
     enough = power(templates, signal).sum() * _WORTH
     while len(first) > 1:
         now, s = templates.merged(first), np.add.reduceat(signal, first, axis=1)
-        single, joined = power(now, s), power(now._joined(pairs, now.edges[:-1]), pairs(s))
+        single, joined = power(now, s), power(now.joined(pairs, now.edges[:-1]), pairs(s))
         loss = single[1:] + single[:-1] - joined
         least = int(np.argmin(loss))
         if len(first) <= most and loss[least] > enough:

@@ -219,9 +219,7 @@ def evaluate_run(
     events = prediction.events
     weights = test.balance.weights(events)
     balanced = {"weights": "class-balanced"}
-    difference, error = auc_difference(
-        events.label, prediction.network, prediction.trees, weights
-    )
+    difference, error = auc_difference(events.label, prediction.network, prediction.trees, weights)
     trees = {
         **balanced,
         **evaluate(events.label, prediction.trees, weights),

@@ -134,9 +134,7 @@ def limits_run(
         confidence=CONFIDENCE,
         classifiers={name: _classifier(templates[name], limits[name]) for name in templates},
         systematics=tuple(variation.name for variation in moved),
-        effects=SystematicEffects(
-            cut=cut, changes=effects(moved, scaled, prediction.network, cut)
-        ),
+        effects=SystematicEffects(cut=cut, changes=effects(moved, scaled, prediction.network, cut)),
         counting=counting,
         notices=tuple(notices),
     )
@@ -274,9 +272,7 @@ def _workspace_file(classifier: str, signal: Hypothesis) -> str:
     return f"workspace_{classifier}_{re.sub(r'[^A-Za-z0-9_.-]', '_', signal.name)}.json"
 
 
-def _counting(
-    scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis
-) -> Counting:
+def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis) -> Counting:
     """The best cut on the score, its significance by formula and by exact Poisson counts."""
     of_signal = np.array([process.name in signal.processes for process in scaled.processes], bool)
     chosen = ~scaled.signal | of_signal[scaled.process]
