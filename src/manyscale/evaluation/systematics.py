@@ -218,10 +218,6 @@ _LEAST_QUANTILE = 2.0**-54
 _Move = Callable[[Floats, Floats], Floats]
 
 
-def _times(values: Floats, factor: Floats) -> Floats:
-    return values * factor
-
-
 def _plus_log(values: Floats, factor: Floats) -> Floats:
     return values + np.log(factor)
 
@@ -234,14 +230,14 @@ def _log_of_one_and_more(values: Floats, factor: Floats) -> Floats:
 
 # How columns follow when energies are multiplied; all that are not named stay.
 _OF_TOKEN: dict[str, _Move] = {
-    "pt": _times,
-    "energy": _times,
-    "mass": _times,
+    "pt": np.multiply,
+    "energy": np.multiply,
+    "mass": np.multiply,
     "log_pt": _plus_log,
     "log_energy": _plus_log,
     "log_mass": _log_of_one_and_more,
 }
-_SCALED = _OF_TOKEN | {"jet_pt": _times, "jet_mass": _times}
+_SCALED = _OF_TOKEN | {"jet_pt": np.multiply, "jet_mass": np.multiply}
 # What is relative to the jet follows where the token moves and its jet stays.
 _SMEARED = _OF_TOKEN | {"log_pt_rel": _plus_log, "log_energy_rel": _plus_log}
 
@@ -358,14 +354,8 @@ def _draw(events: PackedEvents, stream: str, purpose: str) -> Floats:
 class Normalisation:
     """A systematic that changes how many events of some processes there are, not how they look.
 
-    Attributes
-    ----------
-    name
-        Of its nuisance parameter.
-    processes
-        Names of those that it moves, together.
-    up, down
-        Factors on their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
+    `name` of its nuisance parameter; names of the `processes` that it moves, together; factors on
+    their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
     """
 
     name: str
@@ -376,14 +366,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Varied:
-    """The same events under a variation.
+    """The same events under a variation: their scores by classifier, and their weights.
 
-    Attributes
-    ----------
-    scores
-        Signal probabilities by classifier (`network`, `trees`), each (events,).
-    weight
-        (events,): expected events that each event stands for.
+    `scores`: signal probabilities of `network` and `trees`, (events,) each; `weight`: (events,),
+    expected events that each event stands for.
     """
 
     scores: dict[str, NDArray[np.floating]] = field(repr=False)
@@ -394,14 +380,8 @@ class Varied:
 class Shape:
     """A systematic that moves the scores, or the weights, of events: the model's own response.
 
-    Attributes
-    ----------
-    name
-        Of its nuisance parameter.
-    processes
-        Names of those that it moves, together; of all others the nominal holds.
-    up, down
-        The events at plus and minus one standard deviation. `down` None: the mirror image of `up`.
+    Of processes other than those named the nominal holds. `up`, `down`: the events at plus and minus
+    one standard deviation; `down` None: the mirror image of `up`.
     """
 
     name: str
