@@ -99,12 +99,6 @@ def scan_cuts(
         Effective background events that a cut must leave to be considered. A process of which no
         simulated event is left counts with the error of one event, so that a cut is not considered
         either where one such event would outweigh what is left.
-
-    Raises
-    ------
-    DataError
-        Where lengths differ, a score is NaN, or there are no signal events, or their weights do not
-        sum to above zero.
     """
     score = np.asarray(scores, np.float64)
     signal = events.signal

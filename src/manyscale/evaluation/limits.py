@@ -161,13 +161,6 @@ def hypotheses(
     masses
         Of the card, GeV by process; None: all signal processes are one hypothesis.
 
-    Raises
-    ------
-    CardError
-        Where a process of `masses` is no signal of the data, or a signal process has no mass there.
-    DataError
-        Where a signal process has no cross section.
-
     Examples
     --------
     >>> hh = Process(name="hh", label="signal", cross_section=0.002, k_factor=2)
@@ -221,11 +214,6 @@ def fill_templates(
     seed
         Of the bootstrap replicas: in each, every simulated event is there a Poisson number of times
         of mean one.
-
-    Raises
-    ------
-    DataError
-        Where the background is too little for one bin, or a bin of given edges has none.
     """
     score = np.asarray(scores)
     edges = np.asarray(settings.edges)
@@ -254,14 +242,6 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
 
     The errors from the number of simulated events are the spread of the bootstrap replicas, of the
     statistical errors alone, taken relative; edges stay as they are.
-
-    Raises
-    ------
-    DataError
-        Where none of the signal is in the templates, too few simulated events are for an error, or
-        a fit does not converge.
-    MissingExtraError
-        Where pyhf is not installed.
     """
 
     def without_systematics(filled: Templates) -> Expected:

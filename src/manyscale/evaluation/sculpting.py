@@ -44,14 +44,7 @@ class MassSample:
 
     @staticmethod
     def of(observable: str, masses: ArrayLike, weights: ArrayLike) -> "MassSample":
-        """Sort background events into 20 bins of equal width over the middle 98% of their masses.
-
-        Raises
-        ------
-        DataError
-            Where there are no events, a mass is not finite, all are the same, or the weights do not
-            sum to above zero.
-        """
+        """Sort background events into 20 bins of equal width over the middle 98% of their masses."""
         mass, weight = np.asarray(masses, np.float64), np.asarray(weights, np.float64)
         if not len(mass) or not np.isfinite(mass).all():
             raise DataError(f"not every background event has a value of '{observable}'")

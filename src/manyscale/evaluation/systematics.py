@@ -135,14 +135,7 @@ Systematics = Annotated[dict[str, SystematicSettings], AfterValidator(_well_name
 
 
 def check_systematics(systematics: Mapping[str, SystematicSettings], schema: Schema) -> None:
-    """Refuse systematics of a card, by name, that do not fit to the data.
-
-    Raises
-    ------
-    CardError
-        Where a process, stream or weight is not there, or a stream has nothing to be moved. The
-        message names the key, and what there is.
-    """
+    """Refuse systematics of a card, by name, that do not fit to the data."""
     for name, settings in systematics.items():
         moved_processes(name, settings, schema)
         if settings.kind in _OF_STREAMS:
@@ -165,14 +158,7 @@ def moved_processes(name: str, settings: SystematicSettings, schema: Schema) -> 
 def moved_streams(
     name: str, settings: SystematicSettings, schema: Schema
 ) -> tuple[StreamSchema, ...]:
-    """The streams that a systematic of energies or of efficiency moves.
-
-    Raises
-    ------
-    CardError
-        Where the card names a stream that the data do not have, or that has no energies; where it
-        names none, and there is none to be moved.
-    """
+    """The streams that a systematic of energies or of efficiency moves."""
     fits, what = {
         "energy_scale": (can_scale, "energies"),
         "energy_resolution": (can_smear, "energies"),

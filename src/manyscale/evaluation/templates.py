@@ -58,11 +58,6 @@ class Templates:
         edges
             (bins + 1,), rising.
 
-        Raises
-        ------
-        DataError
-            Where lengths differ, or a score is NaN.
-
         Examples
         --------
         >>> qcd = Process(name="qcd", label="background")
@@ -129,6 +124,7 @@ class Templates:
         return self.joined(lambda values: np.add.reduceat(values, first, axis=1), edges)
 
     def joined(self, join: Callable[[Floats], Floats], edges: Floats) -> "Templates":
+        """The same templates with bins put together by a function of (processes, bins)."""
         return replace(
             self,
             edges=edges,
@@ -139,13 +135,7 @@ class Templates:
 
 
 def check_background(templates: Templates) -> None:
-    """Refuse bins without background: a signal there would be a discovery for nothing.
-
-    Raises
-    ------
-    DataError
-        The message names the first such bin and its edges.
-    """
+    """Refuse bins without background: a signal there would be a discovery for nothing."""
     content = templates.background
     if (content > 0).all():
         return
@@ -195,11 +185,6 @@ def best_edges(
     floor
         Effective background events of a bin, b^2 / sigma_b^2; a background process without a
         simulated event in the bin adds the error of one to sigma_b.
-
-    Raises
-    ------
-    DataError
-        Where all background together does not reach the floor, or a hypothesis has no signal.
 
     Examples
     --------

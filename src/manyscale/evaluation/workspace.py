@@ -98,11 +98,6 @@ def workspace(
         Names of the signal processes; other processes of signal are left out.
     most
         Upper bound of `mu`, for whoever fits it.
-
-    Raises
-    ------
-    CardError
-        Where a systematic has the name of the signal strength, or of the statistical errors.
     """
     staterror = f"staterror_{channel}"
     for variation in variations:

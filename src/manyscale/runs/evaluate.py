@@ -66,17 +66,7 @@ class Trial:
 
     @staticmethod
     def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
-        """Open a trained run with its own test split, or with a dataset that is test as a whole.
-
-        Raises
-        ------
-        RunError
-            Where the run is not trained to its end.
-        DataError
-            Where the run's data are gone or lack a class, or `data` holds events of the training.
-        CardError
-            Where the device (auto, cpu, cuda) is not there.
-        """
+        """Open a trained run with its own test split, or with a dataset that is test as a whole."""
         folder = RunFolder.open(root)
         card = load_card(folder.card)
         try:
@@ -161,13 +151,7 @@ def predict_trial(
 
 
 def scale(trial: Trial, events: PackedEvents, luminosity: float) -> ScaledEvents:
-    """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole.
-
-    Raises
-    ------
-    DataError
-        Where cross section or sum of weights of a process is not known; the message names it.
-    """
+    """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole."""
     processes = trial.whole.schema.processes
     every = trial.whole.process_weights
     part = np.bincount(events.process, events.weight, len(processes))

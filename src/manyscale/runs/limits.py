@@ -171,11 +171,6 @@ def variations(
     -------
     One a systematic, in the order of the card. A `Shape` has the nominal scores and weights for
     events of processes that it does not move.
-
-    Raises
-    ------
-    CardError
-        Where a systematic names what the data do not have.
     """
     systematics = trial.card.evaluation.systematics
     # Events come to a shift with the columns of the run's own data; all else is of those tested.
