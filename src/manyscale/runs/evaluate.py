@@ -18,7 +18,7 @@ from manyscale.deployment.predict import Alignment, choose_device, class_probabi
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
-from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures
+from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, read_history
 from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
@@ -29,7 +29,6 @@ from manyscale.features.summaries import summaries
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import LOG
 from manyscale.reporting import input_plots, physics_plots, score_plots
-from manyscale.reporting.run_files import read_history
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import open_data, tree_extractors
 from manyscale.settings import write_json
