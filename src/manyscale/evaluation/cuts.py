@@ -127,6 +127,7 @@ def scan_cuts(
     is_one = is_background(events.processes)
     s, b = sums[~is_one].sum(axis=0), sums[is_one].sum(axis=0)
     unseen = (one_event[:, None] * ((sums[:, 0] == 0) & is_one[:, None])).sum(axis=0)
+    # Weights of both signs may leave less than nothing above a tight cut.
     considered = (s[1] >= 0) & (b[1] > 0) & (b[1] ** 2 >= least_background * (b[2] + unseen))
     curves = {}
     for systematic in SYSTEMATICS:
@@ -151,6 +152,7 @@ def scan_cuts(
 
 def _sums_above(cuts: Floats, scores: Floats, weights: Floats) -> Floats:
     """(5, cuts): sums of the powers 0, 1, ..., 4 of the weights of the events at each cut or above."""
+    # Sorted once, a running sum answers all cuts.
     order = np.argsort(-scores, kind="stable")
     number = np.searchsorted(-scores[order], -cuts, side="right")
     running = np.cumsum(weights[order] ** np.arange(5)[:, None], axis=1)

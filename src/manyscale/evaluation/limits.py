@@ -263,6 +263,7 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
                     "another simulation might have none: too few for a limit with an error; make "
                     "more of them"
                 )
+        # Statistics alone have a closed form; twenty fits with systematics would take minutes.
         again.append(without_systematics(replica))
 
     def build(most: float) -> Workspace:

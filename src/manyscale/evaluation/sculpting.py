@@ -144,6 +144,7 @@ def sculpt(
         of_passed = [np.bincount(index[some], weights[some], _BINS) for *_, some in cuts]
         return [jensen_shannon(contents, every - contents) for contents in of_passed]
 
+    # Cuts stay where they are in all replicas: the error is that of the events, not of the cut.
     generator = np.random.default_rng(seed)
     again, by_chance = [], []
     for _ in range(_REPLICAS):

@@ -321,6 +321,7 @@ def _moved(
     moved = values.copy()
     for index, column in enumerate(columns):
         if column in moves:
+            # In double precision, so that a shift and its inverse give back the same numbers.
             energy = values[:, index].astype(np.float64)
             moved[:, index] = moves[column](energy, np.asarray(factor, np.float64))
     return moved
@@ -329,6 +330,7 @@ def _moved(
 def _draw(events: PackedEvents, stream: str, purpose: str) -> Floats:
     """One number in [0, 1) for each token of a stream, (tokens,)."""
     counts = events.streams[stream].counts
+    # A function of event and index, so that chunks and their order change nothing.
     index = ragged_rows(np.zeros_like(counts), counts)
     return uniform(part_ids(np.repeat(events.event_id, counts), index), f"{purpose} of {stream}")
 
@@ -417,6 +419,7 @@ def effects(
         sums = np.bincount(events.process[above], weight[above], len(events.processes))
         return sums.astype(np.float64)  # without any event above the cut they are integers
 
+    # The cut stays where it is, and events move across it.
     nominal = yields(scores, events.weight)
     there = nominal > 0
 

@@ -72,8 +72,10 @@ class Templates:
             raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
         bins, processes = len(bounds) - 1, len(events.processes)
         index = np.searchsorted(bounds, score, side="right") - 1
+        # Scores of exactly 1 belong to the last bin, as in numpy's histograms.
         index[score == bounds[-1]] = bins - 1
         inside = (index >= 0) & (index < bins)
+        # One number for each pair of process and bin, so that one count fills all.
         cell = events.process[inside] * bins + index[inside]
         weight = events.weight[inside]
         content, squares, counts = (
@@ -210,6 +212,7 @@ def best_edges(
     fine = Templates.of(scores, events, np.unique(np.concatenate(inner)))
     start = fine.merged(_closed_from_above(fine, floor))
 
+    # At the strength of its limit, a signal compares alike with background for any cross section.
     strengths = []
     error = np.sqrt(start.background_variance)
     for names in signals:
@@ -220,6 +223,7 @@ def best_edges(
         strengths.append(expected * limit)
     signal = np.stack(strengths)  # (hypotheses, bins)
 
+    # Hypotheses share the bins, so that their signals are added for the order of the bins.
     first = _rising(signal.sum(axis=0), start.background)
     start, signal = start.merged(first), np.add.reduceat(signal, first, axis=1)
     return start.edges[[*_worth_keeping(start, signal, bins), -1]]

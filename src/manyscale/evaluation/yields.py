@@ -108,6 +108,7 @@ def scale_events(
     unknown = (index < 0) | (index >= len(processes))
     if unknown.any():
         raise DataError(f"event {int(np.argmax(unknown))} is of no known process")
+    # A process without events needs no cross section.
     present = np.unique(index)
     _check_normalised([processes[number] for number in present])
     factors = np.ones(len(processes)) if to_the_whole is None else np.asarray(to_the_whole, float)

@@ -78,6 +78,7 @@ class Trial:
         if data is None:
             test = own.test
             test.require_classes()
+            # Of a limited run the yields stand for all events, not for those that it was limited to.
             whole = own if card.data.max_events is None else open_data(card)
         else:
             test = whole = _foreign(data, own, card)
@@ -229,6 +230,7 @@ def evaluate_run(
     score_plots.history(read_history(folder.history)).save(folder.plots, "history")
     _plot_images(folder, test, trial.bundle.streams, card.evaluation.images)
     _plot_training(trial, Sample.of(events.label, prediction.network, weights))
+    # Last: a run with metrics.json is evaluated, with its scores and plots.
     metrics.write(folder.metrics)
     folder.log(f"evaluated: AUC {metrics.auc:.5f} on {len(test)} events")
     return metrics
@@ -280,6 +282,7 @@ def _sculpting(
         )
         return {"sculpting_missing": said}
     masses = np.asarray(observables[observable], np.float64)
+    # Events without a mass, such as of no second jet, cannot be sculpted.
     chosen = (events.label == 0) & np.isfinite(masses)
     try:
         sample = MassSample.of(observable, masses[chosen], weights[chosen])

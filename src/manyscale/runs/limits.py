@@ -87,6 +87,7 @@ def limits_run(
     """
     trial = Trial.open(root, data, device)
     folder, card = trial.folder, trial.card
+    # Refuses a run that is not evaluated.
     folder.read_metrics()
     luminosity = trial.luminosity(luminosity)
     if luminosity is None:
@@ -205,6 +206,7 @@ def variations(
                     Varied(predict_trial(trial, shift).scores, scaled.weight)
                     for shift in shifts(settings, streams)
                 ]
+            # Events of processes that it does not move stay nominal.
             names = np.array([process.name in processes for process in scaled.processes], bool)
             moved = names[scaled.process]
             up, *down = (
@@ -270,6 +272,7 @@ def _workspace_file(classifier: str, signal: Hypothesis) -> str:
 def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis) -> Counting:
     """The best cut on the score, its significance by formula and by exact Poisson counts."""
     of_signal = np.array([process.name in signal.processes for process in scaled.processes], bool)
+    # Other signal hypotheses are no background of this one.
     chosen = ~scaled.signal | of_signal[scaled.process]
     one = scaled._replace(process=scaled.process[chosen], weight=scaled.weight[chosen])
     scan = scan_cuts(one, scores[chosen])
