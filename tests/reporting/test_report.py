@@ -13,8 +13,8 @@ from helpers.report_files import chosen_events
 from manyscale.errors import RunError
 from manyscale.evaluation.results import ComparisonRow, EventDisplay, read_history
 from manyscale.reporting import score_plots
+from manyscale.reporting.findings import COMPARISON_PLOT
 from manyscale.reporting.report import (
-    COMPARISON_PLOT,
     figures_by_section,
     lightened,
     write_report,

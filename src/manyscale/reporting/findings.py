@@ -259,7 +259,7 @@ permutation (explanations): Permutation importance: what is lost when a stream, 
     features, is permuted between the events. A stream with much attention and no loss is attended
     to in vain; what several streams say alike shows no loss in any of them.
 deletion (explanations): How far the logit difference moves away from the events' class when the
-    tokens that each ranking puts first are deleted. An explanation is worth something where its
+    tokens that each ranking puts first are deleted. An explanation tells something where its
     curve lies above deleting at random; pT is the ranking that knows nothing of the network.
 randomisation (explanations): Rank correlation of the importance of the tokens with that of the
     trained network, its weights re-drawn block by block from the head down. An explanation that

@@ -88,16 +88,14 @@ def lay_out(summary: Summary) -> Chart:
     # All boxes are equally wide: the longest text and the most arrows have room in each.
     text = {block.name: _text_of(block) for block in summary.blocks}
     longest = max(len(line) for name in blocks for line in (*text[name], name))
-    most_in, most_out = (
-        max(Counter(names).values(), default=0)
-        for names in ([edge.target for edge in edges], [edge.source for edge in edges])
-    )
+    most_in = max(Counter(edge.target for edge in edges).values(), default=0)
+    most_out = max(Counter(edge.source for edge in edges).values(), default=0)
     width = max(_CHARACTER * longest + 2 * _PADDING, _PORT * most_in + 2 * _EXIT * most_out)
-    columns = 1 + max(place for place in column.values() if place is not None)
+    columns = 1 + max(number for number in column.values() if number is not None)
     page_width = columns * (width + _GAP) - _GAP + 2 * _MARGIN
     centre = {
-        name: page_width / 2 if place is None else _MARGIN + width / 2 + place * (width + _GAP)
-        for name, place in column.items()
+        name: page_width / 2 if number is None else _MARGIN + width / 2 + number * (width + _GAP)
+        for name, number in column.items()
     }
 
     # From the top down: each row as high as its fullest box, above it room for its tracks.
@@ -140,6 +138,7 @@ def _grid(blocks: Sequence[Block]) -> tuple[dict[str, int], dict[str, int | None
             column[block.name], streams = streams, streams + 1
         else:
             column[block.name] = column[before[0]] if len(before) == 1 else None
+        # Below its input alone, or, where columns are joined, below all that is there.
         alone = len(block.inputs) <= 1 and column[block.name] is not None
         rows = [row[name] for name in block.inputs] if alone else row.values()
         row[block.name] = 1 + max(rows, default=-1)

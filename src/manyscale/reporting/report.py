@@ -30,10 +30,7 @@ from manyscale.model.summary import Summary
 from manyscale.reporting import findings, formatting, tables
 from manyscale.settings import Record, read_json, read_text
 
-__all__ = ["COMPARISON_PLOT", "write_report"]
-
-#: Name of the plot of all ROC curves that stands beside the table of several classifiers.
-COMPARISON_PLOT = findings.COMPARISON_PLOT
+__all__ = ["PlotFigure", "figures_by_section", "lightened", "write_report"]
 
 # Bytes of a page that opens at once on a phone: all of it, what is not figures, all chosen events.
 _MOST = 3_000_000
@@ -63,7 +60,8 @@ def write_report(run: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {name: getattr(formatting, name) for name in formatting.__all__[1:]}
+    for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
+        environment.filters[write.__name__] = write
     page = environment.get_template("report.html.jinja").render(_context(run))
     draft = run / ".report.html.tmp"
     draft.write_text(page, encoding="utf-8")
@@ -93,12 +91,6 @@ def _context(run: Path) -> dict[str, Any]:
         "metrics": Metrics.read(run / "metrics.json"),
         "history": read_history(run / "history.csv"),
         "data": data,
-        "classes": {
-            label: [process.name for process in data.processes if process.label == label]
-            for label in ("signal", "background")
-        }
-        if data
-        else {},
         "network": Summary.read_if_there(run / "summary.json"),
         "flow_chart": _data_uri(chart) if chart.is_file() else None,
         "comparison": _rows_if_there(run / "comparison.json", ComparisonRow),
@@ -181,6 +173,7 @@ def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
     numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
     room -= sum(map(len, sources.values()))
     carried = set()
+    # The smallest first: of most plots the page carries all numbers.
     for name in sorted(numbers, key=lambda name: (len(numbers[name]), name)):
         room -= len(numbers[name])
         if room >= 0:
@@ -214,6 +207,7 @@ def lightened(display: EventDisplay) -> EventDisplay:
         ranked.append((seen[event.why], event))
         seen[event.why] += 1
     kept, left = set(), _MOST_EVENTS
+    # The first of each reason before the second of any.
     for _, event in sorted(ranked, key=lambda pair: pair[0]):
         left -= len(event.model_dump_json())
         if left < 0:

@@ -54,6 +54,7 @@ def roc(
     curves = []
     for name, score in scores.items():
         points = background_rejection(labels, score, weights, _EFFICIENCIES).values()
+        # Unknown is NaN, which is not drawn: the curve ends, the band goes on to its limit.
         rejection, low, high = (
             np.array([point[key] for point in points], np.float64)
             for key in ("value", "low", "high")
@@ -117,6 +118,7 @@ def score_distributions(train: Sample, test: Sample) -> Drawn:
         for kind, sample in (("train", train), ("test", test)):
             members = sample.signal == bool(label)
             scores, weights = sample.scores[members], sample.weights[members]
+            # Unit area: classes and samples of other sizes are comparable.
             norm = weights.sum() * np.diff(edges)
             density = np.histogram(scores, edges, weights=weights)[0] / norm
             error = np.sqrt(np.histogram(scores, edges, weights=weights**2)[0]) / norm
@@ -168,7 +170,7 @@ def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
     """
     shown = ("epoch", "train_loss", "validation_loss", "validation_auc")
     epochs, train, validation, auc = ([row[name] for row in rows] for name in shown)
-    best = epochs[int(np.argmin(validation))]
+    best = epochs[int(np.argmin(validation))]  # the weights that the training keeps
     figure = Figure(figsize=(5.6, 5.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.plot(epochs, train, "o-", markersize=3, label="train")

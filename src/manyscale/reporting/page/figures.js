@@ -43,7 +43,7 @@
     return made;
   };
 
-  // Text until it is asked for: forty tables would make the page slow to draw.
+  // Text until it is unfolded: forty tables would make the page slow to draw.
   const unfold = (details) => {
     const text = details.querySelector("pre");
     const rows = parse(text.textContent);
