@@ -102,7 +102,7 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
     # scipy's jensenshannon takes the root of a sum that rounding may leave a little below 0.
     relative_entropy = scipy.special.rel_entr
     nats = (relative_entropy(p, (p + q) / 2) + relative_entropy(q, (p + q) / 2)).sum() / 2
-    return max(float(nats) / np.log(2), 0.0)
+    return max(float(nats / np.log(2)), 0.0)
 
 
 def sculpt(
