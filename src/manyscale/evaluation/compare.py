@@ -31,10 +31,6 @@ class ClassifierScores:
     events_per_second: float | None = None
 
 
-# TRANSITION: the name that runs/compare.py still imports.
-Judged = ClassifierScores
-
-
 def compare(
     labels: ArrayLike, weights: ArrayLike, classifiers: Mapping[str, ClassifierScores]
 ) -> list[ComparisonRow]:
