@@ -80,15 +80,16 @@ def print_metrics(metrics: Metrics) -> None:
 
 
 def print_limits(limits: Limits) -> None:
-    """Print expected limits and significance, and where toys are to be trusted instead."""
+    """Print expected limits and significance, and where exact counts are to be trusted instead."""
     print_table(limits_table(limits))
     # Where counting above the best cut is beyond the asymptotic formula.
     doubts = [
         f"{name}: counting above {row.cut:.4f} ({row.signal:.3g} over {row.background:.3g}): "
-        f"{row.toys:.2f} sigma by toys, {row.asymptotic:.2f} by the asymptotic formula: trust the toys."
+        f"{row.exact:.2f} sigma by exact Poisson counts, {row.asymptotic:.2f} by the asymptotic "
+        "formula: trust the counts."
         for name, rows in limits.counting.items()
         for row in rows
-        if row.cut is not None and row.trust == "toys"
+        if row.cut is not None and row.trust == "exact"
     ]
     _print_lines([*doubts, *limits.notices])
 

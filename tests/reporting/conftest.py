@@ -53,10 +53,10 @@ def content(events):
         "trees": evaluate(labels, trees)
         | {
             "network_minus_trees": {"auc": difference, "auc_error": error},
-            "significance": significance_figures(scan_cuts(scaled, trees)),
+            "significance": significance_figures(scan_cuts(scaled, trees)).plain(),
         },
-        "yields": expected_yields(scaled),
-        "significance": significance_figures(scan_cuts(scaled, network)),
+        "yields": expected_yields(scaled).plain(),
+        "significance": significance_figures(scan_cuts(scaled, network)).plain(),
     }
     tokens = Block(
         name="jet1 input", kind="input", lines=("log_pt",), parameters=0, output="tokens x 1"

@@ -70,16 +70,16 @@ def test_limits_are_printed_with_what_may_not_be_trusted(capsys):
         cut=0.9,
         signal=3.0,
         background=1.0,
-        toys=2.1,
+        exact=2.1,
         asymptotic=2.5,
-        trust="toys",
+        trust="exact",
     )
     sure = row.model_copy(update={"trust": "asymptotic"})
     console.print_limits(limits.model_copy(update={"counting": {"network": (row, sure)}}))
     said = capsys.readouterr().out
     assert "expected limits, 95% CL, 300 fb^-1, physical weights" in said
     assert "1.234 ± 0.030" in said
-    assert said.count("trust the toys") == 1
+    assert said.count("trust the counts") == 1
     assert "bins joined" in said
 
 

@@ -359,10 +359,10 @@ class Counting(Record):
     ----------
     cut
         None where no cut leaves enough simulated background.
-    background_known
-        Significance by Poisson counts of a background that is known exactly.
+    exact, background_known
+        By the exact sum over the counts, with the background's error and without.
     trust
-        Which of both: "asymptotic" or "toys".
+        "asymptotic" or "exact".
     """
 
     signal_process: str
@@ -371,10 +371,7 @@ class Counting(Record):
     background: float | None = None
     background_error: float | None = None
     asymptotic: Known = None
-    toys: Known = None
-    toys_error: Known = None
-    toys_p_value: Known = None
-    toys_number: int | None = None
+    exact: Known = None
     background_known: Known = None
     trust: str = ""
 

@@ -16,8 +16,8 @@ from manyscale.reporting.figure import (
     stacked,
     styled,
 )
-from manyscale.statistics.compatibility import Compatibility, kolmogorov_smirnov
 from manyscale.statistics.intervals import efficiency
+from manyscale.statistics.ks_test import KsTest, ks_test
 from manyscale.statistics.metrics import background_rejection
 from manyscale.statistics.sample import Sample
 
@@ -83,7 +83,7 @@ def roc(
     return Drawn(figure, stacked(curves))
 
 
-def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
+def overtraining(train: Sample, test: Sample) -> dict[str, KsTest]:
     """Kolmogorov-Smirnov test between the scores of train and test, of each class by itself.
 
     A small p-value says that the network scores the events it learned from differently.
@@ -98,7 +98,7 @@ def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
         samples = [(s, s.signal == bool(label)) for s in (train, test)]
         values = [sample.scores[members] for sample, members in samples]
         weights = [sample.weights[members] for sample, members in samples]
-        found[name] = kolmogorov_smirnov(*values, *weights)
+        found[name] = ks_test(*values, *weights)
     return found
 
 

@@ -9,22 +9,22 @@ from scipy.stats import kstwobign
 from manyscale.errors import DataError
 from manyscale.statistics.sample import Floats, effective_events
 
-__all__ = ["Compatibility", "kolmogorov_smirnov"]
+__all__ = ["KsTest", "ks_test"]
 
 
-class Compatibility(NamedTuple):
+class KsTest(NamedTuple):
     """Largest distance of two distribution functions, and the chance of one at least as large."""
 
     distance: float
     p_value: float
 
 
-def kolmogorov_smirnov(
+def ks_test(
     first: ArrayLike,
     second: ArrayLike,
     first_weights: ArrayLike,
     second_weights: ArrayLike,
-) -> Compatibility:
+) -> KsTest:
     """Compare two weighted samples by the Kolmogorov-Smirnov test.
 
     The distance D is the largest difference of the two weighted distribution functions, each going
@@ -51,7 +51,7 @@ def kolmogorov_smirnov(
 
     Examples
     --------
-    >>> kolmogorov_smirnov([1, 2], [3, 4], [1, 1], [1, 1]).distance
+    >>> ks_test([1, 2], [3, 4], [1, 1], [1, 1]).distance
     1.0
     """
     values, weights = zip(
@@ -62,7 +62,7 @@ def kolmogorov_smirnov(
     distance = float(np.abs(below[0] - below[1]).max())
     sizes = [effective_events(w) for w in weights]
     root = np.sqrt(sizes[0] * sizes[1] / (sizes[0] + sizes[1]))
-    return Compatibility(distance, float(kstwobign.sf((root + 0.12 + 0.11 / root) * distance)))
+    return KsTest(distance, float(kstwobign.sf((root + 0.12 + 0.11 / root) * distance)))
 
 
 def _sample(values: ArrayLike, weights: ArrayLike) -> tuple[Floats, Floats]:
