@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from manyscale.card import Card
-from manyscale.card.preset_cards import preset_card
+from manyscale.card import preset_card
 from manyscale.console import ConsoleProgress, print_comparison, print_cutflow
 from manyscale.model.presets import Preset
 from manyscale.runs.comparison import compare_cards

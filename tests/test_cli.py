@@ -18,7 +18,7 @@ import manyscale as ms
 from helpers.commands import run, toy_dataset, toy_npz
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import load_card
-from manyscale.card.preset_cards import preset_card_text
+from manyscale.card import preset_card_text
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedStream
 from manyscale.data.parts import write_events

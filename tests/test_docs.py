@@ -9,7 +9,7 @@ import typer
 from helpers.toys import SCHEMA
 from manyscale import cli
 from manyscale.card import parse_card
-from manyscale.card.preset_cards import preset_card
+from manyscale.card import preset_card
 from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart

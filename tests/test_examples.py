@@ -15,7 +15,7 @@ import typer
 from helpers.commands import run, toy_dataset, toy_npz
 from manyscale import cli
 from manyscale.card import load_card
-from manyscale.card.writing import card_text
+from manyscale.card import card_text
 from manyscale.data.dataset import Dataset
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.events.processes import NAMED_PROCESSES

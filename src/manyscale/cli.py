@@ -83,9 +83,9 @@ def card(
     ] = None,
 ) -> None:
     """Print a complete, commented card."""
-    from manyscale.card.preset_cards import check_preset, preset_card_text
-    from manyscale.card.seed import translate_seed
-    from manyscale.card.writing import card_text
+    from manyscale.card import check_preset, preset_card_text
+    from manyscale.card.seed_input import translate_seed
+    from manyscale.card import card_text
 
     if (preset is None) == (from_seed is None):
         raise typer.BadParameter("give either a preset or --from-seed FILE")

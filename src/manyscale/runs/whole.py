@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from manyscale.card import Card
-from manyscale.card.preset_cards import preset_card
+from manyscale.card import preset_card
 from manyscale.errors import MissingExtraError, RunError
 from manyscale.evaluation.systematics import SystematicSettings
 from manyscale.model.presets import Preset
