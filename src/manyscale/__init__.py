@@ -1,4 +1,4 @@
-"""manyscale: collision events to a calibrated, interpretable multi-scale classifier.
+"""manyscale: collision events to an interpretable multi-scale classifier.
 
 The names below are imported when first used, so that ``import manyscale`` costs next to nothing.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from manyscale.errors import ManyscaleError
     from manyscale.estimator import Classifier
     from manyscale.features.images import jet_images
-    from manyscale.runs.building import build_model
+    from manyscale.runs.train import build_model
     from manyscale.statistics.metrics import evaluate
     from manyscale.statistics.significance import significance
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Classifier": "manyscale.estimator",
     "Dataset": "manyscale.data.dataset",
     "ManyscaleError": "manyscale.errors",
-    "build_model": "manyscale.runs.building",
+    "build_model": "manyscale.runs.train",
     "evaluate": "manyscale.statistics.metrics",
     "jet_images": "manyscale.features.images",
     "load_card": "manyscale.card",

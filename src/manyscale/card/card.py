@@ -101,6 +101,21 @@ class Card(Settings):
         EvaluationSettings(), "what the scores are evaluated against"
     )
 
+    def on_device(self, device: str) -> "Card":
+        """The card with its training on `auto`, `cpu` or `cuda`."""
+        accelerator = "gpu" if device == "cuda" else device
+        training = self.training.model_copy(update={"accelerator": accelerator})
+        return self.model_copy(update={"training": training})
+
+    def label_of(self, process: str, event_class: str) -> int:
+        """Label of a process, by `classes` or else by its own class; -1 where it is of neither."""
+        classes = self.classes or {}
+        for label, names in classes.items():
+            if process in names:
+                return int(label == "signal")
+        # A class that the card lists holds the processes listed and no others.
+        return -1 if event_class in classes else int(event_class == "signal")
+
 
 def preset_card(preset: Preset) -> Card:
     """The card of a preset: model-1 straight from npz files, the others on a generated dataset."""

@@ -17,7 +17,7 @@ def dataset(tmp_path_factory):
     """60 events of QCD with varied showers."""
     pytest.importorskip("manyscale.events.generation")
     from manyscale.events.plan import plan  # noqa: PLC0415
-    from manyscale.runs.units import MakePart  # noqa: PLC0415
+    from manyscale.runs.worker import MakePart  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("made") / "data"
     claim_folder(folder)
