@@ -58,12 +58,12 @@ def ids(batch):
     return batch.streams["kinematics"].values[::4, 0].astype(int)
 
 
-def epoch(feed, number=0, size=64, **share):
-    return [ids(batch) for batch in feed.batches(number, size, **share)]
+def epoch(feed, number=0, size=64):
+    return [ids(batch) for batch in feed.batches(number, size)]
 
 
-def folder_feed(train, seed=7, memory=WINDOW):
-    return FolderFeed(train, everything, memory, seed)
+def folder_feed(train, seed=7, memory=WINDOW, **share):
+    return FolderFeed(train, everything, memory, seed, **share)
 
 
 def test_from_memory_the_batches_are_those_of_the_order_of_the_epoch():
@@ -232,14 +232,18 @@ def test_the_events_of_a_batch_come_from_many_row_groups(train):
 
 @pytest.mark.parametrize("world", [2, 3, 8])
 @pytest.mark.parametrize("size", [24, 512])
-def test_shares_of_processes_are_together_the_step_of_one(train, world, size):
-    alone = epoch(folder_feed(train), 3, size)
-    shares = [epoch(folder_feed(train), 3, size, rank=rank, world=world) for rank in range(world)]
+@pytest.mark.parametrize("memory", [WINDOW / 1e6, 1000])
+def test_shares_of_processes_are_together_the_step_of_one(train, world, size, memory):
+    alone = epoch(make_feed(train, everything, memory, 7), 3, size)
+    shares = [
+        epoch(make_feed(train, everything, memory, 7, rank=rank, world=world), 3, size)
+        for rank in range(world)
+    ]
     assert {len(share) for share in shares} == {len(alone)}
     for step, together in enumerate(alone):
         found = np.concatenate([share[step] for share in shares])
         np.testing.assert_array_equal(np.sort(found), np.sort(together))
-    if world != 3:  # a power of two divides each step evenly
+    if world != 3 and memory < 1:  # a power of two divides each step from disk evenly
         assert all(len(batch) == size // world for share in shares for batch in share[:-1])
 
 
@@ -253,17 +257,18 @@ def test_a_process_reads_its_share_only(train, monkeypatch):
         return original(self, groups, streams)
 
     feed = folder_feed(train, memory=400_000)
+    shared = folder_feed(train, memory=400_000, rank=1, world=2)
     monkeypatch.setattr(Dataset, "read_groups", counting)
     epoch(feed)
     alone = len(read)
     read.clear()
-    epoch(feed, rank=1, world=2)
+    epoch(shared)
     assert len(read) < 0.65 * alone
 
 
 def test_more_processes_than_can_share_the_reading(train):
     with pytest.raises(DataError, match="at most 64 can"):
-        next(folder_feed(train).batches(0, 64, rank=0, world=65))
+        folder_feed(train, world=65)
 
 
 def held_bytes(feed, monkeypatch):
@@ -298,16 +303,22 @@ def test_no_more_is_held_than_allowed(train, monkeypatch):
 
 
 def test_the_shards_of_a_process_take_their_share_of_memory(train, monkeypatch):
-    feed = folder_feed(train, memory=250_000)
-    one = held_bytes(feed, monkeypatch)
+    one = held_bytes(folder_feed(train, memory=250_000), monkeypatch)
     monkeypatch.undo()
-    half = FolderFeed.batches
+    shared = folder_feed(train, memory=250_000, rank=0, world=2)
+    assert held_bytes(shared, monkeypatch) < 0.65 * one
 
-    def share(self, number, size):
-        return half(self, number, size, rank=0, world=2)
 
-    monkeypatch.setattr(FolderFeed, "batches", share)
-    assert held_bytes(feed, monkeypatch) < 0.65 * one
+@pytest.mark.parametrize("stored_in", ["folder", "memory"])
+def test_what_fits_is_held_once_by_all_processes_together(train, stored_in):
+    data = train if stored_in == "folder" else Dataset.from_events(STORED, train.events())
+    held = [make_feed(data, everything, 1000, 7, rank=rank, world=3)._held for rank in range(3)]
+    found = [ids(share) for share in held]
+    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.sort(ids(train.events())))
+    weights = np.concatenate([share.weight for share in held])
+    assert weights.mean() == pytest.approx(1, rel=1e-6)
+    sizes = [len(share.label) for share in held]
+    assert max(sizes) - min(sizes) <= 1
 
 
 def threads():

@@ -17,7 +17,7 @@ _GROWTH = 1.05
 
 
 class EventBuffer:
-    """Room for training events: streams, label and weight."""
+    """Room for training events: streams, label, weight and event_id."""
 
     def __init__(self) -> None:
         self._values: dict[str, _Rows[np.float32]] = {}
@@ -25,6 +25,7 @@ class EventBuffer:
         self._counts: dict[str, _Rows[np.int64]] = {}
         self._label: _Rows[np.int64] = _Rows(np.zeros(0, np.int64))
         self._weight: _Rows[np.float32] = _Rows(np.zeros(0, np.float32))
+        self._event_id: _Rows[np.uint64] = _Rows(np.zeros(0, np.uint64))
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -44,7 +45,9 @@ class EventBuffer:
             )
             for name in self._values
         }
-        return TrainingBatch(streams, self._label.filled, self._weight.filled)
+        return TrainingBatch(
+            streams, self._label.filled, self._weight.filled, self._event_id.filled
+        )
 
     def clear(self) -> None:
         """Forget the events; the room stays."""
@@ -59,14 +62,16 @@ class EventBuffer:
             self._axes.setdefault(name, _Rows(stream.axis)).append(stream.axis)
         self._label.append(events.label)
         self._weight.append(events.weight)
+        self._event_id.append(events.event_id)
 
-    def _all(self) -> "list[_Rows[np.float32] | _Rows[np.int64]]":
+    def _all(self) -> "list[_Rows[np.float32] | _Rows[np.int64] | _Rows[np.uint64]]":
         return [
             *self._values.values(),
             *self._axes.values(),
             *self._counts.values(),
             self._label,
             self._weight,
+            self._event_id,
         ]
 
 

@@ -11,7 +11,6 @@ from manyscale.data.feed import Feed, TrainingBatch
 from manyscale.data.folder_feed import FolderFeed, Trim, taken_streams
 from manyscale.data.footprint import decoded_bytes
 from manyscale.data.memory_feed import MemoryFeed
-from manyscale.data.packing import PackedEvents
 
 __all__ = ["hold", "make_feed", "memory_of"]
 
@@ -20,7 +19,9 @@ _MB = 1e6
 _CHUNK = 8192
 
 
-def make_feed(train: Dataset, trim: Trim, memory: float, seed: int) -> Feed:
+def make_feed(
+    train: Dataset, trim: Trim, memory: float, seed: int, *, rank: int = 0, world: int = 1
+) -> Feed:
     """Make the feed of some training events: from memory where they fit, else from disk.
 
     Parameters
@@ -30,9 +31,11 @@ def make_feed(train: Dataset, trim: Trim, memory: float, seed: int) -> Feed:
     trim
         Takes the streams that the network wants.
     memory
-        MB of decoded events held at most.
+        MB of decoded events held at most, by all processes together.
     seed
         Of which the order of the events is drawn.
+    rank, world
+        Which of how many processes this is; each holds its share of the events.
 
     Raises
     ------
@@ -41,36 +44,35 @@ def make_feed(train: Dataset, trim: Trim, memory: float, seed: int) -> Feed:
     """
     streams = taken_streams(train, trim)
     if memory_of(train, streams) > memory * _MB:
-        return FolderFeed(train, trim, memory * _MB, seed)
-    held = _decoded(train, trim) if train.groups is None else _read(train, trim, streams)
-    return MemoryFeed(held.streams, held.label, held.weight, seed)
+        return FolderFeed(train, trim, memory * _MB, seed, rank=rank, world=world)
+    if train.groups is None:
+        # In memory already: without a copy of what need not be cut.
+        events = train.events()
+        weight = _of_mean_one(train.balance.weights(events))
+        held = TrainingBatch(trim(events.streams), events.label, weight, events.event_id)
+        if world > 1:
+            held = held.take(np.arange(rank, len(events), world))
+        return MemoryFeed(held, len(events), seed, rank=rank, world=world)
+    weight = _of_mean_one(train.balance.weights(train.bookkeeping()))
+    buffer = EventBuffer()  # so that the events are never there twice
+    first = 0
+    for events in train.restricted(streams=streams).chunks(_CHUNK):
+        own = np.arange((rank - first) % world, len(events), world)
+        chosen = events if world == 1 else events.take(own)
+        cut = trim(chosen.streams)
+        buffer.append(TrainingBatch(cut, chosen.label, weight[first + own], chosen.event_id))
+        first += len(events)
+    return MemoryFeed(buffer.events, first, seed, rank=rank, world=world)
+
+
+def _of_mean_one(weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def hold(dataset: Dataset, memory: float) -> None:
     """Decode the events of a dataset once and for all, if they take at most so many MB."""
     if memory_of(dataset) <= memory * _MB:
         dataset.events()
-
-
-def _decoded(train: Dataset, trim: Trim) -> TrainingBatch:
-    """Take events that are in memory, without a copy of what need not be cut."""
-    events = train.events()
-    return TrainingBatch(trim(events.streams), events.label, _weights(train, events))
-
-
-def _read(train: Dataset, trim: Trim, streams: Sequence[str]) -> TrainingBatch:
-    """Read events to memory, never twice there."""
-    weight = _weights(train, train.bookkeeping())
-    buffer = EventBuffer()
-    for events in train.restricted(streams=streams).chunks(_CHUNK):
-        share = slice(len(buffer), len(buffer) + len(events))
-        buffer.append(TrainingBatch(trim(events.streams), events.label, weight[share]))
-    return buffer.events
-
-
-def _weights(train: Dataset, events: PackedEvents) -> NDArray[np.float32]:
-    weights = train.balance.weights(events)
-    return (weights / weights.mean()).astype(np.float32)
 
 
 def memory_of(dataset: Dataset, streams: Sequence[str] | None = None) -> float:

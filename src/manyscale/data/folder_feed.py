@@ -41,14 +41,31 @@ class FolderFeed:
         Bytes of decoded events held at most, over all processes together.
     seed
         Of which the orders are drawn.
+    rank, world
+        Which of how many processes this is.
 
     Raises
     ------
     DataError
-        Where a part is missing or damaged.
+        Where a part is missing or damaged; where there are more processes than shards.
     """
 
-    def __init__(self, train: Dataset, trim: Trim, memory: float, seed: int) -> None:
+    def __init__(
+        self,
+        train: Dataset,
+        trim: Trim,
+        memory: float,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if world > SHARDS:
+            raise DataError(
+                f"{world} processes cannot share the reading: at most {SHARDS} can. Raise "
+                f"data.memory so that the training events fit, or take fewer processes"
+            )
+        self._rank, self._world = rank, world
         groups = train.groups
         if groups is None:
             raise DataError("events in memory cannot be read from disk")
@@ -70,27 +87,20 @@ class FolderFeed:
         """Number of training events."""
         return int(self._counts.events.sum())
 
-    def batches(
-        self, epoch: int, batch_size: int, *, rank: int = 0, world: int = 1
-    ) -> Iterator[TrainingBatch]:
-        """Give the batches of an epoch in turn, of each the share of one process; see `Feed`.
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+        """Give the batches of an epoch in turn, of each the share of this process; see `Feed`.
 
         Raises
         ------
         DataError
-            Where a part is missing, damaged or changed; where there are more processes than shards.
+            Where a part is missing, damaged or changed.
         """
-        if world > SHARDS:
-            raise DataError(
-                f"{world} processes cannot share the reading: at most {SHARDS} can. Raise "
-                f"data.memory so that the training events fit, or take fewer processes"
-            )
         if not self.events:
             return
         plan = EpochPlan(self._counts, self._block, self._seed, epoch)
         begun: list[TrainingBatch] = []
         step = 0
-        for block in self._blocks(plan, rank, world):
+        for block in self._blocks(plan):
             while step * batch_size < block.end:
                 end = (step + 1) * batch_size
                 begun.append(block.between(step * batch_size, end))
@@ -100,7 +110,7 @@ class FolderFeed:
                 begun = []
                 step += 1
 
-    def _blocks(self, plan: EpochPlan, rank: int, world: int) -> Iterator["_Block"]:
+    def _blocks(self, plan: EpochPlan) -> Iterator["_Block"]:
         """Give the blocks in turn, and read one ahead."""
         stop = threading.Event()
         # Filled in turn: a block is good until the next but one is asked for.
@@ -108,7 +118,7 @@ class FolderFeed:
 
         def read(number: int) -> _Block:
             buffer = buffers[number % len(buffers)]
-            share = plan.share(number, rank, world)
+            share = plan.share(number, self._rank, self._world)
             self._fill(buffer, share.pieces, stop)
             return _Block(buffer.events, share.order, share.place, plan.end(number))
 
@@ -138,7 +148,12 @@ class FolderFeed:
             chosen = events.take(piece.events)
             weight = self._balance.weights(chosen) * self._scale
             buffer.append(
-                TrainingBatch(self._trim(chosen.streams), chosen.label, weight.astype(np.float32))
+                TrainingBatch(
+                    self._trim(chosen.streams),
+                    chosen.label,
+                    weight.astype(np.float32),
+                    chosen.event_id,
+                )
             )
 
 
@@ -170,11 +185,7 @@ class _Block(NamedTuple):
     def between(self, first: int, last: int) -> TrainingBatch:
         """Return those of the events `first` to `last - 1` of the epoch that the block has."""
         chosen = self.order[slice(*np.searchsorted(self.place, [first, last]))]
-        return TrainingBatch(
-            {name: stream.take(chosen) for name, stream in self.events.streams.items()},
-            self.events.label[chosen],
-            self.events.weight[chosen],
-        )
+        return self.events.take(chosen)
 
 
 def _joined(parts: Sequence[TrainingBatch]) -> TrainingBatch:
@@ -187,6 +198,7 @@ def _joined(parts: Sequence[TrainingBatch]) -> TrainingBatch:
         },
         np.concatenate([part.label for part in parts]),
         np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.event_id for part in parts]),
     )
 
 

@@ -1,12 +1,8 @@
 """Batches of events that are held in memory."""
 
-from collections.abc import Iterator, Mapping
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
 
 from manyscale.data.feed import TrainingBatch
-from manyscale.data.packing import PackedStream
 from manyscale.data.sampling import batch_events, epoch_order
 
 __all__ = ["MemoryFeed"]
@@ -17,42 +13,30 @@ class MemoryFeed:
 
     Parameters
     ----------
-    streams
-        The streams that the network takes, each of (events,).
-    label
-        (events,), int64.
-    weight
-        (events,), float32: class-balanced, with a mean of one.
+    held
+        The events that this process holds, with a mean weight of one over those of all processes:
+        of every `world` training events the one at index `rank`.
+    events
+        Number of training events, of all processes together.
     seed
         Of which the orders are drawn.
+    rank, world
+        Which of how many processes this is.
     """
 
     def __init__(
-        self,
-        streams: Mapping[str, PackedStream],
-        label: NDArray[np.int64],
-        weight: NDArray[np.float32],
-        seed: int,
+        self, held: TrainingBatch, events: int, seed: int, *, rank: int = 0, world: int = 1
     ) -> None:
-        self._streams = streams
-        self._label = label
-        self._weight = weight
+        self._held = held
         self._seed = seed
+        self._rank, self._world = rank, world
+        self.events = events
 
-    @property
-    def events(self) -> int:
-        """Number of training events."""
-        return len(self._label)
-
-    def batches(
-        self, epoch: int, batch_size: int, *, rank: int = 0, world: int = 1
-    ) -> Iterator[TrainingBatch]:
-        """Give the batches of an epoch in turn, of each the share of one process; see `Feed`."""
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+        """Give the batches of an epoch in turn, of each the share of this process; see `Feed`."""
         order = epoch_order(self.events, self._seed, epoch)
         for together in batch_events(order, batch_size):
-            chosen = together[rank::world]
-            yield TrainingBatch(
-                {name: stream.take(chosen) for name, stream in self._streams.items()},
-                self._label[chosen],
-                self._weight[chosen],
-            )
+            # The order is one for all processes. What falls to each varies a little from step to
+            # step, which is the price of holding each event once.
+            chosen = together[together % self._world == self._rank] // self._world
+            yield self._held.take(chosen)

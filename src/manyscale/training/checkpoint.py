@@ -1,8 +1,7 @@
-"""What a killed run goes on from: the state behind an epoch, written whole or not at all."""
+"""What a killed run is resumed from: its state after an epoch, written whole or not at all."""
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from manyscale.errors import RunError
 
 __all__ = ["TrainingState", "latest", "load", "save"]
 
-Row = dict[str, float]
-
 
 @dataclass
 class TrainingState:
-    """Where a run stands.
+    """How far a run has come.
 
     Attributes
     ----------
@@ -32,45 +29,29 @@ class TrainingState:
     best_epoch
         That epoch, counted from 1; 0 before the first.
     history
-        A row an epoch, as history.csv has them.
+        One row per epoch, as in history.csv.
+    scaler
+        State of the gradient scaler of half precision; empty with another precision.
     """
 
     epoch: int = 0
     step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     best_epoch: int = 0
-    history: list[Row] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
 
     @property
     def best_loss(self) -> float:
         """Validation loss of the best epoch; infinite before the first."""
-        return (
-            self.history[self.best_epoch - 1]["validation_loss"] if self.best_epoch else torch.inf
-        )
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{number}.{name}": value.contiguous()
-        for number, slots in optimizer.state_dict()["state"].items()
-        for name, value in slots.items()
-    }
-
-
-def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    slots: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        slots.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict(
-        {"state": slots, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+        if not self.best_epoch:
+            return torch.inf
+        return self.history[self.best_epoch - 1]["validation_loss"]
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run's checkpoints folder, or None."""
-    whole = sorted(path for path in folder.glob("epoch-*") if path.suffix != ".tmp")
-    return whole[-1] if whole else None
+    """The newest complete checkpoint of a run's checkpoints folder, or None."""
+    return max((path for path in folder.glob("epoch-*") if path.suffix != ".tmp"), default=None)
 
 
 def save(
@@ -81,18 +62,16 @@ def save(
     draft = target.with_suffix(".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    save_file(
-        {key: value.contiguous() for key, value in network.state_dict().items()},
-        draft / "network.safetensors",
-    )
-    save_file(state.best, draft / "best.safetensors")
-    save_file(_optimizer_tensors(optimizer), draft / "optimizer.safetensors")
-    numbers = {
-        "epoch": state.epoch,
-        "step": state.step,
-        "best_epoch": state.best_epoch,
-        "history": state.history,
+    moments = {
+        f"{group}.{name}": value.contiguous()
+        for group, slots in optimizer.state_dict()["state"].items()
+        for name, value in slots.items()
     }
+    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+    save_file(weights, draft / "network.safetensors")
+    save_file(state.best, draft / "best.safetensors")
+    save_file(moments, draft / "optimizer.safetensors")
+    numbers = {key: value for key, value in vars(state).items() if key != "best"}
     (draft / "state.json").write_text(json.dumps(numbers), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
@@ -115,7 +94,12 @@ def load(
         numbers = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         network.load_state_dict(load_file(checkpoint / "network.safetensors"))
         if optimizer is not None:
-            _fill_optimizer(optimizer, load_file(checkpoint / "optimizer.safetensors"))
+            moments: dict[int, dict[str, Any]] = {}
+            for key, value in load_file(checkpoint / "optimizer.safetensors").items():
+                group, name = key.split(".", 1)
+                moments.setdefault(int(group), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         return TrainingState(best=load_file(checkpoint / "best.safetensors"), **numbers)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(

@@ -1,48 +1,52 @@
 """The training loop: from a batch to a checkpoint, readable from top to bottom."""
 
+import resource
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from manyscale.data.feed import Feed, TrainingBatch
 from manyscale.data.packing import PackedStream
 from manyscale.errors import RunError
 from manyscale.features.columns import StreamBatch, on_device
-from manyscale.progress import Progress
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.progress import progress_bar
 from manyscale.training.checkpoint import TrainingState
-from manyscale.training.clock import Clock
-from manyscale.training.memory import advise_on_memory, peak_memory_mb
 from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
 
-__all__ = ["Validation", "train"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["Clock", "FlatWeights", "Validation", "peak_memory_mb", "train"]
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What an epoch is judged by: loss and AUC on the validation events."""
+class Validation(NamedTuple):
+    """What the best epoch is chosen by: loss and AUC on the validation events."""
 
     loss: float
     auc: float
 
 
-def train(
+def train(  # noqa: PLR0915 - the one loop is to be read in one piece
     network: nn.Module,
     feed: Feed,
     settings: TrainingSettings,
     seed: int,
     *,
-    fabric: Fabric,
+    fabric: "Fabric",
     optimizer: torch.optim.Optimizer,
     validate: Callable[[], Validation],
     save: Callable[[TrainingState], None],
     state: TrainingState,
-    progress: Progress,
 ) -> TrainingState:
     """Train the network from where `state` stands to the end, and load its best weights.
 
@@ -60,100 +64,102 @@ def train(
     feed
         Gives the batches, to each process its share.
     validate
-        Judges the network as it stands; gives the same in all processes.
+        Evaluates the network as it stands; gives the same in all processes.
     save
-        Writes a checkpoint; called behind each epoch, in all processes.
+        Writes a checkpoint; called after each epoch, in all processes.
 
     Raises
     ------
     RunError
-        Where the loss is no longer finite, or memory runs out.
+        Where a gradient is not finite, before it reaches the weights: names events and feature.
+        Where memory runs out: says which settings would halve what is needed.
     """
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     steps = total_steps(settings, feed.events)
-    progress.start("training", steps, "steps", done=state.step)
-    while state.step < steps and not _stalled(state, settings):
-        network.train()
-        begun, clock = time.perf_counter(), Clock(device)
-        loss_sum = torch.zeros((), device=device)
-        weight_sum, seen = 0.0, 0
-        for share in feed.batches(state.epoch, settings.batch_size, rank=rank, world=world):
-            together = min(settings.batch_size, feed.events - seen)
-            rate = learning_rate(state.step, steps, settings)
-            _set_rate(optimizer, rate)
-            _seed_dropout(seed, state.step, rank, device)
-            parts = _parts(share, settings.accumulate)
-            for number, part in enumerate(parts, start=1):
-                with (
-                    advise_on_memory(settings, len(part.label)),
-                    # Gradients are added up over the processes with those of the last part.
-                    fabric.no_backward_sync(network, enabled=number < len(parts)),  # type: ignore[arg-type]
-                ):
-                    streams, label, weight = _on_device(part, device)
-                    clock.mark("data")
-                    losses = nn.functional.cross_entropy(network(streams), label, reduction="none")
-                    weighted = (weight * losses).sum()
-                    clock.mark("forward")
-                    # Of the processes' gradients the mean is taken, hence the factor `world`.
-                    fabric.backward(weighted / (together / world))
-                    clock.mark("backward")
-                loss_sum += weighted.detach()
-                weight_sum += float(part.weight.sum())
-            fabric.clip_gradients(
-                network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
-            )
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
-            clock.mark("optimizer")
-            seen += together
-            state.step += 1
-            progress.advance(1)
-            if state.step == steps:
+    with progress_bar("training", steps, "steps", done=state.step) as bar:
+        while state.step < steps:
+            if settings.patience and state.epoch - state.best_epoch >= settings.patience:
                 break
-        mean_loss = _mean_loss(fabric, loss_sum, weight_sum)
-        seconds = time.perf_counter() - begun
-        if not np.isfinite(mean_loss):
-            raise RunError(
-                f"the training loss is {mean_loss} in epoch {state.epoch + 1}: lower "
-                f"training.learning_rate (now {settings.learning_rate}) or look for extreme event "
-                f"weights, and train into another folder"
+            network.train()
+            begun, clock = time.perf_counter(), Clock(device)
+            watch = _GradientWatch(optimizer, device)
+            loss_sum = torch.zeros((), device=device)
+            weight_sum, seen = 0.0, 0
+            for share in feed.batches(state.epoch, settings.batch_size):
+                together = min(settings.batch_size, feed.events - seen)
+                rate = learning_rate(state.step, steps, settings)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                _seed_dropout(seed, state.step, rank, device)
+                parts = _parts(share, settings.accumulate)
+                for number, part in enumerate(parts, start=1):
+                    with (
+                        _memory_advice(settings, len(part)),
+                        # Gradients are added up over the processes with those of the last part.
+                        fabric.no_backward_sync(network, enabled=number < len(parts)),  # type: ignore[arg-type]
+                    ):
+                        streams, label, weight = _on_device(part, device)
+                        clock.mark("data")
+                        logits = network(streams)
+                        losses = nn.functional.cross_entropy(logits, label, reduction="none")
+                        weighted = (weight * losses).sum()
+                        clock.mark("forward")
+                        # Of the processes' gradients the mean is taken, hence the factor `world`.
+                        fabric.backward(weighted / (together / world))
+                        clock.mark("backward")
+                    loss_sum += weighted.detach()
+                    weight_sum += float(part.weight.sum())
+                norm = fabric.clip_gradients(
+                    network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+                )
+                # In half precision the gradient overflows now and then until its scale is found, and
+                # Fabric leaves such a step out; there the loss alone must be finite.
+                watched = loss_sum if settings.precision == "16-mixed" else norm
+                assert watched is not None  # noqa: S101
+                if (bad := watch.see(watched, share)) is not None:
+                    raise _not_finite(bad, network, settings, state, device)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=False)
+                clock.mark("optimizer")
+                seen += together
+                state.step += 1
+                bar.advance(1)
+                if state.step == steps:
+                    break
+
+            if (bad := watch.last()) is not None:
+                raise _not_finite(bad, network, settings, state, device)
+            # Weighted mean of the loss over the events of all processes; waits for the device.
+            sums = torch.stack([loss_sum, loss_sum.new_tensor(weight_sum)])
+            sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
+            mean_loss = float(sums[0] / sums[1])
+            seconds = time.perf_counter() - begun
+
+            network.eval()
+            validated = time.perf_counter()
+            validation = validate()
+            state.epoch += 1
+            if validation.loss < state.best_loss or not state.best:
+                state.best = {key: value.clone() for key, value in network.state_dict().items()}
+                state.best_epoch = state.epoch
+            state.history.append(
+                {
+                    "epoch": state.epoch,
+                    "train_loss": mean_loss,
+                    "validation_loss": validation.loss,
+                    "validation_auc": validation.auc,
+                    "learning_rate": rate,
+                    "events_per_second": seen / seconds,
+                    **clock.seconds(),
+                    "validation_seconds": time.perf_counter() - validated,
+                    "peak_memory_mb": peak_memory_mb(device),
+                }
             )
-        network.eval()
-        judging = time.perf_counter()
-        validation = validate()
-        state.epoch += 1
-        if validation.loss < state.best_loss or not state.best:
-            state.best = {key: value.clone() for key, value in network.state_dict().items()}
-            state.best_epoch = state.epoch
-        state.history.append(
-            {
-                "epoch": state.epoch,
-                "train_loss": mean_loss,
-                "validation_loss": validation.loss,
-                "validation_auc": validation.auc,
-                "learning_rate": rate,
-                "events_per_second": seen / seconds,
-                **clock.seconds(),
-                "validation_seconds": time.perf_counter() - judging,
-                "peak_memory_mb": peak_memory_mb(device),
-            }
-        )
-        save(state)
-        progress.advance(0, note=f"loss {validation.loss:.4f}, AUC {validation.auc:.4f}")
-    progress.stop()
+            save(state)
+            bar.advance(0, note=f"loss {validation.loss:.4f}, AUC {validation.auc:.4f}")
     network.load_state_dict(state.best)
     network.eval()
     return state
-
-
-def _stalled(state: TrainingState, settings: TrainingSettings) -> bool:
-    """Whether the validation loss has not fallen for `patience` epochs."""
-    return settings.patience is not None and state.epoch - state.best_epoch >= settings.patience
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def _seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
@@ -167,13 +173,19 @@ def _seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None
 
 def _parts(share: TrainingBatch, count: int) -> list[TrainingBatch]:
     """Divide the events of a step into parts of a similar number, none empty."""
-    events = len(share.label)
-    if events == 0:
-        return [_nothing(share)]
+    if len(share) == 0:
+        # A process without events must still take part in the step of the others: it gets one event
+        # without a token that counts nothing.
+        none = np.zeros(1, np.int64)
+        streams = {
+            name: PackedStream(stream.values[:0], none, np.zeros((1, stream.axis.shape[1]), "f4"))
+            for name, stream in share.streams.items()
+        }
+        return [TrainingBatch(streams, none, np.zeros(1, np.float32), np.zeros(1, np.uint64))]
     if count == 1:
         return [share]
-    edges = np.unique(np.linspace(0, events, count + 1).astype(int))
-    return [_between(share, int(first), int(last)) for first, last in pairwise(edges)]
+    edges = np.unique(np.linspace(0, len(share), count + 1).astype(int)).tolist()
+    return [share.between(first, last) for first, last in pairwise(edges)]
 
 
 def _on_device(
@@ -184,31 +196,194 @@ def _on_device(
     return streams, on_device(part.label, device), on_device(part.weight, device)
 
 
-def _between(batch: TrainingBatch, first: int, last: int) -> TrainingBatch:
-    return TrainingBatch(
-        {name: stream.between(first, last) for name, stream in batch.streams.items()},
-        batch.label[first:last],
-        batch.weight[first:last],
+class _GradientWatch:
+    """Notices a gradient that is not finite before it reaches the weights.
+
+    On a CPU this costs nothing. A GPU would have to be waited for: there it is noticed one step
+    later, and the fused optimizer, which reads `found_inf` on the GPU, leaves the weights alone.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        # Fabric's wrapper hands its steps on to the optimizer itself.
+        self._optimizer: Any = getattr(optimizer, "optimizer", optimizer)
+        self._gpu = device.type == "cuda"
+        self._seen: tuple[Tensor, Any, TrainingBatch] | None = None
+
+    def see(self, value: Tensor, share: TrainingBatch) -> TrainingBatch | None:
+        """Look at a norm or loss before the step; return the events of a step that was bad."""
+        if not self._gpu:
+            return None if torch.isfinite(value) else share
+        self._optimizer.found_inf = (~torch.isfinite(value)).float()
+        bad = self.last()
+        on_host = torch.empty((), pin_memory=True).copy_(value.detach(), non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        self._seen = on_host, copied, share
+        return bad
+
+    def last(self) -> TrainingBatch | None:
+        """Return the events of the step seen last where it was bad, in case nothing follows it."""
+        if self._seen is None:
+            return None
+        (value, copied, share), self._seen = self._seen, None
+        copied.synchronize()
+        return None if torch.isfinite(value) else share
+
+
+@torch.no_grad()
+def _not_finite(
+    share: TrainingBatch,
+    network: nn.Module,
+    settings: TrainingSettings,
+    state: TrainingState,
+    device: torch.device,
+) -> RunError:
+    """Say which events, and which feature, a gradient that is not finite may come from."""
+    model = network.module
+    assert isinstance(model, MultiScaleClassifier)  # noqa: S101
+    model.eval()
+    streams, label, weight = _on_device(_parts(share, 1)[0], device)
+    losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
+    suspects = np.flatnonzero(~torch.isfinite(losses).cpu().numpy())
+    what = "have a loss that is not finite"
+    if not len(suspects):
+        suspects = np.argsort(-losses.abs().cpu().numpy())
+        what = "have the largest losses times weights"
+    suspects = suspects[: min(3, len(share))]
+    largest, where = -1.0, ""
+    for name, stream in streams.items():
+        extractor = model.extractor(name)
+        numbers, _ = extractor.raw(stream)
+        deviations = ((numbers - extractor.mean) / extractor.deviation).abs()
+        if deviations.numel() and (most := float(deviations.nan_to_num(torch.inf).max())) > largest:
+            column = int(deviations.nan_to_num(torch.inf).amax(0).argmax())
+            largest, where = most, f"'{extractor.numbers[column]}' of stream '{name}'"
+    return RunError(
+        f"the gradient is not finite in epoch {state.epoch + 1}, near step {state.step + 1}; the "
+        f"weights were left as they were, and the checkpoint of epoch {state.epoch} is good. Events "
+        f"{', '.join(str(one) for one in share.event_id[suspects])} {what} (weights "
+        f"{', '.join(f'{one:.3g}' for one in share.weight[suspects])}, where the mean is 1). "
+        f"Furthest from its mean is {where}, by {largest:.3g} standard deviations. Lower "
+        f"training.learning_rate (now {settings.learning_rate}), or mend the events' weights or "
+        f"this feature, and train into another folder"
     )
 
 
-def _nothing(batch: TrainingBatch) -> TrainingBatch:
-    """One event without a token that counts nothing: so that a process without events takes part."""
-    streams = {
-        name: PackedStream(
-            stream.values[:0],
-            np.zeros(1, np.int64),
-            np.zeros((1, stream.axis.shape[1]), np.float32),
+class FlatWeights:
+    """The weights of a network, and their gradients, side by side in one array each.
+
+    The network's own parameters become views of it. A small network has dozens of them; clipping,
+    the optimizer and resetting gradients then take one call in place of one each.
+
+    Parameters
+    ----------
+    network
+        On its device and with its type already; changed in place. Its gradients must be added up in
+        place from now on, never dropped.
+
+    Attributes
+    ----------
+    parameter
+        What the optimizer is given.
+    """
+
+    # Floats of a cache line: each weight begins on one, as it would alone.
+    _LINE = 16
+
+    def __init__(self, network: nn.Module) -> None:
+        own = list(network.parameters())
+        lengths = [-(-one.numel() // self._LINE) * self._LINE for one in own]
+        self.parameter = nn.Parameter(own[0].new_zeros(sum(lengths)))
+        self.parameter.grad = torch.zeros_like(self.parameter)
+        values, gradients = self.parameter.detach(), self.parameter.grad
+        first = 0
+        for one, length in zip(own, lengths, strict=True):
+            part = slice(first, first + one.numel())
+            values[part] = one.detach().flatten()
+            one.data = values[part].view_as(one)
+            one.grad = gradients[part].view_as(one)
+            first += length
+
+
+class Clock:
+    """Adds up the seconds of each phase of the training steps without making a device wait.
+
+    On a GPU, which works through its queue on its own, a mark is an event in this queue: a phase
+    takes as long as the GPU takes, and `data` is also the time that it stands idle before a step.
+
+    Parameters
+    ----------
+    device
+        Where the network is trained. The first phase begins at once.
+    """
+
+    # Marks that wait to be read: of a GPU as many as it is sure to have passed.
+    _WAITING = 1000
+
+    def __init__(self, device: torch.device) -> None:
+        self._gpu = device.type == "cuda"
+        self._seconds = dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+        self._marks: deque[tuple[str, Any]] = deque()
+        self.mark("")
+
+    def mark(self, phase: str) -> None:
+        """End a phase: all since the last mark belonged to it."""
+        if self._gpu:
+            now: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            now.record()
+        else:
+            now = time.perf_counter()
+        self._marks.append((phase, now))
+        self._read(self._WAITING if self._gpu else 1)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each phase so far, as `data_seconds` and so on; waits for the device."""
+        self._read(1)
+        return {f"{phase}_seconds": seconds for phase, seconds in self._seconds.items()}
+
+    def _read(self, waiting: int) -> None:
+        while len(self._marks) > waiting:
+            _, begun = self._marks.popleft()
+            phase, ended = self._marks[0]
+            if self._gpu:
+                ended.synchronize()
+                self._seconds[phase] += begun.elapsed_time(ended) / 1e3  # from ms
+            else:
+                self._seconds[phase] += ended - begun
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory held so far, in MB: of the GPU where there is one, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux alone has it
+        # getrusage would tell the peak of the process that started this one, where it was higher.
+        peak = status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]
+        return int(peak) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@contextmanager
+def _memory_advice(settings: TrainingSettings, events: int) -> Iterator[None]:
+    """Turn what torch and numpy raise when memory runs out, with so many events, into advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class of its own for GPUs alone.
+        on_cpu = any(w in str(error) for w in ("can't allocate memory", "not enough memory"))
+        if not (on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        advice = (
+            f", with {events} events at a time: half of them should fit. training.accumulate="
+            f"{2 * settings.accumulate} works through the same batch in parts of {-(-events // 2)} "
+            f"and gives the same result; training.batch_size={max(1, settings.batch_size // 2)} "
+            f"takes smaller steps"
         )
-        for name, stream in batch.streams.items()
-    }
-    return TrainingBatch(streams, np.zeros(1, np.int64), np.zeros(1, np.float32))
-
-
-def _mean_loss(fabric: Fabric, loss_sum: Tensor, weight_sum: float) -> float:
-    """Weighted mean of the loss over the events of all processes; waits for the device."""
-    sums = fabric.all_reduce(
-        torch.stack([loss_sum, loss_sum.new_tensor(weight_sum)]), reduce_op="sum"
-    )
-    assert isinstance(sums, Tensor)  # noqa: S101 - for the type checker
-    return float(sums[0] / sums[1])
+        if events == 1:
+            advice = (
+                " with a single event at a time: take a smaller width or max_tokens of the streams"
+            )
+        raise RunError(f"out of memory in a training step{advice} ({said})") from error
