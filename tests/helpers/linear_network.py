@@ -6,8 +6,9 @@ from helpers.networks import NAMES
 from helpers.toys import SCHEMA
 from manyscale.features.columns import StreamBatch
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layout import Layout
 from manyscale.model.presets import resolve
-from manyscale.model.tokens import Layout
+from manyscale.model.taps import NO_TAPS
 
 
 class LinearNetwork(MultiScaleClassifier):
@@ -15,12 +16,12 @@ class LinearNetwork(MultiScaleClassifier):
 
     offset = 0.0
 
-    def forward(self, batch):
+    def forward(self, batch, taps=NO_TAPS):
         difference = 0.0
         for name in self.settings.streams:
             layout = Layout(batch[name].host_counts)
             numbers, classes = self.extractor(name)(batch[name])
-            rows = self.encoder(name).embedding(numbers, classes, layout)
+            rows = self.encoder(name).embedding(numbers, classes, layout, stream=name, taps=taps)
             event = torch.from_numpy(layout.event[layout.events :])
             tokens = torch.zeros(layout.events).index_add(0, event, rows[layout.events :, 0])
             difference = difference + tokens

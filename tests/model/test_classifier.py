@@ -14,10 +14,9 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import CardError
 from manyscale.features.columns import to_torch
-from manyscale.model.bins import Bins
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import StreamSettings
-from manyscale.model.layers import FusionSettings
+from manyscale.model.layers import FusionSettings, StreamSettings
+from manyscale.model.layout import Buckets
 from manyscale.model.presets import PRESETS, resolve
 
 # phi relative to the first object gives the order of the objects a meaning: left out here.
@@ -56,7 +55,7 @@ def test_order_of_the_context_changes_no_score():
     ).eval()
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
-        other.fusion[0].marks.copy_(network.fusion[0].marks.flip(0))
+        other.fusion[0].stream_embedding.copy_(network.fusion[0].stream_embedding.flip(0))
     streams = toy_events(1).streams
     np.testing.assert_allclose(
         class_probabilities(other, streams), class_probabilities(network, streams), atol=1e-5
@@ -143,8 +142,8 @@ def test_what_does_not_fit_together_is_named(streams, fusion, said):
 def test_gradients_of_grouped_attention_are_those_of_events_alone():
     network = network_of("model-2")
     events = toy_events(9, events=64, longest=60)
-    bins = Bins.of(events.streams["jet1"].counts + 1)
-    assert len(bins.groups) > 1 or not all(bins.alone)
+    buckets = Buckets.of(events.streams["jet1"].counts + 1)
+    assert len(buckets.sizes) > 1 or not all(buckets.alone)
     network(to_torch(events.streams, np.arange(64))).square().sum().backward()
     together = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()

@@ -1,19 +1,21 @@
-"""Several classifiers on the same events, held against the first, with paired errors."""
+"""Several classifiers on the same events, compared with the first, with paired errors."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from manyscale.evaluation.results import ComparisonRow, Rejection
 from manyscale.statistics.metrics import auc_difference, evaluate
 
-__all__ = ["Judged", "average", "compare"]
+__all__ = ["ClassifierScores", "average", "compare"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClassifierScores:
     """One classifier's scores of the common events, and what else is known of it.
 
     Attributes
@@ -29,89 +31,123 @@ class Judged:
     events_per_second: float | None = None
 
 
+# TRANSITION: the name that runs/compare.py still imports.
+Judged = ClassifierScores
+
+
 def compare(
-    labels: ArrayLike, weights: ArrayLike, classifiers: Mapping[str, Judged]
-) -> list[dict[str, Any]]:
-    """Judge classifiers on the same events, each beside the first.
+    labels: ArrayLike, weights: ArrayLike, classifiers: Mapping[str, ClassifierScores]
+) -> list[ComparisonRow]:
+    """Evaluate classifiers on the same events, each beside the first.
 
     Parameters
     ----------
     labels, weights
         (events,): 1 signal, 0 background, class-balanced weights.
     classifiers
-        By name; the first is what the others are held against.
+        By name; the first is what the others are compared with.
 
     Returns
     -------
-    A row a classifier: `name`, `auc`, `auc_error`, `background_rejection`, `parameters`,
-    `events_per_second`; but for the first also `difference_to` (the first's name), `difference`
-    (AUC of the row minus that of the first) and `difference_error` (paired, DeLong).
+    A row a classifier; the errors of the differences are paired (DeLong).
     """
     rows = []
     first = next(iter(classifiers))
-    for name, judged in classifiers.items():
-        figures = evaluate(labels, judged.scores, weights)
-        row = {
-            "name": name,
-            "auc": figures["auc"],
-            "auc_error": figures["auc_error"],
-            "background_rejection": figures["background_rejection"],
-            "parameters": judged.parameters,
-            "events_per_second": judged.events_per_second,
-        }
+    for name, one in classifiers.items():
+        figures = evaluate(labels, one.scores, weights)
+        beside = {}
         if name != first:
-            difference, error = auc_difference(
-                labels, judged.scores, classifiers[first].scores, weights
-            )
-            row |= {
+            base = classifiers[first].scores
+            difference, error = auc_difference(labels, one.scores, base, weights)
+            beside = {
                 "difference_to": first,
                 "difference": difference,
-                "difference_error": None if np.isnan(error) else error,
+                "difference_error": error,
             }
-        rows.append(row)
+        rows.append(
+            ComparisonRow(
+                name=name,
+                auc=figures["auc"],
+                auc_error=figures["auc_error"],
+                background_rejection=figures["background_rejection"],
+                parameters=one.parameters,
+                events_per_second=one.events_per_second,
+                **beside,
+            )
+        )
     return rows
 
 
-def average(trainings: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+def average(
+    trainings: Sequence[Sequence[ComparisonRow]], event_ids: Sequence[NDArray[np.uint64]]
+) -> list[ComparisonRow]:
     """Mean over several trainings of the same classifiers, with the error of the mean.
+
+    Each training has its own split, but all splits are of one dataset, so that test samples overlap,
+    and the trainings are not independent. Take a figure x_k as the sum of what the training does to
+    it, of variance t^2, independent, and of the fluctuation of its test sample, of variance e^2,
+    known from one sample alone. Two test samples that have a part o of their events in common
+    fluctuate with the covariance o e^2. Then the variance s^2 over n trainings is on average
+    t^2 + (1 - o) e^2, and that of their mean
+
+    (t^2 + e^2) / n + (1 - 1 / n) o e^2 = s^2 / n + o e^2
+
+    The first term is the usual one; the second stays however many trainings there are: all of them
+    together cannot know a figure better than the whole dataset does.
 
     Parameters
     ----------
     trainings
         Rows of `compare`, one list a training, two trainings at least.
+    event_ids
+        Of the test events of each training.
 
     Returns
     -------
-    Rows of the same form: `auc`, `difference` and the rejections are means over the trainings, and
-    their errors the standard deviation over the trainings divided by the root of their number.
+    Rows of the same form: `auc`, `difference` and the rejections are means over the trainings.
     """
-    return [_mean_row(rows) for rows in zip(*trainings, strict=True)]
+    overlap = float(
+        np.mean(
+            [
+                len(np.intersect1d(one, other)) / math.sqrt(len(one) * len(other))
+                for one, other in combinations(event_ids, 2)
+            ]
+        )
+    )
 
+    def mean(values: Sequence[float], errors: Sequence[float | None]) -> tuple[float, float]:
+        e = np.array(errors, np.float64)  # None becomes NaN
+        variance = np.var(values, ddof=1) / len(values) + overlap * np.mean(e**2)
+        return float(np.mean(values)), float(np.sqrt(variance))
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    row = dict(rows[0])
-    for key in ("auc", "difference"):
-        if key in row:
-            row[key], row[f"{key}_error"] = _mean([one[key] for one in rows])
-    if row["events_per_second"] is not None:
-        row["events_per_second"], _ = _mean([one["events_per_second"] for one in rows])
-    row["background_rejection"] = {
-        efficiency: _mean_rejection([one["background_rejection"][efficiency] for one in rows])
-        for efficiency in row["background_rejection"]
-    }
-    return row
-
-
-def _mean_rejection(points: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    values = [point["value"] for point in points]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        # One training without background left makes the mean unknown; its limits still hold.
-        lows = [point["low"] for point in points if point["low"] is not None]
-        return {"value": None, "low": min(lows), "high": None}
-    mean, error = _mean(known)
-    return {"value": mean, "low": mean - error, "high": mean + error}
+    averaged = []
+    for rows in zip(*trainings, strict=True):
+        auc, auc_error = mean([row.auc for row in rows], [row.auc_error for row in rows])
+        figures: dict[str, object] = {"auc": auc, "auc_error": auc_error}
+        differences = [row.difference for row in rows if row.difference is not None]
+        if differences:
+            value, error = mean(differences, [row.difference_error for row in rows])
+            figures |= {"difference": value, "difference_error": error}
+        rates = [row.events_per_second for row in rows if row.events_per_second is not None]
+        if rates:
+            figures["events_per_second"] = float(np.mean(rates))
+        rejections = {}
+        for efficiency in rows[0].background_rejection:
+            points = [row.background_rejection[efficiency] for row in rows]
+            known = [point.value for point in points if point.value is not None]
+            if len(known) < len(points):
+                # One training without background left makes the mean unknown; its limits still hold.
+                lowest = min(point.low for point in points)
+                rejections[efficiency] = Rejection(value=None, low=lowest, high=None)
+                continue
+            # Half the interval of 68%; open above, its lower part.
+            halves = [
+                (point.high - point.low) / 2 if point.high is not None else value - point.low
+                for point, value in zip(points, known, strict=True)
+            ]
+            value, error = mean(known, halves)
+            rejections[efficiency] = Rejection(value=value, low=value - error, high=value + error)
+        figures["background_rejection"] = rejections
+        # Made anew, so that unknown errors are checked as any.
+        averaged.append(ComparisonRow.model_validate(rows[0].plain() | figures))
+    return averaged

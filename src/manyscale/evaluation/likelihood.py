@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy
 
 from manyscale.errors import DataError, MissingExtraError
-from manyscale.evaluation.workspace import POI
+from manyscale.evaluation.systematics import POI
 from manyscale.statistics.exclusion import Expected, expected_limits, profiled_deviance
 from manyscale.statistics.sample import Floats
 
 __all__ = ["Likelihood", "expected"]
 
 _TOLERANCE = 1e-10
-# A fit that still creeps along a valley after so many steps goes on, until a round of them gains
+# A fit that still creeps along a valley after so many steps continues, until a round of them gains
 # less than this part of the deviance.
 _STEPS = 100
 _SETTLED = 1e-3
@@ -62,11 +62,9 @@ class Likelihood:
         # A bin without error has a parameter that is fixed, with a width that means nothing.
         fixed = np.asarray(config.suggested_fixed(), bool)[config.par_slice(staterror)]
         self._error = np.where(fixed, 0.0, config.param_set(staterror).width())
-        self._pulled = np.array(
-            [config.par_slice(n).start for n, kind in kinds.items() if kind in _PULLED], np.int64
-        )
-        bounds = np.asarray(config.suggested_bounds(), np.float64)
-        self._bounds = bounds[self._pulled].T
+        pulled = [config.par_slice(name).start for name, kind in kinds.items() if kind in _PULLED]
+        self._pulled = np.array(pulled, np.int64)
+        self._bounds = np.asarray(config.suggested_bounds(), np.float64)[self._pulled].T
         of_signal = {
             sample["name"]
             for sample in workspace["channels"][0]["samples"]
@@ -97,7 +95,7 @@ class Likelihood:
         before = np.inf
         for _ in range(_ROUNDS):
             # In valleys many times as long as wide the default method takes a hundred times the steps.
-            fit = least_squares(
+            fit = scipy.optimize.least_squares(
                 residuals,
                 start,
                 bounds=self._bounds,

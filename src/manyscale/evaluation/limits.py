@@ -1,21 +1,21 @@
 """Expected limits and significance of a classifier's scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import field_validator
 
 from manyscale.data.schema import Process
 from manyscale.errors import CardError, DataError
-from manyscale.evaluation.binning import best_edges
 from manyscale.evaluation.likelihood import expected
-from manyscale.evaluation.limit_settings import LimitSettings
-from manyscale.evaluation.templates import Templates, check_background
-from manyscale.evaluation.variations import Normalisation, Shape
+from manyscale.evaluation.systematics import Normalisation, Shape
+from manyscale.evaluation.templates import Templates, best_edges, check_background
 from manyscale.evaluation.workspace import ShapeTemplates, Workspace, shape_templates, workspace
 from manyscale.evaluation.yields import ScaledEvents
+from manyscale.settings import Settings, setting
 from manyscale.statistics.exclusion import Expected, statistics_only
 from manyscale.statistics.sample import Floats
 
@@ -23,6 +23,7 @@ __all__ = [
     "ClassifierTemplates",
     "Hypothesis",
     "HypothesisLimits",
+    "LimitSettings",
     "fill_templates",
     "hypotheses",
     "hypothesis_limits",
@@ -34,6 +35,35 @@ _REPLICAS = 20
 _FEW_EXPECTED = 5.0
 # From this part of the signal on all of it is in the bins; weights are sums of rounded numbers.
 _WHOLE = 1 - 1e-6
+
+
+class LimitSettings(Settings):
+    """How limits are set from the scores."""
+
+    bins: int = setting(10, "bins of the score at most", ge=1, le=100)
+    floor: float = setting(
+        10.0, "effective simulated background events that a chosen bin holds at least", ge=1
+    )
+    edges: tuple[float, ...] | None = setting(
+        None,
+        "edges of the bins of the score, rising; null: chosen for the best limit",
+        min_length=2,
+    )
+    masses: dict[str, float] | None = setting(
+        None,
+        "{process: mass}: each signal process is a hypothesis of its own; null: all signal is one",
+        unit="GeV",
+        min_length=1,
+    )
+
+    @field_validator("edges")
+    @classmethod
+    def _rising(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if edges is None:
+            return None
+        if edges[0] < 0 or edges[-1] > 1 or any(high <= low for low, high in pairwise(edges)):
+            raise ValueError("edges of a score rise, and lie between 0 and 1")
+        return edges
 
 
 @dataclass(frozen=True)
@@ -90,13 +120,11 @@ class ClassifierTemplates:
         nominal = self.nominal
         variance = nominal.background_variance.copy()
         for variation in self.variations:
-            moved = nominal.is_background & np.array(
-                [process.name in variation.processes for process in nominal.processes], bool
-            )
+            names = [process.name in variation.processes for process in nominal.processes]
+            moved = nominal.is_background & np.array(names, bool)
+            half = np.asarray((variation.up - variation.down) / 2)
             if isinstance(variation, Normalisation):
-                half = nominal.content * (variation.up - variation.down) / 2
-            else:
-                half = (variation.up - variation.down) / 2
+                half = nominal.content * half
             variance += half[moved].sum(axis=0) ** 2
         return np.sqrt(variance)
 
@@ -147,17 +175,26 @@ def hypotheses(
     (Hypothesis(processes=('hh',), mass=1000, cross_section=4.0),)
     """
     signal = {process.name: process for process in processes if process.label == "signal"}
+
+    def cross_section_fb(process: Process) -> float:
+        if process.cross_section is None:
+            raise DataError(
+                f"no cross section is known of the signal '{process.name}': give its "
+                "cross_section [pb]"
+            )
+        return process.cross_section * process.k_factor * process.filter_efficiency * _FB_PER_PB
+
     if masses is None:
-        return (Hypothesis(tuple(signal), None, sum(map(_cross_section_fb, signal.values()))),)
+        return (Hypothesis(tuple(signal), None, sum(map(cross_section_fb, signal.values()))),)
     key, known = "evaluation.limits.masses", ", ".join(signal)
     for name in masses:
         if name not in signal:
             raise CardError(f"{key}: the data have no signal process '{name}'; they have {known}")
     if missing := [name for name in signal if name not in masses]:
         raise CardError(f"{key}: no mass is given of the signal {', '.join(missing)}")
-    rising = sorted(masses.items(), key=lambda item: item[1])
     return tuple(
-        Hypothesis((name,), mass, _cross_section_fb(signal[name])) for name, mass in rising
+        Hypothesis((name,), masses[name], cross_section_fb(signal[name]))
+        for name in sorted(masses, key=masses.__getitem__)
     )
 
 
@@ -190,42 +227,28 @@ def fill_templates(
     DataError
         Where the background is too little for one bin, or a bin of given edges has none.
     """
-    edges = (
-        best_edges(
-            scores,
-            events,
-            [signal.processes for signal in signals],
-            bins=settings.bins,
-            floor=settings.floor,
-        )
-        if settings.edges is None
-        else np.asarray(settings.edges)
-    )
-    nominal = Templates.of(scores, events, edges)
+    score = np.asarray(scores)
+    edges = np.asarray(settings.edges)
+    if settings.edges is None:
+        names = [signal.processes for signal in signals]
+        edges = best_edges(score, events, names, bins=settings.bins, floor=settings.floor)
+    nominal = Templates.of(score, events, edges)
     check_background(nominal)
-    return ClassifierTemplates(
-        classifier,
-        nominal,
-        tuple(
-            variation
-            if isinstance(variation, Normalisation)
-            else shape_templates(variation, classifier, events, nominal)
-            for variation in variations
-        ),
-        tuple(_replicas(np.asarray(scores), events, edges, seed)),
-        tuple(_doubts(classifier, nominal, events, settings)),
-    )
-
-
-def _replicas(
-    scores: NDArray[np.floating], events: ScaledEvents, edges: Floats, seed: int
-) -> Iterator[Templates]:
     generator = np.random.default_rng(seed)
+    replicas = []
     for _ in range(_REPLICAS):
         # So many events of the same weight, not one of so many times the weight: its square counts.
-        drawn = np.repeat(np.arange(len(scores)), generator.poisson(1.0, len(scores)))
+        drawn = np.repeat(np.arange(len(score)), generator.poisson(1.0, len(score)))
         again = events._replace(process=events.process[drawn], weight=events.weight[drawn])
-        yield Templates.of(scores[drawn], again, edges)
+        replicas.append(Templates.of(score[drawn], again, edges))
+    moved = tuple(
+        one
+        if isinstance(one, Normalisation)
+        else shape_templates(one, classifier, events, nominal)
+        for one in variations
+    )
+    doubts = [f"{classifier}: {doubt}" for doubt in _doubts(nominal, events, settings)]
+    return ClassifierTemplates(classifier, nominal, moved, tuple(replicas), tuple(doubts))
 
 
 def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) -> HypothesisLimits:
@@ -242,56 +265,56 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
     MissingExtraError
         Where pyhf is not installed.
     """
-    statistics = _without_systematics(templates.nominal, hypothesis)
-    again = [_simulated_again(replica, hypothesis) for replica in templates.replicas]
-    build = partial(
-        workspace,
-        templates.classifier,
-        templates.nominal,
-        hypothesis.processes,
-        templates.variations,
-    )
+
+    def without_systematics(filled: Templates) -> Expected:
+        # A replica may have lost all background of a bin; the error of one event is left of it.
+        background = np.maximum(filled.background, 0)
+        error = np.sqrt(filled.background_variance)
+        return statistics_only(filled.signal(hypothesis.processes), background, error)
+
+    nominal = templates.nominal
+    statistics = without_systematics(nominal)
+    again = []
+    for replica in templates.replicas:
+        of_signal = replica.signal(hypothesis.processes).sum() > 0
+        of_background = replica.counts[replica.is_background].any()
+        for some, what in ((of_signal, f"signal {hypothesis.name}"), (of_background, "background")):
+            if not some:
+                raise DataError(
+                    f"there are so few simulated events of the {what} in the templates that "
+                    "another simulation might have none: too few for a limit with an error; make "
+                    "more of them"
+                )
+        again.append(without_systematics(replica))
+
+    def build(most: float) -> Workspace:
+        signal = hypothesis.processes
+        return workspace(templates.classifier, nominal, signal, templates.variations, most)
+
     # Bounds of the strength are for other fits; this one needs none, and tells how far they reach.
     complete = expected(build(np.inf).content, statistics.limits[0])
-    # Well beyond the band of two standard deviations, and the nominal strength inside.
-    space = build(max(10.0, 10 * complete.limits[2]))
+
+    def relative_spread(values: list[float]) -> float:
+        return float(np.std(values, ddof=1) / np.mean(values))
+
     return HypothesisLimits(
         hypothesis,
         complete,
         statistics,
-        complete.limits[0] * _relative_spread([found.limits[0] for found in again]),
-        complete.significance * _relative_spread([found.significance for found in again]),
-        space,
+        complete.limits[0] * relative_spread([found.limits[0] for found in again]),
+        complete.significance * relative_spread([found.significance for found in again]),
+        # Well beyond the band of two standard deviations, and the nominal strength inside.
+        build(max(10.0, 10 * complete.limits[2])),
     )
 
 
-def _simulated_again(replica: Templates, hypothesis: Hypothesis) -> Expected:
-    of_signal = replica.signal(hypothesis.processes).sum() > 0
-    of_background = replica.counts[replica.is_background].any()
-    for some, what in ((of_signal, f"signal {hypothesis.name}"), (of_background, "background")):
-        if not some:
-            raise DataError(
-                f"there are so few simulated events of the {what} in the templates that another "
-                "simulation might have none: too few for a limit with an error; make more of them"
-            )
-    return _without_systematics(replica, hypothesis)
-
-
-def _without_systematics(templates: Templates, hypothesis: Hypothesis) -> Expected:
-    # A replica may have lost all background of a bin; the error of one event is left of it.
-    background = np.maximum(templates.background, 0)
-    error = np.sqrt(templates.background_variance)
-    return statistics_only(templates.signal(hypothesis.processes), background, error)
-
-
-def _relative_spread(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1) / np.mean(values))
-
-
-def _doubts(
-    classifier: str, nominal: Templates, events: ScaledEvents, settings: LimitSettings
-) -> list[str]:
+def _doubts(nominal: Templates, events: ScaledEvents, settings: LimitSettings) -> list[str]:
     """Sentences on why the limits may not be trusted as they stand."""
+
+    def bins(chosen: NDArray[np.bool_]) -> str:
+        number = int(chosen.sum())
+        return f"{number} of {len(chosen)} bins {'holds' if number == 1 else 'hold'}"
+
     doubts = []
     b, variance = nominal.background, nominal.background_variance
     if settings.edges is None:
@@ -301,28 +324,15 @@ def _doubts(
         )
     if (scarce := b**2 < settings.floor * variance).any():
         doubts.append(
-            f"{_bins(scarce)} fewer than {settings.floor:g} effective simulated background events; "
+            f"{bins(scarce)} fewer than {settings.floor:g} effective simulated background events; "
             "more of them are needed there."
         )
     if (few := b < _FEW_EXPECTED).any():
         doubts.append(
-            f"{_bins(few)} fewer than {_FEW_EXPECTED:g} expected background events, where "
+            f"{bins(few)} fewer than {_FEW_EXPECTED:g} expected background events, where "
             "asymptotic formulae are in doubt."
         )
     kept = nominal.content[~nominal.is_background].sum() / events.weight[events.signal].sum()
     if kept < _WHOLE:
         doubts.append(f"the edges given leave out {1 - kept:.1%} of the signal.")
-    return [f"{classifier}: {doubt}" for doubt in doubts]
-
-
-def _bins(chosen: NDArray[np.bool_]) -> str:
-    number = int(chosen.sum())
-    return f"{number} of {len(chosen)} bins {'holds' if number == 1 else 'hold'}"
-
-
-def _cross_section_fb(process: Process) -> float:
-    if process.cross_section is None:
-        raise DataError(
-            f"no cross section is known of the signal '{process.name}': give its cross_section [pb]"
-        )
-    return process.cross_section * process.k_factor * process.filter_efficiency * _FB_PER_PB
+    return doubts

@@ -331,6 +331,10 @@ class Counting(Record):
     ----------
     cut
         None where no cut leaves enough simulated background.
+    exact, background_known
+        By the exact sum over the counts, with the background's error and without.
+    trust
+        "asymptotic" or "exact".
     """
 
     signal_process: str
@@ -339,6 +343,7 @@ class Counting(Record):
     background: float | None = None
     background_error: float | None = None
     asymptotic: Known = None
+    exact: Known = None
     background_known: Known = None
     trust: str = ""
 

@@ -1,17 +1,17 @@
-"""How a cut on the score bends the mass distribution of the background."""
+"""How a cut on the score sculpts the mass distribution of the background."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError
-from manyscale.statistics.divergence import jensen_shannon
+from manyscale.evaluation.results import SculptedCut, Sculpting
 from manyscale.statistics.sample import Floats, effective_events
 
-__all__ = ["KEPT", "MassSample", "Sculpted", "sculpt", "sculpting_figures"]
+__all__ = ["KEPT", "MassSample", "Sculpted", "jensen_shannon", "sculpt", "sculpting_figures"]
 
 #: Shares of the background that the cuts keep.
 KEPT = (0.50, 0.10, 0.05)
@@ -31,7 +31,7 @@ class MassSample:
         Name of the mass.
     edges
         (bins + 1,) [GeV]; the outermost bins also hold what lies beyond.
-    place
+    index
         (events,): the bin of each event.
     weights
         (events,): class-balanced.
@@ -39,7 +39,7 @@ class MassSample:
 
     observable: str
     edges: Floats
-    place: NDArray[np.intp]
+    index: NDArray[np.intp]
     weights: Floats
 
     @staticmethod
@@ -65,9 +65,9 @@ class MassSample:
 
     def contents(self, events: NDArray[np.bool_] | None = None, power: int = 1) -> Floats:
         """(bins,): sums of the weights, or of a power of them, of all or some of the events."""
-        weights = self.weights**power if events is None else (self.weights**power)[events]
-        place = self.place if events is None else self.place[events]
-        return np.bincount(place, weights, _BINS).astype(np.float64)
+        chosen = slice(None) if events is None else events
+        weights = self.weights[chosen] ** power
+        return np.bincount(self.index[chosen], weights, _BINS).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,45 @@ class Sculpted:
     passed
         (events,): whether the event passes.
     figures
-        What metrics.json says of it; see `sculpting_figures`.
+        What metrics.json says of it.
     """
 
     cut: float
     passed: NDArray[np.bool_]
-    figures: Mapping[str, float | None]
+    figures: SculptedCut
+
+
+def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
+    """Jensen-Shannon divergence of two histograms in bits: 0 where they are equal, 1 where apart.
+
+    JS = H((p + q) / 2) - (H(p) + H(q)) / 2, H = -sum p log2 p, of the histograms p and q, each with
+    unit sum (J. Lin, IEEE Trans. Inf. Theory 37 (1991) 145). Two samples of n and m events of one
+    distribution in B bins give about (B - 1) / (8 ln 2) (1 / n + 1 / m), not 0. NaN where a
+    histogram has no content; a bin that negative weights leave with less than nothing is empty.
+
+    Examples
+    --------
+    >>> jensen_shannon([2, 2], [1, 1]), jensen_shannon([1, 0], [0, 3])
+    (0.0, 1.0)
+    """
+    p, q = (np.asarray(contents, np.float64).clip(min=0) for contents in (first, second))
+    if not (p.sum() > 0 and q.sum() > 0):
+        return float("nan")
+    p, q = p / p.sum(), q / q.sum()
+    # scipy's jensenshannon takes the root of a sum that rounding may leave a little below 0.
+    relative_entropy = scipy.special.rel_entr
+    nats = (relative_entropy(p, (p + q) / 2) + relative_entropy(q, (p + q) / 2)).sum() / 2
+    return max(float(nats) / np.log(2), 0.0)
 
 
 def sculpt(
     sample: MassSample, scores: Mapping[str, ArrayLike], *, seed: int
 ) -> dict[str, list[Sculpted]]:
     """Cut on the scores of some classifiers so that 50%, 10% and 5% of the background pass.
+
+    The error of a divergence is that of events drawn again (bootstrap), each a Poisson number of
+    times of mean one. What chance gives is that of permuted events: mass and weight of another
+    event stand beside the score; a divergence within a few spreads of it shows nothing.
 
     Parameters
     ----------
@@ -105,90 +132,55 @@ def sculpt(
 
     Returns
     -------
-    For each classifier, what each cut does; see `sculpting_figures` for the numbers.
+    For each classifier, what each cut does.
     """
-    cuts = [
-        (name, kept, np.asarray(score, np.float64))
-        for name, score in scores.items()
-        for kept in KEPT
-    ]
-    places = [_cut(score, sample.weights, kept) for _, kept, score in cuts]
-    passed = np.array([score >= place for (_, _, score), place in zip(cuts, places, strict=True)])
+    total = sample.weights.sum()
     found: dict[str, list[Sculpted]] = {name: [] for name in scores}
-    by_luck = _replicas(sample, passed, seed)
-    for (name, kept, _), place, ones, luck in zip(cuts, places, passed, by_luck, strict=True):
-        figures = {"background_efficiency": kept, "cut": place, **_bent(sample, ones), **luck}
-        found[name].append(Sculpted(place, ones, figures))
-    return found
+    cuts: list[tuple[str, float, float, NDArray[np.bool_]]] = []
+    for name, given in scores.items():
+        score = np.asarray(given, np.float64)
+        distinct, index = np.unique(-score, return_inverse=True)
+        above = np.cumsum(np.bincount(index, sample.weights))
+        for kept in KEPT:
+            # The highest score at which enough lies; sums in another order differ by rounding.
+            cut = -float(distinct[int(np.argmax(above >= kept * total * (1 - 1e-9)))])
+            cuts.append((name, kept, cut, score >= cut))
 
+    def divergences(index: NDArray[np.intp], weights: Floats) -> list[float]:
+        every = np.bincount(index, weights, _BINS)
+        of_passed = [np.bincount(index[some], weights[some], _BINS) for *_, some in cuts]
+        return [jensen_shannon(contents, every - contents) for contents in of_passed]
 
-def sculpting_figures(sample: MassSample, sculpted: Mapping[str, list[Sculpted]]) -> dict[str, Any]:
-    """What metrics.json says of it.
-
-    Returns
-    -------
-    `weights`, "class-balanced"; `observable`; `n_events` of the background; and for each classifier a
-    list with, for each cut, `background_efficiency`, as asked; `cut`; `kept`, what it is (events of
-    one score stay together); `n_effective` that pass; `divergence`, the Jensen-Shannon divergence in
-    bits of the masses of the events that pass from those of the others, 0 equal, 1 apart, None where
-    none or all pass; `error`, its standard deviation (bootstrap); `by_chance` and `by_chance_spread`,
-    mean and standard deviation of what a cut at random gives (permutations): a divergence within a
-    few spreads of it shows nothing.
-    """
-    return {
-        "weights": "class-balanced",
-        "observable": sample.observable,
-        "n_events": len(sample.weights),
-        **{name: [dict(one.figures) for one in found] for name, found in sculpted.items()},
-    }
-
-
-def _cut(scores: Floats, weights: Floats, kept: float) -> float:
-    """The highest score at which at least so much of the weight lies at it or above."""
-    distinct, place = np.unique(-scores, return_inverse=True)
-    above = np.cumsum(np.bincount(place, weights))
-    # Sums in another order differ by rounding.
-    return -float(distinct[int(np.argmax(above >= kept * weights.sum() * (1 - 1e-9)))])
-
-
-def _bent(sample: MassSample, passed: NDArray[np.bool_]) -> dict[str, float | None]:
-    weights = sample.weights[passed]
-    return {
-        "kept": float(weights.sum() / sample.weights.sum()),
-        "n_effective": effective_events(weights),
-        "divergence": _known(jensen_shannon(sample.contents(passed), sample.contents(~passed))),
-    }
-
-
-def _replicas(
-    sample: MassSample, passed: NDArray[np.bool_], seed: int
-) -> list[dict[str, float | None]]:
-    """Error of each divergence, from events drawn again, and what it is for permuted events.
-
-    Drawn again, each event is there a Poisson number of times of mean one. In a permutation, mass
-    and weight of another event stand beside the score.
-    """
     generator = np.random.default_rng(seed)
     again, by_chance = [], []
     for _ in range(_REPLICAS):
-        weights = sample.weights * generator.poisson(1.0, len(sample.weights))
-        again.append(_divergences(sample.place, weights, passed))
+        drawn = sample.weights * generator.poisson(1.0, len(sample.weights))
+        again.append(divergences(sample.index, drawn))
         order = generator.permutation(len(sample.weights))
-        by_chance.append(_divergences(sample.place[order], sample.weights[order], passed))
+        by_chance.append(divergences(sample.index[order], sample.weights[order]))
     errors, means, spreads = np.std(again, 0), np.mean(by_chance, 0), np.std(by_chance, 0)
-    return [
-        {"error": _known(error), "by_chance": _known(mean), "by_chance_spread": _known(spread)}
-        for error, mean, spread in zip(errors, means, spreads, strict=True)
-    ]
+
+    for i, (name, kept, cut, passed) in enumerate(cuts):
+        weights = sample.weights[passed]
+        figures = SculptedCut(
+            background_efficiency=kept,
+            cut=cut,
+            kept=float(weights.sum() / total),
+            n_effective=effective_events(weights),
+            divergence=jensen_shannon(sample.contents(passed), sample.contents(~passed)),
+            error=float(errors[i]),
+            by_chance=float(means[i]),
+            by_chance_spread=float(spreads[i]),
+        )
+        found[name].append(Sculpted(cut, passed, figures))
+    return found
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _divergences(
-    place: NDArray[np.intp], weights: Floats, passed: NDArray[np.bool_]
-) -> list[float]:
-    every = np.bincount(place, weights, _BINS)
-    of_passed = [np.bincount(place[some], weights[some], _BINS) for some in passed]
-    return [jensen_shannon(contents, every - contents) for contents in of_passed]
+def sculpting_figures(sample: MassSample, sculpted: Mapping[str, list[Sculpted]]) -> Sculpting:
+    """What metrics.json says of it."""
+    return Sculpting(
+        weights="class-balanced",
+        observable=sample.observable,
+        n_events=len(sample.weights),
+        **{name: tuple(one.figures for one in found) for name, found in sculpted.items()},
+    )

@@ -1,5 +1,6 @@
 """Boosted trees, the rival that every network here has to beat."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,7 @@ _SETTINGS = {
     "verbosity": -1,
 }
 # Each tree sees this share of the summaries, but at least so many.
-_SUMMARIES_A_TREE = (0.3, 50)
+_SHARE_A_TREE, _LEAST_A_TREE = 0.3, 50
 # Least sum of w p (1 - p) in a leaf. Where weights of both signs nearly cancel, a leaf's value would
 # be noise, so that more is asked.
 _LEAST_CURVATURE = 0.1
@@ -64,6 +65,9 @@ class Table(NamedTuple):
 class Trees:
     """Gradient-boosted trees (LightGBM) on the summaries of events.
 
+    Training and prediction use `threads` cores, by default all that this process may use; the
+    result does not depend on their number.
+
     Examples
     --------
     >>> generator = np.random.default_rng(0)
@@ -84,14 +88,19 @@ class Trees:
 
     @staticmethod
     def fit(
-        train: Table, validation: Table, names: Sequence[str], *, seed: int, threads: int = 1
+        train: Table,
+        validation: Table,
+        names: Sequence[str],
+        *,
+        seed: int,
+        threads: int | None = None,
     ) -> "Trees":
         """Train until the loss on the validation events has stopped falling.
 
         Classes are balanced, and of more than `MOST_EVENTS` training events as many are drawn.
         Negative weights stay negative: gradients and loss are then those of the distribution that
         the weights stand for, which absolute values or leaving such events out would distort; no
-        leaf is made whose weights nearly cancel. The result does not depend on `threads`.
+        leaf is made whose weights nearly cancel.
 
         Raises
         ------
@@ -99,24 +108,26 @@ class Trees:
             As `Sample.of`, for the training or the validation events, and where names and columns
             differ in number.
         """
-        _check_width(train.matrix, names)
-        _check_width(validation.matrix, names)
+        for table in (train, validation):
+            _check_width(table.matrix, names)
         generator = np.random.default_rng(seed)
         chosen = np.arange(len(train.matrix))
         if len(chosen) > MOST_EVENTS:
             chosen = np.sort(generator.choice(chosen, MOST_EVENTS, replace=False))
+        # LightGBM refuses some characters in names.
         encoded = [quote(name, safe="") for name in names]
         data = _dataset(train, chosen, encoded)
         watched = _dataset(validation, np.arange(len(validation.matrix)), encoded, data)
         mixed = train.weights is not None and bool((np.asarray(train.weights)[chosen] < 0).any())
-        curvature = _LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS if mixed else _LEAST_CURVATURE
         booster = lightgbm.train(
             {
                 **_SETTINGS,
-                "feature_fraction": _seen_by_a_tree(len(names)),
-                "min_sum_hessian_in_leaf": curvature,
+                "feature_fraction": min(max(_SHARE_A_TREE, _LEAST_A_TREE / max(len(names), 1)), 1),
+                "min_sum_hessian_in_leaf": (
+                    _LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS if mixed else _LEAST_CURVATURE
+                ),
                 "seed": seed,
-                "num_threads": threads,
+                "num_threads": threads or _cores(),
             },
             data,
             num_boost_round=_MOST_TREES,
@@ -127,7 +138,7 @@ class Trees:
         return Trees(lightgbm.Booster(model_str=booster.model_to_string()))
 
     def predict(
-        self, matrix: ArrayLike, names: Sequence[str], *, threads: int = 1
+        self, matrix: ArrayLike, names: Sequence[str], *, threads: int | None = None
     ) -> NDArray[np.float64]:
         """Signal probability of each event, (events,).
 
@@ -136,13 +147,23 @@ class Trees:
         DataError
             Where the names are not those of the training, in the same order.
         """
-        if tuple(names) != self.names:
-            raise DataError(_difference(tuple(names), self.names))
+        given, trained = tuple(names), self.names
+        fit = "give the streams and features of the training"
+        if len(given) != len(trained):
+            raise DataError(
+                f"{len(given)} summaries, but the trees were trained on {len(trained)}: {fit}"
+            )
+        for index, (one, other) in enumerate(zip(given, trained, strict=True)):
+            if one != other:
+                raise DataError(
+                    f"summary {index} is '{one}', but the trees were trained with '{other}' there: "
+                    f"{fit}"
+                )
         values = np.asarray(matrix)
         _check_width(values, names)
         if not len(values):
             return np.zeros(0)
-        scores = self._booster.predict(values, num_threads=threads)
+        scores = self._booster.predict(values, num_threads=threads or _cores())
         return np.asarray(scores, np.float64)
 
     def save(self, path: Path) -> None:
@@ -163,6 +184,13 @@ class Trees:
             return Trees(lightgbm.Booster(model_str=text))
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise RunError(f"no boosted trees can be read from {path}: {error}") from error
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a batch system fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _dataset(
@@ -187,23 +215,8 @@ def _dataset(
     )
 
 
-def _seen_by_a_tree(summaries: int) -> float:
-    share, least = _SUMMARIES_A_TREE
-    return min(max(share, least / max(summaries, 1)), 1.0)
-
-
 def _check_width(matrix: NDArray[np.floating], names: Sequence[str]) -> None:
     if matrix.ndim != 2 or matrix.shape[1] != len(names):
         raise DataError(
             f"summaries of shape {matrix.shape} do not fit {len(names)} names: one column a name"
         )
-
-
-def _difference(given: tuple[str, ...], trained: tuple[str, ...]) -> str:
-    if len(given) != len(trained):
-        what = f"{len(given)} summaries, but the trees were trained on {len(trained)}"
-    else:
-        pairs = enumerate(zip(given, trained, strict=True))
-        place, (one, other) = next((p, pair) for p, pair in pairs if pair[0] != pair[1])
-        what = f"summary {place} is '{one}', but the trees were trained with '{other}' there"
-    return f"{what}: give the streams and features of the training"

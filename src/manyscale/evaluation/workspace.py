@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 
 from manyscale.errors import CardError
+from manyscale.evaluation.systematics import POI, Normalisation, Shape, Varied
 from manyscale.evaluation.templates import Templates
-from manyscale.evaluation.variations import Normalisation, Shape, Varied
 from manyscale.evaluation.yields import ScaledEvents
 from manyscale.statistics.sample import Floats
 
 __all__ = ["POI", "ShapeTemplates", "Workspace", "shape_templates", "workspace"]
-
-#: Parameter of interest: the signal's strength, in units of its cross section.
-POI = "mu"
 
 # What a bin of less than nothing is set to, as a part of the background there.
 _SMALL = 1e-6
@@ -45,15 +42,7 @@ class ShapeTemplates:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A workspace, and what had to be changed for it.
-
-    Attributes
-    ----------
-    content
-        As JSON: `channels`, `observations`, `measurements`, `version`.
-    notices
-        Sentences.
-    """
+    """A workspace as JSON, and sentences on what had to be changed for it."""
 
     content: dict[str, Any]
     notices: tuple[str, ...]
@@ -103,14 +92,10 @@ def workspace(
 
     Parameters
     ----------
-    channel
-        Its name.
     templates
         With some background in each bin.
     signal
         Names of the signal processes; other processes of signal are left out.
-    variations
-        The systematics.
     most
         Upper bound of `mu`, for whoever fits it.
 
@@ -119,112 +104,66 @@ def workspace(
     CardError
         Where a systematic has the name of the signal strength, or of the statistical errors.
     """
-    _check_names(variations, channel)
+    staterror = f"staterror_{channel}"
+    for variation in variations:
+        if variation.name in {POI, staterror}:
+            raise CardError(
+                f"evaluation.systematics.{variation.name}: another parameter of the workspace has "
+                "this name; give another"
+            )
     clipped: list[str] = []
-    samples = []
-    for place, process in enumerate(templates.processes):
-        if not templates.counts[place].any():
-            continue
-        if process.name in signal:
-            sample = _Sample(process.name, place, np.zeros_like(templates.background), clipped)
-            first = _modifier(POI, "normfactor", None)
-        elif process.label == "background":
-            sample = _Sample(process.name, place, _SMALL * templates.background, clipped)
-            error = np.sqrt(templates.variance[place]).tolist()
-            first = _modifier(f"staterror_{channel}", "staterror", error)
-        else:
-            continue
-        samples.append(sample.specification(templates.content[place], first, variations))
-    observed = np.sum([sample["data"] for sample in samples if sample["name"] not in signal], 0)
-    return Workspace(_specification(channel, samples, observed.tolist(), most), tuple(clipped))
 
-
-@dataclass(frozen=True)
-class _Sample:
-    """One process of a channel.
-
-    Attributes
-    ----------
-    place
-        Of the process in the templates.
-    least
-        (bins,): what a bin holds at least.
-    clipped
-        Takes a sentence wherever a bin held less than nothing.
-    """
-
-    process: str
-    place: int
-    least: Floats
-    clipped: list[str]
-
-    def specification(
-        self,
-        content: Floats,
-        first: dict[str, Any],
-        variations: Sequence[Normalisation | ShapeTemplates],
-    ) -> dict[str, Any]:
-        nominal = self._kept_above(content, "")
-        moved = [
-            modifier
-            for variation in variations
-            if self.process in variation.processes
-            for modifier in self._modifiers(variation, nominal)
-        ]
-        return {"name": self.process, "data": nominal.tolist(), "modifiers": [first, *moved]}
-
-    def _modifiers(
-        self, variation: Normalisation | ShapeTemplates, nominal: Floats
-    ) -> list[dict[str, Any]]:
-        name, total = variation.name, nominal.sum()
-        if isinstance(variation, Normalisation):
-            return [_modifier(name, "normsys", _factors(variation.up, variation.down))]
-        if not total > 0:
-            return []
-        up = self._kept_above(variation.up[self.place], f" with {name} up")
-        down = self._kept_above(variation.down[self.place], f" with {name} down")
-        factors = _factors(up.sum() / total, down.sum() / total)
-        shape = {
-            "hi_data": (up / factors["hi"]).tolist(),
-            "lo_data": (down / factors["lo"]).tolist(),
-        }
-        return [_modifier(name, "normsys", factors), _modifier(name, "histosys", shape)]
-
-    def _kept_above(self, content: Floats, when: str) -> Floats:
+    def kept_above(least: Floats, content: Floats, what: str) -> Floats:
         if number := int((content < 0).sum()):
             bins = "1 bin holds" if number == 1 else f"{number} bins hold"
-            self.clipped.append(
-                f"{bins} less than nothing of {self.process}{when}: set to next to nothing."
-            )
-        return np.maximum(content, self.least)
+            clipped.append(f"{bins} less than nothing of {what}: set to next to nothing.")
+        return np.maximum(content, least)
 
+    samples = []
+    observed = np.zeros_like(templates.background)
+    for i, process in enumerate(templates.processes):
+        is_signal = process.name in signal
+        if not templates.counts[i].any() or not (is_signal or templates.is_background[i]):
+            continue
+        least = np.zeros_like(observed) if is_signal else _SMALL * templates.background
+        nominal = kept_above(least, templates.content[i], process.name)
+        if is_signal:
+            modifiers = [_modifier(POI, "normfactor", None)]
+        else:
+            observed += nominal
+            modifiers = [_modifier(staterror, "staterror", np.sqrt(templates.variance[i]).tolist())]
+        for moves in variations:
+            if process.name not in moves.processes:
+                continue
+            if isinstance(moves, Normalisation):
+                modifiers.append(_modifier(moves.name, "normsys", _factors(moves.up, moves.down)))
+            elif (total := nominal.sum()) > 0:
+                up = kept_above(least, moves.up[i], f"{process.name} with {moves.name} up")
+                down = kept_above(least, moves.down[i], f"{process.name} with {moves.name} down")
+                factors = _factors(up.sum() / total, down.sum() / total)
+                rest = {
+                    "hi_data": (up / factors["hi"]).tolist(),
+                    "lo_data": (down / factors["lo"]).tolist(),
+                }
+                modifiers.append(_modifier(moves.name, "normsys", factors))
+                modifiers.append(_modifier(moves.name, "histosys", rest))
+        samples.append({"name": process.name, "data": nominal.tolist(), "modifiers": modifiers})
 
-def _specification(
-    channel: str, samples: list[dict[str, Any]], observed: list[float], most: float
-) -> dict[str, Any]:
-    parameter = {"name": POI, "inits": [1.0], "bounds": [[0.0, most]]}
-    return {
+    strength = {"name": POI, "inits": [1.0], "bounds": [[0.0, most]]}
+    content = {
         "channels": [{"name": channel, "samples": samples}],
-        "observations": [{"name": channel, "data": observed}],
+        "observations": [{"name": channel, "data": observed.tolist()}],
         "measurements": [
-            {"name": "background only", "config": {"poi": POI, "parameters": [parameter]}}
+            {"name": "background only", "config": {"poi": POI, "parameters": [strength]}}
         ],
         "version": "1.0.0",
     }
-
-
-def _factors(up: float, down: float) -> dict[str, float]:
-    return {"hi": max(float(up), _LEAST_FACTOR), "lo": max(float(down), _LEAST_FACTOR)}
+    return Workspace(content, tuple(clipped))
 
 
 def _modifier(name: str, kind: str, data: object) -> dict[str, Any]:
     return {"name": name, "type": kind, "data": data}
 
 
-def _check_names(variations: Sequence[Normalisation | ShapeTemplates], channel: str) -> None:
-    for variation in variations:
-        if variation.name in {POI, f"staterror_{channel}"}:
-            raise CardError(
-                f"evaluation.systematics.{variation.name}: another parameter of the workspace has "
-                "this name; give another"
-            )
+def _factors(up: float, down: float) -> dict[str, float]:
+    return {"hi": max(float(up), _LEAST_FACTOR), "lo": max(float(down), _LEAST_FACTOR)}

@@ -1,19 +1,21 @@
 """Expected events at a luminosity, process by process."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
+from manyscale.evaluation.results import Yield, Yields
 from manyscale.statistics.sample import Floats, effective_events
 
 __all__ = [
     "PHYSICAL",
     "ScaledEvents",
     "expected_yields",
+    "is_background",
     "normalisation",
     "scale_events",
 ]
@@ -32,7 +34,7 @@ class ScaledEvents(NamedTuple):
     processes
         What `process` counts in.
     process
-        (events,): place in `processes`.
+        (events,): index in `processes`.
     weight
         (events,): expected events that the event stands for.
     luminosity
@@ -47,8 +49,12 @@ class ScaledEvents(NamedTuple):
     @property
     def signal(self) -> NDArray[np.bool_]:
         """(events,): whether the event's process is signal."""
-        of_process = np.array([process.label == "signal" for process in self.processes], bool)
-        return of_process[self.process]
+        return ~is_background(self.processes)[self.process]
+
+
+def is_background(processes: Sequence[Process]) -> NDArray[np.bool_]:
+    """(processes,): which are background."""
+    return np.array([process.label == "background" for process in processes], bool)
 
 
 def normalisation(process: Process, luminosity: float) -> float:
@@ -71,12 +77,11 @@ def normalisation(process: Process, luminosity: float) -> float:
     """
     if not 0 < luminosity < np.inf:
         raise DataError(f"the luminosity is {luminosity:g} fb^-1; it must be above 0")
-    if process.cross_section is None:
-        raise _no_cross_section([process])
-    if process.sum_weights is None or not process.sum_weights > 0:
-        raise _no_sum_weights([process])
-    expected = luminosity * _FB_PER_PB * process.cross_section
-    return expected * process.k_factor * process.filter_efficiency / process.sum_weights
+    _check_normalised([process])
+    cross_section, generated = process.cross_section, process.sum_weights
+    assert cross_section is not None and generated is not None  # noqa: S101, PT018
+    expected = luminosity * _FB_PER_PB * cross_section
+    return expected * process.k_factor * process.filter_efficiency / generated
 
 
 def scale_events(
@@ -93,7 +98,7 @@ def scale_events(
     processes
         Of the dataset, in the order in which `process` counts them.
     process
-        (events,): place in `processes`.
+        (events,): index in `processes`.
     weight
         (events,): as generated.
     luminosity
@@ -109,14 +114,14 @@ def scale_events(
         processes are named), an event's process is unknown, a factor of a process that has events
         is not finite, or the luminosity is not above zero.
     """
-    place = np.asarray(process, np.int64)
+    index = np.asarray(process, np.int64)
     weights = np.asarray(weight, np.float64)
-    if len(place) != len(weights):
-        raise DataError(f"{len(place)} processes and {len(weights)} weights: give one an event")
-    unknown = (place < 0) | (place >= len(processes))
+    if len(index) != len(weights):
+        raise DataError(f"{len(index)} processes and {len(weights)} weights: give one an event")
+    unknown = (index < 0) | (index >= len(processes))
     if unknown.any():
         raise DataError(f"event {int(np.argmax(unknown))} is of no known process")
-    present = np.unique(place)
+    present = np.unique(index)
     _check_normalised([processes[number] for number in present])
     factors = np.ones(len(processes)) if to_the_whole is None else np.asarray(to_the_whole, float)
     if len(factors) != len(processes):
@@ -129,73 +134,54 @@ def scale_events(
                 "events given to the whole; their weights must not sum to 0"
             )
         scale[number] = normalisation(processes[number], luminosity) * factors[number]
-    return ScaledEvents(tuple(processes), place, weights * scale[place], luminosity)
+    return ScaledEvents(tuple(processes), index, weights * scale[index], luminosity)
 
 
-def expected_yields(events: ScaledEvents) -> dict[str, Any]:
+def expected_yields(events: ScaledEvents, notice: str = "") -> Yields:
     """Expected events of each process, of all signal and of all background.
 
     Parameters
     ----------
     events
         Scaled to a luminosity.
-
-    Returns
-    -------
-    `weights`, "physical"; `luminosity` [fb^-1]; `processes`, by name, and `signal` and
-    `background`, each with `expected` events, `error` (standard deviation of them from the number
-    of simulated events), `n_events` simulated and their effective number `n_effective`; processes
-    also with their `label`.
+    notice
+        What a reader should know about them.
     """
-    signal = events.signal
-    return {
-        "weights": PHYSICAL,
-        "luminosity": events.luminosity,
-        "processes": {
-            process.name: {
-                "label": process.label,
-                **_yield(events.weight[events.process == number]),
-            }
+
+    def of(chosen: NDArray[np.bool_], **label: str) -> Yield:
+        weights = events.weight[chosen]
+        return Yield(
+            **label,
+            expected=float(weights.sum()),
+            error=float(np.sqrt((weights**2).sum())),
+            n_events=len(weights),
+            n_effective=effective_events(weights),
+        )
+
+    return Yields(
+        weights=PHYSICAL,
+        luminosity=events.luminosity,
+        processes={
+            process.name: of(events.process == number, label=process.label)
             for number, process in enumerate(events.processes)
         },
-        "signal": _yield(events.weight[signal]),
-        "background": _yield(events.weight[~signal]),
-    }
+        signal=of(events.signal),
+        background=of(~events.signal),
+        notice=notice,
+    )
 
 
 def _check_normalised(processes: Sequence[Process]) -> None:
+    def named(missing: list[Process]) -> str:
+        return ", ".join(f"'{process.name}'" for process in missing)
+
     if missing := [process for process in processes if process.cross_section is None]:
-        raise _no_cross_section(missing)
-    if missing := [process for process in processes if not _has_sum_weights(process)]:
-        raise _no_sum_weights(missing)
-
-
-def _has_sum_weights(process: Process) -> bool:
-    return process.sum_weights is not None and process.sum_weights > 0
-
-
-def _no_cross_section(processes: Sequence[Process]) -> DataError:
-    return DataError(
-        f"no cross section is known of {_names(processes)}: give cross_section [pb] of each "
-        "process, or go without yields"
-    )
-
-
-def _no_sum_weights(processes: Sequence[Process]) -> DataError:
-    return DataError(
-        f"no sum of generated weights above 0 is known of {_names(processes)}: give it where the "
-        "events are converted (--sum-weights), or go without yields"
-    )
-
-
-def _names(processes: Sequence[Process]) -> str:
-    return ", ".join(f"'{process.name}'" for process in processes)
-
-
-def _yield(weights: Floats) -> dict[str, float]:
-    return {
-        "expected": float(weights.sum()),
-        "error": float(np.sqrt((weights**2).sum())),
-        "n_events": len(weights),
-        "n_effective": effective_events(weights),
-    }
+        raise DataError(
+            f"no cross section is known of {named(missing)}: give cross_section [pb] of each "
+            "process, or go without yields"
+        )
+    if missing := [process for process in processes if not (process.sum_weights or 0) > 0]:
+        raise DataError(
+            f"no sum of generated weights above 0 is known of {named(missing)}: give it where the "
+            "events are converted (--sum-weights), or go without yields"
+        )

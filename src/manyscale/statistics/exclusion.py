@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from manyscale.errors import DataError
 from manyscale.statistics.sample import Floats
@@ -61,7 +60,8 @@ def limit_roots(confidence: float = CONFIDENCE) -> dict[int, float]:
     >>> {band: round(root, 3) for band, root in limit_roots().items()}
     {-2: 1.052, -1: 1.412, 0: 1.96, 1: 2.727, 2: 3.656}
     """
-    return {band: float(norm.isf((1 - confidence) * norm.cdf(band)) + band) for band in BANDS}
+    isf, cdf = scipy.stats.norm.isf, scipy.stats.norm.cdf
+    return {band: float(isf((1 - confidence) * cdf(band)) + band) for band in BANDS}
 
 
 def profiled_deviance(
@@ -175,4 +175,4 @@ def _crossing(
             "no signal, however strong, would be excluded: there is next to none in the "
             "templates, or the systematics could make any of it"
         )
-    return float(brentq(lambda mu: root_deviance(mu) - wanted, low, high, rtol=_PRECISION))
+    return float(scipy.optimize.brentq(lambda mu: root_deviance(mu) - wanted, low, high, rtol=_PRECISION))

@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError
 from manyscale.statistics.intervals import efficiency
-from manyscale.statistics.means import variance_of_mean
-from manyscale.statistics.sample import Floats, Sample, effective_events
+from manyscale.statistics.sample import Floats, Sample, effective_events, variance_of_mean
 
 __all__ = [
     "SIGNAL_EFFICIENCIES",

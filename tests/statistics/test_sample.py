@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from manyscale.statistics.means import weighted_mean
+from manyscale.statistics.sample import weighted_mean
 
 
 def test_equal_weights_are_the_textbook():

@@ -1,0 +1,402 @@
+"""Evaluating a trained run on its test events: predictions, figures of merit, scores and plots."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manyscale.card import Card, load_card
+from manyscale.data.dataset import Dataset
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.schema import COLUMNS, StreamSchema
+from manyscale.deployment.bundle import Bundle, load_bundle
+from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
+from manyscale.deployment.scores import Scores, write_scores
+from manyscale.errors import DataError
+from manyscale.evaluation.cuts import scan_cuts, significance_figures
+from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures
+from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
+from manyscale.evaluation.trees import Trees
+from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
+from manyscale.features.columns import StreamBatch
+from manyscale.features.images import ImageMaker, ImageSettings, class_means
+from manyscale.features.registry import can_compute
+from manyscale.features.summaries import summaries
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.progress import LOG
+from manyscale.reporting import input_plots, physics_plots, score_plots
+from manyscale.reporting.run_files import read_history
+from manyscale.runs.folder import RunFolder
+from manyscale.runs.train import open_data, tree_extractors
+from manyscale.settings import write_json
+from manyscale.statistics.metrics import auc_difference, evaluate
+from manyscale.statistics.sample import Sample
+
+__all__ = ["Prediction", "Trial", "drop_plot", "evaluate_run", "predict_trial", "scale"]
+
+# Events of each class that the over-training plot, the inputs and the images are made of.
+_SAMPLE = 10_000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trained run, and the events that it is tested on.
+
+    Attributes
+    ----------
+    own
+        The run's own data: all splits.
+    test
+        The events that it is tested on.
+    whole
+        The events that the test events stand for.
+    """
+
+    folder: RunFolder
+    card: Card
+    bundle: Bundle
+    trees: Trees
+    own: Dataset
+    test: Dataset
+    whole: Dataset
+
+    @staticmethod
+    def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
+        """Open a trained run with its own test split, or with a dataset that is test as a whole.
+
+        Raises
+        ------
+        RunError
+            Where the run is not trained to its end.
+        DataError
+            Where the run's data are gone or lack a class, or `data` holds events of the training.
+        CardError
+            Where the device (auto, cpu, cuda) is not there.
+        """
+        folder = RunFolder.open(root)
+        card = load_card(folder.card)
+        try:
+            own = open_data(card, most=card.data.max_events)
+        except DataError as error:
+            raise DataError(
+                f"the data of the run {folder.root} cannot be opened: {error}. If they were moved, "
+                f"put them back, or say under `data` in {folder.card} where they are now"
+            ) from error
+        if data is None:
+            test = own.test
+            test.require_classes()
+            whole = own if card.data.max_events is None else open_data(card)
+        else:
+            test = whole = _foreign(data, own, card)
+        bundle = load_bundle(folder.model, choose_device(device))
+        return Trial(folder, card, bundle, Trees.load(folder.trees), own, test, whole)
+
+    def luminosity(self, asked: float | None) -> float | None:
+        """The luminosity that is asked for, or else the card's, in fb^-1; DataError if not above 0."""
+        chosen = self.card.evaluation.luminosity if asked is None else asked
+        if chosen is not None and not 0 < chosen < np.inf:
+            raise DataError(f"the luminosity is {chosen:g} fb^-1; it must be above 0")
+        return chosen
+
+
+def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
+    """Open another dataset for the test; events that the network was trained on are refused."""
+    dataset = Dataset.open(path).restricted(streams=card.data.streams, classes=card.classes)
+    dataset.require_classes()
+    tested = dataset.event_ids
+    common = sum(
+        int(np.isin(events.event_id, tested).sum())
+        for part in (own.train, own.validation)
+        for events in part.bookkeeping_chunks()
+    )
+    if common:
+        raise DataError(
+            f"{path}: {common} of its events were used to train the network; a test on them would "
+            f"flatter it. Without --data, the run's own test events are taken"
+        )
+    return dataset
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Test events without their streams, and their signal probabilities, (events,)."""
+
+    events: PackedEvents
+    network: NDArray[np.float32]
+    trees: NDArray[np.float32]
+
+    @property
+    def scores(self) -> dict[str, NDArray[np.floating]]:
+        """Signal probabilities by classifier, the network first."""
+        return {"network": self.network, "trees": self.trees}
+
+
+def predict_trial(
+    trial: Trial, alter: Callable[[PackedEvents], PackedEvents] | None = None
+) -> Prediction:
+    """Score the test events by network and trees, chunk by chunk.
+
+    Parameters
+    ----------
+    alter
+        Changes the events before they are scored, as a shift of energies does; their number stays.
+    """
+    extractors = tree_extractors(trial.own)
+    # Streams of the run's own data, by name: another dataset may have its columns in another order.
+    wanted = trial.own.schema.streams
+    events, network, trees = [], [], []
+    for chunk, probabilities in predict(
+        trial.bundle.network, trial.test, wanted=wanted, alter=alter
+    ):
+        events.append(chunk.only([]))
+        network.append(probabilities[:, 1])
+        trees.append(trial.trees.predict(*summaries(chunk, extractors)).astype(np.float32))
+    return Prediction(
+        PackedEvents.concatenate(events), np.concatenate(network), np.concatenate(trees)
+    )
+
+
+def scale(trial: Trial, events: PackedEvents, luminosity: float) -> ScaledEvents:
+    """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole.
+
+    Raises
+    ------
+    DataError
+        Where cross section or sum of weights of a process is not known; the message names it.
+    """
+    processes = trial.whole.schema.processes
+    every = trial.whole.process_weights
+    part = np.bincount(events.process, events.weight, len(processes))
+    for index in np.flatnonzero((part == 0) & (every != 0)):
+        LOG.info("no test event of %s: the yields count it as nothing", processes[index].name)
+    factors = np.divide(every, part, out=np.ones(len(processes)), where=part != 0)
+    return scale_events(processes, events.process, events.weight, luminosity, factors)
+
+
+def evaluate_run(
+    root: Path | str,
+    *,
+    data: Path | str | None = None,
+    luminosity: float | None = None,
+    device: str = "auto",
+) -> Metrics:
+    """Evaluate a run on its test events, and write metrics.json, scores and plots.
+
+    Parameters
+    ----------
+    root
+        The folder of a trained run.
+    data
+        A dataset whose events all count as test events, instead of the run's own test split.
+    luminosity
+        In fb^-1, in place of the card's.
+    device
+        Where the network runs: auto, cpu or cuda.
+
+    Returns
+    -------
+    The content of metrics.json.
+
+    Raises
+    ------
+    RunError
+        Where the run is not trained to its end.
+    DataError
+        Where the run's data are gone or lack a class, or `data` holds events of the training.
+    CardError
+        Where the device is not there.
+    """
+    trial = Trial.open(root, data, device)
+    folder, card, network, test = trial.folder, trial.card, trial.bundle.network, trial.test
+    luminosity = trial.luminosity(luminosity)
+    LOG.info("evaluating %d events", len(test))
+
+    prediction = predict_trial(trial)
+    events = prediction.events
+    weights = test.balance.weights(events)
+    balanced = {"weights": "class-balanced"}
+    difference, error = auc_difference(
+        events.label, prediction.network, prediction.trees, weights
+    )
+    trees = {
+        **balanced,
+        **evaluate(events.label, prediction.trees, weights),
+        "network_minus_trees": AucDifference(auc=difference, auc_error=error),
+    }
+    figures = {
+        **balanced,
+        **evaluate(events.label, prediction.network, weights),
+        "events_per_second": statistics.median(
+            row["events_per_second"] for row in read_history(folder.history)
+        ),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        **_sculpting(trial, prediction, weights),
+    }
+    physical, of_trees = _physical(trial, prediction, luminosity)
+    metrics = Metrics(**figures, **physical, trees=TreeFigures(**trees, **of_trees))
+
+    folder.scores.parent.mkdir(exist_ok=True)
+    write_scores(folder.scores, Scores.of(events, prediction.network, labelled=True))
+    write_scores(folder.tree_scores, Scores.of(events, prediction.trees, labelled=True))
+    curves = {card.preset: prediction.network, "trees": prediction.trees}
+    score_plots.roc(events.label, curves, weights).save(folder.plots, "roc")
+    score_plots.confusion(events.label, prediction.network, weights).save(folder.plots, "confusion")
+    score_plots.history(read_history(folder.history)).save(folder.plots, "history")
+    _plot_images(folder, test, trial.bundle.streams, card.evaluation.images)
+    _plot_training(trial, Sample.of(events.label, prediction.network, weights))
+    metrics.write(folder.metrics)
+    folder.log(f"evaluated: AUC {metrics.auc:.5f} on {len(test)} events")
+    return metrics
+
+
+def _physical(
+    trial: Trial, prediction: Prediction, luminosity: float | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Yields and significance at a luminosity with their plot, or why there are none.
+
+    Returns the parts of the network's and of the trees' figures.
+    """
+    drop_plot(trial.folder, "significance")
+    none = "No expected events, no significance"
+    if luminosity is None:
+        said = f"{none}: the card says no luminosity; give --luminosity [fb^-1]."
+        return {"yields_missing": said}, {}
+    try:
+        scaled = scale(trial, prediction.events, luminosity)
+        scans = {name: scan_cuts(scaled, scores) for name, scores in prediction.scores.items()}
+    except DataError as error:
+        return {"yields_missing": f"{none}: {error}."}, {}
+    physics_plots.significance(scans, luminosity).save(trial.folder.plots, "significance")
+    # Processes that have events, but none for the test.
+    tested = np.bincount(prediction.events.process, minlength=len(scaled.processes))
+    untested = ", ".join(
+        scaled.processes[index].name
+        for index in np.flatnonzero((trial.whole.process_weights != 0) & (tested == 0))
+    )
+    notice = f"No test event is of {untested}: it counts as nothing." if untested else ""
+    network, trees = (significance_figures(scans[name]) for name in ("network", "trees"))
+    yields = expected_yields(scaled, notice)
+    return {"yields": yields, "significance": network}, {"significance": trees}
+
+
+def _sculpting(
+    trial: Trial, prediction: Prediction, weights: NDArray[np.float64]
+) -> dict[str, Any]:
+    """How cuts on the scores sculpt the background's masses with its plot, or why it is not known."""
+    drop_plot(trial.folder, "sculpting")
+    observable = trial.card.evaluation.mass
+    events, observables = prediction.events, prediction.events.observables
+    unknown = "Whether cuts sculpt the background's masses is not known"
+    if observable not in observables:
+        known = ", ".join(observables) or "none"
+        said = (
+            f"{unknown}: the data have no observable '{observable}' (they have {known}); "
+            "evaluation.mass of the card names another."
+        )
+        return {"sculpting_missing": said}
+    masses = np.asarray(observables[observable], np.float64)
+    chosen = (events.label == 0) & np.isfinite(masses)
+    try:
+        sample = MassSample.of(observable, masses[chosen], weights[chosen])
+    except DataError as error:
+        return {"sculpting_missing": f"{unknown}: {error}."}
+    scores = {name: values[chosen] for name, values in prediction.scores.items()}
+    sculpted = sculpt(sample, scores, seed=trial.card.seed)
+    physics_plots.sculpting(sample, sculpted).save(trial.folder.plots, "sculpting")
+    return {"sculpting": sculpting_figures(sample, sculpted)}
+
+
+# ---- plots --------------------------------------------------------------------------------------
+
+
+def drop_plot(folder: RunFolder, name: str) -> None:
+    """Take away the files of a plot of an earlier evaluation, which this one may not draw again."""
+    for path in folder.plots.glob(f"{name}.*"):
+        path.unlink()
+
+
+def _plot_images(
+    folder: RunFolder, test: Dataset, streams: tuple[StreamSchema, ...], settings: ImageSettings
+) -> None:
+    """Plot the mean image of each class, for every stream of constituents of a jet.
+
+    Of a fixed sample of the test events.
+    """
+    drop_plot(folder, "image_*")
+    # So many of each class: a rare one would be missing from a sample of all.
+    events = test.restricted(max_events=_SAMPLE).events()
+    label, weights = events.label, test.balance.weights(events)
+    packed = Alignment(test.schema, streams)(events.streams)
+    counting = settings.model_copy(update={"weight": "count"})
+    for stream in streams:
+        name = stream.name
+        if not all(can_compute(column, stream) for column in ("delta_eta", "delta_phi")):
+            continue
+        if not can_compute("pt", stream):
+            folder.log(f"no image of {name}: it has no pt")
+            continue
+        means = class_means(ImageMaker(stream, settings), packed[name], label, weights)
+        # Weights of both signs may leave less than nothing in every pixel.
+        if not (means > 0).any(axis=(1, 2, 3)).all():
+            folder.log(f"no image of {name}: one class has no tokens there")
+            continue
+        ones = np.ones(len(label))
+        tokens = class_means(ImageMaker(stream, counting), packed[name], label, ones)
+        images = input_plots.class_images(
+            means[:, 0],
+            np.tensordot(np.bincount(label, minlength=2), tokens[:, 0], 1),
+            half_width=settings.half_width,
+            unit="pT in a pixel [GeV]" if settings.weight == "pt" else "tokens in a pixel",
+            frame=settings.frame.words(),
+            turned=settings.frame.rotate != "none",
+        )
+        images.save(folder.plots, f"image_{name}")
+
+
+def _plot_training(trial: Trial, test: Sample) -> None:
+    """Plot a fixed sample of the training events: their scores beside the test's, and the inputs.
+
+    The ranking of the inputs goes into separation.json.
+    """
+    folder, network = trial.folder, trial.bundle.network
+    train = trial.own.train.restricted(max_events=_SAMPLE)
+    events = train.events()
+    label, weights = events.label, train.balance.weights(events)
+    streams = Alignment(trial.own.schema, trial.bundle.streams)(events.streams)
+    signal = class_probabilities(network, streams)[:, 1]
+    scores = score_plots.score_distributions(Sample.of(label, signal, weights), test)
+    scores.save(folder.plots, "scores")
+
+    drop_plot(folder, "inputs_*")
+    ranking = []
+    for name, stream in network.trim(streams).items():
+        owner, token_weights = (np.repeat(of, stream.counts) for of in (label, weights))
+        # Weights of both signs may sum to nothing over the tokens, though not over the events.
+        if not all(token_weights[owner == of_class].sum() > 0 for of_class in (0, 1)):
+            folder.log(f"no plot of the inputs of {name}: one class has no weight of tokens there")
+            continue
+        columns = _input_columns(network, name, stream)
+        inputs, rows = input_plots.input_distributions(name, columns, owner, token_weights)
+        inputs.save(folder.plots, f"inputs_{name}")
+        ranking += [row.plain() for row in rows]
+    write_json(folder.plots / "separation.json", ranking)
+
+
+def _input_columns(
+    network: MultiScaleClassifier, name: str, stream: PackedStream
+) -> list[input_plots.InputColumn]:
+    """What the network takes of each token of a stream, before it is standardised."""
+    extractor = network.extractor(name)
+    numbers, classes = extractor.raw(StreamBatch.of(stream))
+    units = [COLUMNS[column].unit if column in COLUMNS else "" for column in extractor.numbers]
+    return [
+        input_plots.InputColumn(column, values.numpy(), unit)
+        for column, values, unit in zip(extractor.numbers, numbers.T, units, strict=True)
+    ] + [
+        input_plots.InputColumn(column, values.numpy(), "", COLUMNS[column].classes)
+        for column, values in zip(extractor.classes, classes.T, strict=True)
+    ]

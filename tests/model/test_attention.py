@@ -1,0 +1,123 @@
+"""The seam `attend` against attention written out event by event."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.networks import network_of
+from helpers.toys import toy_events
+from manyscale.features.columns import to_torch
+from manyscale.model.attention import attend
+from manyscale.model.layout import Layout
+from manyscale.model.presets import PRESETS
+from manyscale.model.taps import Taps
+
+COUNTS = np.array([2, 0, 70, 5, 1, 90, 3], np.int64)
+OTHERS = np.array([0, 4, 1, 80, 0, 2, 6], np.int64)
+
+
+def rows_of(layout, seed, heads=2, d=4):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(layout.event), heads, d, generator=generator)
+
+
+def one_by_one(query, key, value, query_event, key_event, bias=None):
+    """(rows, heads * d): softmax(q k^T / sqrt(d) + bias) v, an event at a time, in double precision."""
+    out = torch.zeros(query.shape, dtype=torch.float64)
+    for event in np.unique(query_event):
+        q, k = np.flatnonzero(query_event == event), np.flatnonzero(key_event == event)
+        scores = (
+            torch.einsum("qhd,khd->hqk", query[q].double(), key[k].double()) / query.shape[2] ** 0.5
+        )
+        if bias is not None:
+            scores = scores + bias[np.ix_(q, k)]
+        out[q] = torch.einsum("hqk,khd->qhd", scores.softmax(2), value[k].double())
+    return out.flatten(1).float()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_self_attention_is_that_of_each_event_alone(seed):
+    layout = Layout(COUNTS)
+    query, key, value = (rows_of(layout, 3 * seed + number) for number in range(3))
+    expected = one_by_one(query, key, value, layout.event, layout.event)
+    torch.testing.assert_close(attend(query, key, value, layout.to_itself), expected)
+    classes = attend(query[: len(COUNTS)], key, value, layout.class_to_all)
+    torch.testing.assert_close(classes, expected[: len(COUNTS)])
+
+
+def test_cross_attention_takes_one_softmax_over_all_contexts():
+    layout, others = Layout(COUNTS), Layout(OTHERS)
+    contexts = layout.to_contexts([others, layout])
+    query = rows_of(layout, 0)
+    key, value = (torch.cat([rows_of(others, seed), rows_of(layout, seed + 5)]) for seed in (1, 2))
+    key_event = np.concatenate([others.event, layout.event])
+    expected = one_by_one(query, key, value, layout.event, key_event)
+    torch.testing.assert_close(attend(query, key, value, contexts), expected)
+
+
+def test_a_bias_is_added_to_the_scores():
+    layout = Layout(COUNTS)
+    query, key, value = (rows_of(layout, seed) for seed in range(3))
+    where = torch.randn(len(layout.event), generator=torch.Generator().manual_seed(7))
+    padded = layout.to_itself.keys.pad(where)
+    bias = [(at[:, None, :, None] - at[:, None, None, :]) ** 2 for (at,) in padded]
+    dense = (where[:, None] - where).double() ** 2
+    torch.testing.assert_close(
+        attend(query, key, value, layout.to_itself, bias=bias),
+        one_by_one(query, key, value, layout.event, layout.event, dense),
+    )
+
+
+def test_weights_of_the_tap_are_those_of_the_output():
+    layout = Layout(COUNTS)
+    query, key, value = (rows_of(layout, seed) for seed in range(3))
+    heard = []
+    out = attend(query, key, value, layout.to_itself, tap=heard.append)
+    (weights,) = heard
+    values = layout.to_itself.keys.pad(value)
+    again = [
+        torch.einsum("bhqk,bkhd->bqhd", of_bucket, padded).flatten(2)
+        for of_bucket, (padded,) in zip(weights.buckets, values, strict=True)
+    ]
+    torch.testing.assert_close(layout.to_itself.queries.unpad(again), out)
+    # What all queries of an event give to its keys is their number.
+    given = weights.onto_keys(torch.ones(len(layout.event), 1))[:, :, 0].mean(1).numpy()
+    np.testing.assert_allclose(np.bincount(layout.event, given), COUNTS + 1, rtol=1e-5)
+
+
+class Listener(Taps):
+    def __init__(self):
+        self.heard, self.shapes = [], {}
+
+    def weights(self, place):
+        return lambda weights: self.heard.append((place, weights))
+
+    def rows(self, place, rows):
+        self.shapes[place.stream, place.block, place.layer, place.part] = len(rows)
+        return rows
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_taps_hear_every_attention_and_change_no_score(preset):
+    network = network_of(preset)
+    streams = toy_events(5, events=20).streams
+    batch = to_torch(network.trim(streams), np.arange(20))
+    listener = Listener()
+    assert torch.equal(network(batch, listener), network(batch))
+    assert [place for place, _ in listener.heard] == network.attention_places()
+    for place, weights in listener.heard:
+        assert all(bucket.shape[1] == place.heads for bucket in weights.buckets)
+    pooled = {key[0]: rows for key, rows in listener.shapes.items() if key[3] == "pooled"}
+    assert pooled == dict.fromkeys(network.settings.streams, 20)
+
+
+def test_taps_change_what_they_return():
+    class Blind(Taps):
+        def inputs(self, stream, rows):
+            return rows if stream != "jet1" else rows * (rows[:, -1:] != 0)
+
+    network = network_of("model-2")
+    batch = to_torch(network.trim(toy_events(5, events=20).streams), np.arange(20))
+    changed, plain = network(batch, Blind()), network(batch)
+    some = (batch["jet1"].counts > 0).numpy()
+    assert (changed != plain).any(1).numpy()[some].all()
