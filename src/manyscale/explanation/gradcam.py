@@ -6,28 +6,51 @@ tokens stand for pixels and the width of a token for the channels: with A the to
 
     alpha_k = mean over the event's tokens of dy / dA_k,   importance = relu(sum_k alpha_k A_k),
 
-where y is the logit of the class that the network says minus that of the other.
+where y is the logit of the predicted class minus that of the other.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import cycle
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-from manyscale.explanation.response import Streams, logit_difference
-from manyscale.features.columns import Segments, StreamBatch, to_torch
-from manyscale.model.batches import batches_by_length
+from manyscale.data.packing import PackedStream
+from manyscale.deployment.predict import batches, class_logits
+from manyscale.explanation.tokens import ClassMeans, Labelled, TokenReader, Tokens
+from manyscale.features.columns import Segments, StreamBatch
+from manyscale.model.attention import WeightsTap
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.taps import NO_TAPS, Place, Taps
 
-__all__ = ["GradCam", "grad_cam", "token_importance"]
+__all__ = [
+    "GradCam",
+    "ImportanceMaps",
+    "grad_cam",
+    "logit_difference",
+    "responses",
+    "token_importance",
+]
+
+L = TypeVar("L", Tensor, NDArray[np.float32])
+
+
+def logit_difference(logits: L) -> L:
+    """(events,): logit of signal minus logit of background, ln p / (1 - p) of the score p.
+
+    It is what explanations explain: unlike the probability it does not saturate near 0 and 1.
+    """
+    return logits[:, 1] - logits[:, 0]
+
+
+def responses(
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
+) -> NDArray[np.float64]:
+    """(events,): the logit difference of each event; streams as in `class_logits`."""
+    return logit_difference(class_logits(network, streams)).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -42,8 +65,8 @@ class GradCam:
         (tokens,) by stream: sum_k alpha_k A_k for y = `logit`, before the relu: positive towards
         signal, negative towards background.
     importance
-        (tokens,) by stream: relu of the evidence for the class that the network says, over its sum
-        over all tokens of the event; all zero where no token speaks for that class.
+        (tokens,) by stream: relu of the evidence for the predicted class, over its sum over all
+        tokens of the event; all zero where no token speaks for that class.
     """
 
     logit: Tensor
@@ -51,10 +74,105 @@ class GradCam:
     importance: Mapping[str, Tensor]
 
 
+def grad_cam_places(network: MultiScaleClassifier) -> dict[str, Place]:
+    """Where the rows of each stream are last all there; streams that nothing attends to are left out.
+
+    That is where a fusion block first attends to them; for a stream that only queries, what goes into
+    the last self-attention of the last block in which it does; for any other, what goes into the last
+    layer of its encoder, which works out the class row alone.
+    """
+    settings, places = network.settings, {}
+    for name, stream in settings.streams.items():
+        blocks = list(enumerate(settings.fusion, start=1))
+        queries = [number for number, block in blocks if block.query == name]
+        first = next((number for number, block in blocks if name in block.context), None)
+        if first is not None:
+            before = [number for number in queries if number < first]
+            number = before[-1] if before else 0
+            context = settings.fusion[number - 1].context if number else ()
+            places[name] = Place(name, number, part="output", context=context)
+        elif queries:
+            block = settings.fusion[queries[-1] - 1]
+            at = (name, queries[-1], block.layers)
+            places[name] = Place(*at, "cross-attention", block.context, block.heads)
+        elif stream.layers > 1:
+            places[name] = Place(name, layer=stream.layers - 1)
+        elif stream.layers == 1:
+            places[name] = Place(name, part="embedding")
+    return places
+
+
+class _RowTaps(Taps):
+    """Keeps the rows at some places, from where the graph of gradients begins."""
+
+    def __init__(self, places: Mapping[str, Place], weights: Taps) -> None:
+        self.places, self.of_weights = set(places.values()), weights
+        self.found: dict[str, Tensor] = {}
+
+    def rows(self, place: Place, rows: Tensor) -> Tensor:
+        if place in self.places:
+            # What comes from another stream's rows has a gradient already.
+            rows = rows if rows.requires_grad else rows.requires_grad_()
+            self.found[place.stream] = rows
+        return rows
+
+    def weights(self, place: Place) -> WeightsTap | None:
+        return self.of_weights.weights(place)
+
+
+def grad_cam(
+    network: MultiScaleClassifier, batch: Mapping[str, StreamBatch], weights: Taps = NO_TAPS
+) -> GradCam:
+    """Work out Grad-CAM of a batch, its streams as trimmed by the network.
+
+    The forward pass keeps a graph from the rows in question on alone, so that a pass costs little more
+    than a prediction. A stream whose tokens do not reach the head has no evidence at all.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    weights
+        Is given the attention weights of the same pass.
+    """
+    taps = _RowTaps(grad_cam_places(network), weights)
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            logit = logit_difference(network(batch, taps))
+            watched = {name: rows for name, rows in taps.found.items() if rows.requires_grad}
+            gradients = torch.autograd.grad(logit.sum(), [*watched.values()], allow_unused=True)
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_()
+    logit = logit.detach()
+    segments = {
+        name: Segments.of(stream.counts, len(stream.values)) for name, stream in batch.items()
+    }
+    evidence = {name: stream.values.new_zeros(len(stream.values)) for name, stream in batch.items()}
+    for (name, rows), gradient in zip(watched.items(), gradients, strict=True):
+        if gradient is not None:
+            counts, of_tokens = segments[name].counts, slice(len(logit), None)
+            total = torch.segment_reduce(gradient[of_tokens], "sum", lengths=counts, initial=0)
+            alpha = total / counts.clamp(min=1)[:, None]
+            evidence[name] = (segments[name].spread(alpha) * rows.detach()[of_tokens]).sum(1)
+
+    predicted = torch.where(logit < 0, -1.0, 1.0)
+    positive = {
+        name: (of * segments[name].spread(predicted)).relu() for name, of in evidence.items()
+    }
+    of_event = torch.stack([segments[name].sum(of) for name, of in positive.items()]).sum(0)
+    scale = torch.where(of_event > 0, 1 / of_event, 0)
+    importance = {name: of * segments[name].spread(scale) for name, of in positive.items()}
+    return GradCam(logit, evidence, importance)
+
+
 def token_importance(
-    network: MultiScaleClassifier, streams: Streams
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
 ) -> dict[str, NDArray[np.float32]]:
-    """Say how much each token speaks for the class that the network says.
+    """Say how much each token speaks for the predicted class.
 
     Parameters
     ----------
@@ -68,133 +186,37 @@ def token_importance(
     (tokens,) by stream, see `GradCam.importance`: the tokens of an event, over all streams, sum to one.
     """
     found = {name: np.zeros(len(stream.values), np.float32) for name, stream in streams.items()}
-    device = next(network.parameters()).device
-    for chosen in batches_by_length(streams):
-        importance = grad_cam(network, to_torch(streams, chosen, device)).importance
+    for chosen, batch in batches(network, streams):
+        importance = grad_cam(network, batch).importance
         for name, stream in streams.items():
             found[name][stream.rows(chosen)] = importance[name].cpu().numpy()
     return found
 
 
-def grad_cam(network: MultiScaleClassifier, batch: Mapping[str, StreamBatch]) -> GradCam:
-    """Work out Grad-CAM of a batch, its streams as trimmed by the network.
+class ImportanceMaps:
+    """Adds up Grad-CAM of a network, batch by batch, in memory that does not grow.
 
-    The forward pass keeps a graph from the watched rows on alone, so that a pass costs little more
-    than a prediction. A stream whose tokens do not reach the head has no evidence at all.
-    """
-    with _watching(network) as watched, torch.enable_grad():
-        logit = logit_difference(network(batch))
-        names = [name for name, rows in watched.items() if rows.requires_grad]
-        gradients = torch.autograd.grad(
-            logit.sum(), [watched[name] for name in names], allow_unused=True
-        )
-    evidence = {name: stream.values.new_zeros(len(stream.values)) for name, stream in batch.items()}
-    segments = {
-        name: Segments.of(stream.counts, len(stream.values)) for name, stream in batch.items()
-    }
-    for name, gradient in zip(names, gradients, strict=True):
-        if gradient is not None:
-            evidence[name] = _evidence(watched[name].detach(), gradient, segments[name])
-    return GradCam(logit.detach(), evidence, _importance(logit.detach(), evidence, segments))
-
-
-def _evidence(rows: Tensor, gradient: Tensor, segments: Segments) -> Tensor:
-    """(tokens,): sum_k alpha_k A_k, from rows and gradients (events + tokens, width)."""
-    events = len(segments.counts)
-    rows, gradient = rows[events:], gradient[events:]
-    total = torch.segment_reduce(gradient, "sum", lengths=segments.counts, axis=0, initial=0)
-    alpha = total / segments.counts.clamp(min=1)[:, None]
-    return (alpha[segments.event] * rows).sum(1)
-
-
-def _importance(
-    logit: Tensor, evidence: Mapping[str, Tensor], segments: Mapping[str, Segments]
-) -> dict[str, Tensor]:
-    """Positive part of the evidence for the class that the network says, an event's sum one."""
-    said = torch.where(logit < 0, -1.0, 1.0)
-    spoken = {name: (of * segments[name].spread(said)).relu() for name, of in evidence.items()}
-    total = torch.stack([segments[name].sum(of) for name, of in spoken.items()]).sum(0)
-    scale = torch.where(total > 0, 1 / total, 0)
-    return {name: of * segments[name].spread(scale) for name, of in spoken.items()}
-
-
-@contextmanager
-def _watching(network: MultiScaleClassifier) -> Iterator[dict[str, Tensor]]:
-    """Collect, in a forward pass, the rows of each stream whose gradient is asked for."""
-    watched: dict[str, Tensor] = {}
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with ExitStack() as stack:
-        for handle in _watch(network, watched):
-            stack.callback(handle.remove)
-        for parameter in learned:
-            parameter.requires_grad_(False)
-            stack.callback(parameter.requires_grad_)
-        yield watched
-
-
-class _Point(NamedTuple):
-    """Where rows are watched: what goes into a module, or what comes out of it.
-
-    `callers` are the streams for which the module is called, in their order.
+    Attributes
+    ----------
+    means
+        By stream. Channels: of "importance", `GradCam.importance`, and of "even", what each token
+        would have were all of the event alike. What all tokens of a stream have together is the
+        stream's part of the event.
     """
 
-    module: nn.Module
-    of_input: bool
-    callers: tuple[str, ...]
+    def __init__(self, network: MultiScaleClassifier, readers: Mapping[str, TokenReader]) -> None:
+        device = next(network.parameters()).device
+        channels = [{"of": "importance"}, {"of": "even"}]
+        self.means = {
+            name: ClassMeans(reader, channels, device) for name, reader in readers.items()
+        }
 
-
-def _watch(network: MultiScaleClassifier, watched: dict[str, Tensor]) -> list[RemovableHandle]:
-    """Set the hooks that collect the rows of every stream."""
-    points = {name: _point(network, name) for name in network.settings.streams}
-    handles = []
-    for point in dict.fromkeys(points.values()):
-        if point is None:
-            continue
-        calls = cycle([name if points[name] == point else None for name in point.callers])
-        keep = partial(_keep, calls, watched)
-        if point.of_input:
-            handles.append(point.module.register_forward_pre_hook(_of_input(keep)))
-        else:
-            handles.append(point.module.register_forward_hook(_of_output(keep)))
-    return handles
-
-
-def _point(network: MultiScaleClassifier, name: str) -> _Point | None:
-    """Where the rows of a stream are last all there; None where nothing looks at its tokens.
-
-    That is where a fusion block first looks at them; for a stream that only asks, what goes into the
-    last self-attention of the last block in which it asks; for any other, what goes into the last
-    layer of its encoder, which works out the class row alone.
-    """
-    settings, encoder = network.settings, network.encoder(name)
-    shared = network.encoder_of[name]
-    sharing = tuple(other for other in settings.streams if network.encoder_of[other] == shared)
-    asks = [place for place, block in enumerate(settings.fusion) if block.query == name]
-    answers = [place for place, block in enumerate(settings.fusion) if name in block.context]
-    if answers:
-        before = [place for place in asks if place < answers[0]]
-        if before:
-            return _Point(network.fusion[before[-1]], False, (name,))
-        return _Point(encoder, False, sharing)
-    if asks:
-        last = list(network.fusion[asks[-1]].get_submodule("layers").children())[-1]
-        return _Point(last.get_submodule("encoder_layer"), True, (name,))
-    layers = list(encoder.layers)
-    return _Point(layers[-1], True, sharing) if layers else None
-
-
-def _keep(calls: Iterator[str | None], watched: dict[str, Tensor], rows: Tensor) -> None:
-    name = next(calls)
-    if name is not None:
-        # What comes from another stream's watched rows has a gradient already.
-        watched[name] = rows if rows.requires_grad else rows.requires_grad_()
-
-
-def _of_input(keep: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    return lambda _, given: keep(given[0])
-
-
-def _of_output(
-    keep: Callable[[Tensor], None],
-) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-    return lambda _, __, rows: keep(rows)
+    def add(
+        self, importance: Mapping[str, Tensor], tokens: Mapping[str, Tokens], events: Labelled
+    ) -> None:
+        """Count the events of a batch."""
+        counts = torch.stack([of_stream.segments.counts for of_stream in tokens.values()]).sum(0)
+        even = 1 / counts.clamp(min=1)
+        for name, means in self.means.items():
+            given = [importance[name], tokens[name].segments.spread(even)]
+            means.add(tokens[name], torch.stack(given, 1), events)

@@ -1,25 +1,26 @@
 """Integrated gradients: how far each input moved the score away from that of average tokens."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from manyscale.data.packing import PackedEvents
-from manyscale.explanation.response import Streams, batches, logit_difference, responses
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.deployment.predict import batches
+from manyscale.evaluation.results import FeatureAttribution, IntegratedGradients
+from manyscale.explanation.gradcam import logit_difference, responses
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.taps import Taps
 from manyscale.statistics.means import weighted_mean
 
-__all__ = ["Attributions", "FeatureAttribution", "integrated_gradients", "summarise"]
-
-_CLASSES = ((1, "signal"), (0, "background"))
+__all__ = ["Attributions", "feature_inputs", "integrated_gradients", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Attributions:
     baseline: NDArray[np.float64]
     residual: NDArray[np.float64]
 
-    def importance(self, streams: Streams) -> dict[str, NDArray[np.float32]]:
-        """(tokens,) by stream: what a token says for the class that the network says, in logits.
+    def importance(self, streams: Mapping[str, PackedStream]) -> dict[str, NDArray[np.float32]]:
+        """(tokens,) by stream: what a token says for the predicted class, in logits.
 
-        The sum over its features, turned round for events called background: a ranking for
-        `deletion.deletion`.
+        The sum over its features, negated for events predicted as background: a ranking for
+        `checks.deletion`.
 
         Parameters
         ----------
@@ -67,50 +68,41 @@ class Attributions:
     @property
     def completeness(self) -> dict[str, float]:
         """Largest and root mean square `residual`, and root mean square change, in logits."""
+
+        def root_mean_square(values: NDArray[np.float64]) -> float:
+            return math.sqrt(float((values**2).sum()) / max(len(values), 1))
+
         return {
             "largest_residual": float(np.abs(self.residual).max(initial=0)),
-            "rms_residual": _root_mean_square(self.residual),
-            "rms_change": _root_mean_square(self.answer - self.baseline),
+            "rms_residual": root_mean_square(self.residual),
+            "rms_change": root_mean_square(self.answer - self.baseline),
         }
 
 
-def _root_mean_square(values: NDArray[np.float64]) -> float:
-    return math.sqrt(float((values**2).sum()) / max(len(values), 1))
+class _Scaled(Taps):
+    """Scales what the embeddings are given, but for the flag of class tokens, and keeps it."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+        self.leaves: dict[str, Tensor] = {}
+
+    def inputs(self, stream: str, rows: Tensor) -> Tensor:
+        scaled = rows.detach() * self.scale
+        scaled[:, -1] = rows[:, -1]
+        self.leaves[stream] = scaled.requires_grad_()
+        return scaled
 
 
-@dataclass(frozen=True)
-class FeatureAttribution:
-    """What one feature of one stream does to the events of one class; a bar of the figure.
-
-    Attributes
-    ----------
-    label
-        "signal" or "background".
-    signed, signed_error
-        Mean over the events of the sum over their tokens, in logits: positive towards signal. An
-        error is NaN where there is one event only.
-    absolute, absolute_error
-        Mean over the events of the absolute value of that sum.
-    """
-
-    stream: str
-    feature: str
-    label: str
-    signed: float
-    signed_error: float
-    absolute: float
-    absolute_error: float
-
-    def as_dict(self) -> dict[str, str | float | None]:
-        """A plain row, for JSON."""
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in asdict(self).items()
-        }
+def feature_inputs(extractor: FeatureExtractor) -> dict[str, list[int]]:
+    """Which inputs of the embedding each feature is: a number one, a class as many as there are."""
+    inputs = count()
+    sizes = dict.fromkeys(extractor.numbers, 1)
+    sizes |= {name: extractor.class_sizes[name] for name in extractor.classes}
+    return {name: list(islice(inputs, size)) for name, size in sizes.items()}
 
 
 def integrated_gradients(
-    network: MultiScaleClassifier, streams: Streams, steps: int = 32
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream], steps: int = 32
 ) -> Attributions:
     """Attribute the logit difference to the inputs of the embedding, by integrated gradients.
 
@@ -135,83 +127,48 @@ def integrated_gradients(
     ----------
     M. Sundararajan, A. Taly, Q. Yan, arXiv:1703.01365, equation 1.
     """
-    names = tuple(network.settings.streams)
-    extractors = {name: network.extractor(name) for name in names}
-    features = {name: (*of.numbers, *of.classes) for name, of in extractors.items()}
+    inputs_of = {name: feature_inputs(network.extractor(name)) for name in network.settings.streams}
     values = {
-        name: np.empty((len(streams[name].values), len(features[name])), np.float32)
-        for name in names
+        name: np.empty((len(streams[name].values), len(inputs)), np.float32)
+        for name, inputs in inputs_of.items()
     }
     answer = responses(network, streams)
     baseline, total = np.empty_like(answer), np.zeros_like(answer)
     for chosen, batch in batches(network, streams):
-        baseline[chosen] = _at(network, batch, 0.0)[0].detach().double().cpu().numpy()
-        for name, inputs in zip(names, _integrate(network, batch, steps), strict=True):
-            found = _by_feature(inputs, extractors[name]).cpu().numpy()
+        with torch.no_grad():
+            baseline[chosen] = logit_difference(network(batch, _Scaled(0.0))).double().cpu().numpy()
+        for name, integral in _integrate(network, batch, steps).items():
+            # A class counts with all of its one-hot inputs together.
+            parts = [integral[:, inputs].sum(1) for inputs in inputs_of[name].values()]
+            found = torch.stack(parts, 1).cpu().numpy()
             values[name][streams[name].rows(chosen)] = found
             event = np.repeat(chosen, streams[name].counts[chosen])
             total += np.bincount(event, found.sum(axis=1, dtype=np.float64), len(total))
+    features = {name: tuple(inputs) for name, inputs in inputs_of.items()}
     return Attributions(features, values, answer, baseline, total - (answer - baseline))
 
 
+@torch.enable_grad()
 def _integrate(
     network: MultiScaleClassifier, batch: Mapping[str, StreamBatch], steps: int
-) -> list[Tensor]:
-    """Attributions of the inputs of each stream, (tokens, inputs), in the order of the streams."""
-    places, widths = np.polynomial.legendre.leggauss(steps)
-    integral: list[Tensor] = []
-    for place, width in zip((places + 1) / 2, widths / 2, strict=True):
-        difference, leaves = _at(network, batch, float(place))
-        gradients = torch.autograd.grad(difference.sum(), leaves)
-        # The gradient is that at a x; a leaf is a x itself, so that x is the leaf over a.
-        parts = [
-            gradient * leaf.detach() * (width / place)
-            for gradient, leaf in zip(gradients, leaves, strict=True)
-        ]
-        integral = parts if not integral else [a + b for a, b in zip(integral, parts, strict=True)]
-    events = len(difference)
-    # The mark of class tokens, the last input, did not move.
-    return [inputs[events:, :-1] for inputs in integral]
-
-
-def _at(
-    network: MultiScaleClassifier, batch: Mapping[str, StreamBatch], place: float
-) -> tuple[Tensor, list[Tensor]]:
-    """Logit difference (events,) at a place between baseline, 0, and inputs, 1, and those inputs."""
-    with torch.enable_grad(), _scaled(network, place) as leaves:
-        return logit_difference(network(batch)), leaves
-
-
-@contextmanager
-def _scaled(network: MultiScaleClassifier, place: float) -> Iterator[list[Tensor]]:
-    """Scale what the embeddings are given, but for the mark of class tokens; collect it, in order."""
-    leaves: list[Tensor] = []
-
-    def scale(_: nn.Module, arguments: tuple[Tensor]) -> Tensor:
-        moved = arguments[0].detach() * place
-        moved[:, -1] = arguments[0][:, -1]
-        leaves.append(moved.requires_grad_())
-        return moved
-
-    # A shared encoder has one embedding, which is called once a stream, in the order of streams.
-    linears = {network.encoder(name).embedding.linear for name in network.settings.streams}
-    hooks = [linear.register_forward_pre_hook(scale) for linear in linears]
-    try:
-        yield leaves
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _by_feature(inputs: Tensor, extractor: FeatureExtractor) -> Tensor:
-    """Sum the inputs of each class, (tokens, inputs) to (tokens, features)."""
-    sizes = [1] * len(extractor.numbers) + [extractor.class_sizes[n] for n in extractor.classes]
-    return torch.stack([part.sum(dim=1) for part in torch.split(inputs, sizes, dim=1)], dim=1)
+) -> dict[str, Tensor]:
+    """Attributions of the inputs of each stream, (tokens, inputs)."""
+    points, widths = np.polynomial.legendre.leggauss(steps)
+    integral: dict[str, Tensor] = {}
+    for point, width in zip((points + 1) / 2, widths / 2, strict=True):
+        taps = _Scaled(float(point))
+        difference = logit_difference(network(batch, taps))
+        gradients = torch.autograd.grad(difference.sum(), [*taps.leaves.values()])
+        for (name, leaf), gradient in zip(taps.leaves.items(), gradients, strict=True):
+            # The gradient is that at a x; a leaf is a x itself, so that x is the leaf over a.
+            part = (gradient * leaf.detach() * (width / point))[len(difference) :]
+            integral[name] = integral[name] + part if name in integral else part
+    return integral
 
 
 def summarise(
     attributions: Attributions, events: PackedEvents, weights: NDArray[np.float64]
-) -> list[FeatureAttribution]:
+) -> IntegratedGradients:
     """Average the attributions over the events of each class.
 
     Parameters
@@ -225,11 +182,21 @@ def summarise(
     for stream, features in attributions.features.items():
         counts = events.streams[stream].counts
         event = np.repeat(np.arange(len(counts)), counts)
-        for place, feature in enumerate(features):
-            sums = np.bincount(event, attributions.values[stream][:, place], len(counts))
-            for label, name in _CLASSES:
+        for index, feature in enumerate(features):
+            sums = np.bincount(event, attributions.values[stream][:, index], len(counts))
+            for label, name in ((1, "signal"), (0, "background")):
                 members = events.label == label
                 signed = weighted_mean(sums[members], weights[members])
                 absolute = weighted_mean(np.abs(sums[members]), weights[members])
-                rows.append(FeatureAttribution(stream, feature, name, *signed, *absolute))
-    return rows
+                rows.append(
+                    FeatureAttribution(
+                        stream=stream,
+                        feature=feature,
+                        label=name,
+                        signed=signed.value,
+                        signed_error=signed.error,
+                        absolute=absolute.value,
+                        absolute_error=absolute.error,
+                    )
+                )
+    return IntegratedGradients(completeness=attributions.completeness, features=tuple(rows))

@@ -1,22 +1,21 @@
 """Which layers and streams say the same: linear centred kernel alignment (CKA) of class tokens."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from manyscale.explanation.response import Streams, batches
+from manyscale.data.packing import PackedStream
+from manyscale.deployment.predict import batches
+from manyscale.evaluation.results import LayerPair
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import Fusion
+from manyscale.model.taps import Place, Taps
 from manyscale.statistics.sample import effective_events
 
-__all__ = ["Similarity", "alignment", "layer_similarity"]
+__all__ = ["alignment", "layer_similarity"]
 
 Matrix = NDArray[np.float64]
 
@@ -24,63 +23,70 @@ Matrix = NDArray[np.float64]
 _CONSTANT = 1e-6
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """CKA of every layer with every other.
+class _ClassTokens(Taps):
+    """Keeps the class tokens after each layer, and as they are pooled, in the order of the network."""
 
-    Attributes
+    def __init__(self, network: MultiScaleClassifier, events: int) -> None:
+        self.fusion, self.events = network.settings.fusion, events
+        self.found: dict[str, Tensor] = {}
+
+    def rows(self, place: Place, rows: Tensor) -> Tensor:
+        if place.part == "pooled":
+            self.found[f"{place.stream}, pooled"] = rows
+        elif place.part == "layer":
+            name = f"{place.stream}, layer {place.layer}"
+            if place.block:
+                name = f"{place.stream}, fusion {place.block}"
+                if self.fusion[place.block - 1].layers > 1:
+                    name += f", layer {place.layer}"
+            self.found[name] = rows[: self.events]
+        return rows
+
+
+@torch.inference_mode()
+def layer_similarity(
+    network: MultiScaleClassifier,
+    streams: Mapping[str, PackedStream],
+    weights: NDArray[np.float64],
+) -> tuple[LayerPair, ...]:
+    """Compare the class tokens after every layer of every stream and fusion block, and as pooled.
+
+    Parameters
     ----------
-    names
-        Of the layers, "jet1, layer 2" say, stream by stream, as the network runs.
-    matrix
-        (layers, layers): 1 the same but for rotation and scale, 0 unrelated. NaN for a layer whose
-        class token is the same for all events.
-    chance
-        (layers, layers): what the same events give on average where one of the two layers belongs
-        to other events.
+    network
+        In evaluation mode.
+    streams
+        Trimmed here.
+    weights
+        (events,): class-balanced.
+
+    Returns
+    -------
+    Each layer with each, as the network runs; see `alignment` for the formula. Memory grows with the
+    square of the widths, not with the events.
     """
-
-    names: tuple[str, ...]
-    matrix: Matrix
-    chance: Matrix
-
-    def rows(self) -> list[dict[str, str | float | None]]:
-        """A plain row a pair of layers, for JSON: `first`, `second`, `cka`, `chance`."""
-        return [
-            {
-                "first": first,
-                "second": second,
-                "cka": _number(self.matrix[i, j]),
-                "chance": _number(self.chance[i, j]),
-            }
-            for i, first in enumerate(self.names)
-            for j, second in enumerate(self.names)
-        ]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-class _Moments:
-    """Weighted sums of rows and of their products: what CKA needs, whatever the number of events."""
-
-    def __init__(self) -> None:
-        self._sum: Matrix | float = 0.0
-        self._products: Matrix | float = 0.0
-        self._weight = 0.0
-
-    def add(self, rows: Matrix, weights: Matrix) -> None:
-        weighted = rows * weights[:, None]
-        self._sum = self._sum + weighted.sum(axis=0)
-        self._products = self._products + weighted.T @ rows
-        self._weight += float(weights.sum())
-
-    def covariance(self) -> tuple[Matrix, Matrix]:
-        """(width, width), and the mean square of each column, (width,)."""
-        mean = np.asarray(self._sum / self._weight)
-        squares = np.asarray(self._products / self._weight)
-        return squares - np.outer(mean, mean), np.diag(squares)
+    widths: dict[str, int] = {}
+    # Weighted sums of rows and of their products: all that CKA needs of any number of events.
+    total: Matrix | float = 0.0
+    products: Matrix | float = 0.0
+    for chosen, batch in batches(network, network.trim(streams)):
+        taps = _ClassTokens(network, len(chosen))
+        network(batch, taps)
+        widths = {name: rows.shape[1] for name, rows in taps.found.items()}
+        rows = torch.cat(list(taps.found.values()), 1).double().cpu().numpy()
+        weighted = rows * weights[chosen, None]
+        total = total + weighted.sum(axis=0)
+        products = products + weighted.T @ rows
+    mean, squares = (np.asarray(of / weights.sum()) for of in (total, products))
+    covariance = squares - np.outer(mean, mean)
+    matrix, chance = alignment(
+        list(widths.values()), covariance, np.diag(squares), effective_events(weights)
+    )
+    names = list(widths)
+    return tuple(
+        LayerPair(first=names[i], second=names[j], cka=matrix[i, j], chance=chance[i, j])
+        for i, j in np.ndindex(matrix.shape)
+    )
 
 
 def alignment(
@@ -92,8 +98,9 @@ def alignment(
 
         CKA = ||C_xy||^2 / (||C_xx|| ||C_yy||),
 
-    norms of Frobenius. Averaged over all orders of the events of one of them, the numerator becomes
-    tr C_xx tr C_yy / (n - 1): so much is chance.
+    norms of Frobenius: 1 the same but for rotation and scale, 0 unrelated, NaN for a layer whose class
+    token is the same for all events. Averaged over all orders of the events of one of them, the
+    numerator becomes tr C_xx tr C_yy / (n - 1): so much is chance.
 
     Parameters
     ----------
@@ -119,74 +126,3 @@ def alignment(
     norm = np.outer(own, own)
     chance = np.outer(traces, traces) / norm / max(events - 1, 1)
     return block_sums / norm, np.minimum(chance, 1.0)
-
-
-@torch.inference_mode()
-def layer_similarity(
-    network: MultiScaleClassifier, streams: Streams, weights: NDArray[np.float64]
-) -> Similarity:
-    """Compare the class tokens behind every layer of every stream and fusion block, and as pooled.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Trimmed here.
-    weights
-        (events,): class-balanced.
-
-    Returns
-    -------
-    See `alignment` for the formula. Memory grows with the square of the widths, not with the events.
-    """
-    trimmed = network.trim(streams)
-    names = _names(network)
-    moments, widths = _Moments(), [0] * len(names)
-    with _class_tokens(network) as found:
-        for chosen, batch in batches(network, trimmed):
-            found.clear()
-            network(batch)
-            layers = [rows[: len(chosen)].double().cpu().numpy() for rows in found]
-            widths = [layer.shape[1] for layer in layers]
-            moments.add(np.concatenate(layers, axis=1), weights[chosen])
-    matrix, chance = alignment(widths, *moments.covariance(), effective_events(weights))
-    return Similarity(tuple(names), matrix, chance)
-
-
-def _names(network: MultiScaleClassifier) -> list[str]:
-    """Names of the layers in the order in which they are called."""
-    settings = network.settings
-    names = [
-        f"{name}, layer {number}"
-        for name, stream in settings.streams.items()
-        for number in range(1, stream.layers + 1)
-    ]
-    for number, block in enumerate(settings.fusion, start=1):
-        layers = range(1, block.layers + 1)
-        within = [""] if block.layers == 1 else [f", layer {layer}" for layer in layers]
-        names += [f"{block.query}, fusion {number}{layer}" for layer in within]
-    return names + [f"{name}, pooled" for name in settings.streams]
-
-
-@contextmanager
-def _class_tokens(network: MultiScaleClassifier) -> Iterator[list[Tensor]]:
-    """Collect the rows behind each layer, class tokens first, and what the head is given."""
-    found: list[Tensor] = []
-
-    def keep(_: nn.Module, __: tuple[Tensor, ...], rows: Tensor) -> None:
-        found.append(rows)
-
-    def keep_pooled(_: nn.Module, arguments: tuple[Sequence[Tensor]]) -> None:
-        found.extend(arguments[0])
-
-    encoders = {network.encoder(name) for name in network.settings.streams}
-    layers = [layer for encoder in encoders for layer in encoder.layers]
-    layers += [layer for block in network.fusion for layer in cast("Fusion", block).layers]
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    hooks.append(network.head.register_forward_pre_hook(keep_pooled))
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -22,10 +22,10 @@ from manyscale.features.columns import on_device
 __all__ = ["AttentionLayout", "Buckets", "Layout", "Padding"]
 
 # Measured on one core with two heads of width 16: padded rows shorter than this cost more in calls than
-# they save in pairs; one more bucket costs what so many tokens do; so many pairs cost what one token does.
+# they save in pairs; a bucket pays for its calls from so many tokens on; more buckets gain nothing.
 _SHORTEST = 48
-_BUCKET_COST = 200
-_PAIRS_PER_TOKEN = 250
+_TOKENS_PER_BUCKET = 1000
+_MOST_BUCKETS = 10
 # Subtracted from a score it leaves nothing after the softmax; finite, also in half precision, so that a
 # padded query, which may attend to no key at all, stays finite.
 _MASKED = np.float32(30_000)
@@ -51,7 +51,7 @@ class Buckets:
 
     @staticmethod
     def of(lengths: NDArray[np.int64]) -> "Buckets":
-        """Divide events of so many tokens, (events,), each of one at least, where that saves work.
+        """Divide events of so many tokens, (events,), each of one at least.
 
         Examples
         --------
@@ -61,57 +61,29 @@ class Buckets:
         """
         order = np.argsort(-lengths, kind="stable")
         falling = lengths[order]
-        # Cut again and again, as long as a cut saves more than a bucket costs.
-        segments: list[tuple[int, int]] = []
-        waiting = [(0, len(falling))]
-        while waiting:
-            first, last = waiting.pop()
-            cut = first + _best_cut(falling[first:last])
-            if cut > first:
-                waiting += [(cut, last), (first, cut)]
-            else:
-                segments.append((first, last))
+        most = min(1 + int(falling.sum()) // _TOKENS_PER_BUCKET, _MOST_BUCKETS)
+        if falling.max(initial=0) <= _SHORTEST:
+            most = 1
+        # Buckets of equal work, of pairs and of tokens: so that one long event stands alone.
+        work = falling * (_SHORTEST + falling)
+        bucket = (np.cumsum(work) - work) * most // max(int(work.sum()), 1)
         row_of_event = np.empty(len(lengths), np.int64)
         sizes: list[int] = []
-        for first, last in segments:
-            rows = _share_rows(falling[first:last])
-            row_of_event[order[first:last]] = sum(sizes) + rows
+        alone: list[bool] = []
+        for members in np.split(order, np.flatnonzero(np.diff(bucket)) + 1):
+            rows = _share_rows(lengths[members])
+            row_of_event[members] = sum(sizes) + rows
             sizes.append(int(rows.max(initial=-1)) + 1)
-        alone = [size == last - first for size, (first, last) in zip(sizes, segments, strict=True)]
+            alone.append(sizes[-1] == len(members))
         return Buckets(row_of_event, tuple(sizes), tuple(alone))
-
-
-def _padded_rows(events: NDArray[np.int64] | int, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many padded rows these events take, each as many events of mean length as fit."""
-    return -(-events // np.maximum(1, _SHORTEST * events // tokens))
-
-
-def _best_cut(falling: NDArray[np.int64]) -> int:
-    """Events of the first of two buckets, longest first; 0 where one bucket is as good."""
-    if falling.max(initial=0) <= _SHORTEST:
-        return 0
-
-    def cost(
-        longest: NDArray[np.int64], events: NDArray[np.int64] | int, tokens: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        rows = _padded_rows(events, tokens)
-        length = np.maximum(longest, tokens / rows)
-        return rows * length * (1 + length / _PAIRS_PER_TOKEN)
-
-    tokens = np.cumsum(falling)
-    cuts = np.arange(1, len(falling))
-    whole = cost(falling[:1], len(falling), tokens[-1:])
-    parts = cost(falling[0], cuts, tokens[:-1])
-    parts += cost(falling[1:], len(falling) - cuts, tokens[-1] - tokens[:-1])
-    return int(np.argmin(np.concatenate([whole, parts + _BUCKET_COST])))
 
 
 def _share_rows(falling: NDArray[np.int64]) -> NDArray[np.int64]:
     """Padded row of each event of a bucket: the longest have one each, the others fill them up."""
-    tokens = falling.sum()
-    rows = int(_padded_rows(len(falling), np.maximum(tokens, 1)))
-    shared = np.arange(len(falling))
-    if rows < len(falling):
+    tokens, events = max(int(falling.sum()), 1), len(falling)
+    rows = -(-events // max(1, _SHORTEST * events // tokens))
+    shared = np.arange(events)
+    if rows < events:
         room = np.maximum(falling[0], -(-tokens // rows))
         ends = np.cumsum(room - falling[:rows])
         # The shortest come first, where there is the least room.

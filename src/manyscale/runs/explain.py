@@ -1,0 +1,579 @@
+"""Explaining a trained run: what it attends to, what moves its score, and whether to believe either."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from manyscale.data.dataset import Dataset
+from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.schema import Process
+from manyscale.deployment.bundle import CLASSES
+from manyscale.deployment.predict import Alignment, batches
+from manyscale.errors import DataError
+from manyscale.evaluation.results import (
+    DisplayedEvent,
+    DisplayStream,
+    DisplayTokens,
+    EventDisplay,
+    Explanation,
+    PermutationImportance,
+    StreamImportance,
+)
+from manyscale.explanation.attention import AttentionMaps, last_attention, token_attention
+from manyscale.explanation.checks import deletion, randomisation
+from manyscale.explanation.gradcam import ImportanceMaps, grad_cam, token_importance
+from manyscale.explanation.integrated_gradients import integrated_gradients, summarise
+from manyscale.explanation.permutation import permutation_importance
+from manyscale.explanation.similarity import layer_similarity
+from manyscale.explanation.tokens import (
+    ALL,
+    CLASS_TOKEN,
+    DISTANCES,
+    RANKS,
+    ClassMeans,
+    Labelled,
+    TokenReader,
+    token_readers,
+)
+from manyscale.features.columns import StreamBatch, TokenColumns
+from manyscale.features.images import ImageSettings
+from manyscale.features.jet_frame import FrameSettings
+from manyscale.features.registry import can_compute, recipe
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.taps import Place
+from manyscale.progress import LOG, progress_bar
+from manyscale.reporting import explanation_plots as plots
+from manyscale.reporting.drawn import Drawn
+from manyscale.reporting.explanation_plots import Curve, Plane, Share
+from manyscale.runs.judging import Trial
+from manyscale.runs.plotting import drop_plot
+from manyscale.settings import Record, write_json
+
+__all__ = ["EventSample", "Scores", "add_up", "chosen_events", "event_display", "explain_run"]
+
+Floats = NDArray[np.float64]
+
+# Events decoded at a time; their tokens and what is worked out of them are held once.
+_CHUNK = 2048
+_MOST_DISPLAYED = 200
+# Measured: what a token takes in the page.
+_BYTES_A_TOKEN = 50
+_DIGITS = 4
+_PLOTS = (
+    "attention_*",
+    "gradcam_*",
+    "integrated_gradients",
+    "similarity",
+    "permutation",
+    "deletion",
+    "randomisation",
+)
+# About the jet's axis, not turned: as a detector sees it.
+_AS_STORED = ImageSettings(frame=FrameSettings())
+
+
+@dataclass(frozen=True)
+class EventSample:
+    """Some test events of a trial, as many of each class, their columns those of the network.
+
+    Attributes
+    ----------
+    dataset
+        The events.
+    network
+        Of the trial, in evaluation mode.
+    alignment
+        From the columns of the dataset to those of the network.
+    """
+
+    dataset: Dataset
+    network: MultiScaleClassifier
+    alignment: Alignment
+
+    @staticmethod
+    def of(trial: Trial, events: int) -> "EventSample":
+        """At most so many, half of them of each class, chosen by a hash of `event_id`."""
+        return EventSample(
+            trial.test.restricted(max_events=max(1, events // 2)),
+            trial.bundle.network,
+            Alignment(trial.test.schema, trial.bundle.streams),
+        )
+
+    def trimmed(self, events: PackedEvents) -> PackedEvents:
+        """The events with their streams as the network sees them."""
+        return replace(events, streams=self.network.trim(self.alignment(events.streams)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Identity, label and score of some events, (events,) each: what the display chooses from."""
+
+    event_id: NDArray[np.uint64]
+    label: NDArray[np.int64]
+    score: NDArray[np.float32]
+
+
+def explain_run(
+    root: Path | str,
+    *,
+    data: Path | str | None = None,
+    events: int = 5000,
+    deep: int = 500,
+    display: int = 30,
+    device: str = "auto",
+) -> Explanation:
+    """Explain a run on its test events: numbers, plots and the events of the display.
+
+    Parameters
+    ----------
+    root
+        The folder of a trained run.
+    data
+        A dataset whose events all count as test events, instead of the run's own test split.
+    events
+        Attention maps and Grad-CAM are made of at most so many, half of them of each class.
+    deep
+        The same for what needs many passes: integrated gradients, permutation, deletion, re-drawn
+        weights, similarity of layers.
+    display
+        So many events are written down one by one.
+    device
+        `auto`, `cpu` or `cuda`.
+
+    Returns
+    -------
+    The content of explanation/summary.json.
+
+    Raises
+    ------
+    RunError
+        Where the run is not trained to its end.
+    DataError
+        Where the run's data are gone or lack a class, `data` holds events of the training, or more
+        events are to be displayed than a page can carry.
+    """
+    trial = Trial.open(root, data)
+    if display > _MOST_DISPLAYED:
+        few = next(trial.test.chunks(256))
+        tokens = sum(stream.counts.sum() for stream in few.streams.values()) / len(few)
+        raise DataError(
+            f"{display:,} events to display would make the page about "
+            f"{display * tokens * _BYTES_A_TOKEN / 1e6:,.0f} MB, which no browser likes; "
+            f"{_MOST_DISPLAYED} are the most: --display {_MOST_DISPLAYED}. All events count in the "
+            f"maps (--events), and `manyscale predict` writes the score of each"
+        )
+    # Maps are many, and made of fewer events than the images of the evaluation: half the pixels.
+    images = trial.card.evaluation.images
+    images = images.model_copy(update={"bins": images.bins // 2 | 1})
+    folder = trial.folder.explanation
+    folder.mkdir(exist_ok=True)
+    # Written last: without it the report tells nothing of an explanation that was interrupted.
+    (folder / "summary.json").unlink(missing_ok=True)
+    for plot in _PLOTS:
+        drop_plot(trial.folder, plot)
+
+    seconds: dict[str, float] = {}
+    begun = time.perf_counter()
+    sample, network = EventSample.of(trial, events), trial.bundle.network
+    attention, importance, scores = add_up(sample, images)
+    shown = event_display(sample, scores, display)
+    seconds["attention maps and Grad-CAM"] = time.perf_counter() - begun
+    shown.write(folder / "display.json")
+    about = {
+        "events": sample.dataset.class_counts,
+        "weights": "class-balanced",
+        "images": images.model_dump(include={"bins", "half_width", "frame"}),
+    }
+    of_importance = [
+        {"stream": name, **numbers}
+        for name, means in importance.means.items()
+        for numbers in means.numbers()
+    ]
+    write_json(folder / "attention.json", {**about, **attention.numbers()})
+    write_json(folder / "gradcam.json", {**about, "importance": of_importance})
+    for name, drawn in (
+        *_attention_figures(attention, images),
+        *_importance_figures(attention, importance, images),
+    ):
+        drawn.save(trial.folder.plots, name)
+
+    few_events = EventSample.of(trial, deep)
+    whole = few_events.trimmed(few_events.dataset.events())
+    weights = few_events.dataset.balance.weights(whole)
+    begun = time.perf_counter()
+    for name, found, drawn in _studies(network, whole, weights, trial.card.seed):
+        seconds[name.replace("_", " ")] = took = time.perf_counter() - begun
+        LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(whole), took)
+        rows = found.plain() if isinstance(found, Record) else [row.plain() for row in found]
+        write_json(folder / f"{name}.json", rows)
+        drawn.save(trial.folder.plots, name)
+        if isinstance(found, PermutationImportance):
+            streams = _stream_rows(attention, importance, found)
+        begun = time.perf_counter()
+
+    explanation = Explanation(
+        events=sample.dataset.class_counts,
+        deep_events=few_events.dataset.class_counts,
+        displayed=len(shown.events),
+        weights="class-balanced",
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+        notices=tuple(attention.notices()),
+        streams=streams,
+    )
+    explanation.write(folder / "summary.json")
+    trial.folder.log(f"explained on {len(sample.dataset)} events")
+    return explanation
+
+
+def add_up(
+    sample: EventSample, images: ImageSettings
+) -> tuple[AttentionMaps, ImportanceMaps, Scores]:
+    """Add up attention and Grad-CAM over a sample, in one pass.
+
+    Parameters
+    ----------
+    images
+        Pixels and frame of the maps.
+    """
+    network = sample.network
+    device = next(network.parameters()).device
+    readers = token_readers(network, images)
+    attention, importance = AttentionMaps(network, readers), ImportanceMaps(network, readers)
+    found: list[Scores] = []
+    with progress_bar("attention maps and Grad-CAM", len(sample.dataset), "events") as bar:
+        for events in map(sample.trimmed, sample.dataset.chunks(_CHUNK)):
+            weights = sample.dataset.balance.weights(events)
+            score = np.empty(len(events), np.float32)
+            for chosen, batch in batches(network, events.streams):
+                labelled = Labelled.of(events.label[chosen], weights[chosen], device)
+                tokens = {name: reader(batch[name]) for name, reader in readers.items()}
+                cam = grad_cam(network, batch, attention.taps(tokens, labelled))
+                importance.add(cam.importance, tokens, labelled)
+                score[chosen] = torch.sigmoid(cam.logit).cpu().numpy()
+                bar.advance(len(chosen))
+            found.append(Scores(events.event_id, events.label, score))
+    ids, labels, scores = (
+        np.concatenate([getattr(part, of) for part in found])
+        for of in ("event_id", "label", "score")
+    )
+    return attention, importance, Scores(ids, labels, scores)
+
+
+def _studies(
+    network: MultiScaleClassifier, events: PackedEvents, weights: Floats, seed: int
+) -> Iterator[tuple[str, Record | Sequence[Record], Drawn]]:
+    """Change the events or the network and watch the score: name, what was found, and its plot."""
+    streams = events.streams
+    attributions = integrated_gradients(network, streams)
+    features = summarise(attributions, events, weights)
+    yield "integrated_gradients", features, plots.attributions(features.features)
+
+    pairs = layer_similarity(network, streams, weights)
+    yield "similarity", pairs, plots.similarity(pairs)
+
+    random = np.random.default_rng([seed, 0])
+    permuted = permutation_importance(network, events, weights, random=random)
+    yield "permutation", permuted, plots.permutation(permuted)
+
+    rankings: dict[str, Mapping[str, NDArray[np.floating]]] = {
+        "Grad-CAM": token_importance(network, streams),
+        "integrated gradients": attributions.importance(streams),
+        "attention": token_attention(network, streams),
+    }
+    # A stream that nothing attends to has no attention, and deleting there would change nothing.
+    common = [name for name in streams if all(name in ranking for ranking in rankings.values())]
+    # A fifth of the few reconstructed objects is a whole jet, which is another question.
+    common = [name for name in common if network.extractor(name).stream.axis] or common
+    shared = {by: {name: ranking[name] for name in common} for by, ranking in rankings.items()}
+    deleted = deletion(network, events, weights, shared, random=np.random.default_rng([seed, 1]))
+    yield "deletion", deleted, plots.deletion(deleted.points)
+
+    redrawn = randomisation(network, streams, weights, token_importance, seed=seed)
+    yield "randomisation", redrawn, plots.randomisation(redrawn.points)
+
+
+def _stream_rows(
+    attention: AttentionMaps, importance: ImportanceMaps, permuted: PermutationImportance
+) -> tuple[StreamImportance, ...]:
+    """Of each stream: its part of attention and of Grad-CAM, and what is lost without it.
+
+    `attention` is that of the class token of the last fusion block that attends to the stream, the mean
+    over heads and classes.
+    """
+
+    def mean(means: ClassMeans, channel: int) -> float:
+        return round(float(means.share(ALL, channel)[0].mean()), 6)
+
+    attended = {
+        name: mean(means, means.channel(query=CLASS_TOKEN, head="mean"))
+        for (_, name), means in attention.cross.items()
+    }
+    return tuple(
+        StreamImportance(
+            **lost.model_dump(exclude={"group", "features"}),
+            attention=attended.get(lost.stream),
+            importance=mean(importance.means[lost.stream], 0),
+        )
+        for lost in permuted.streams
+    )
+
+
+# ---- the event display ----
+
+
+def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
+    """Choose the events of the display: why, and the index of each; none twice.
+
+    A third each: signal events with the highest score; background events with the lowest; worst
+    mistakes, half of them signal with the lowest score, below 0.5, half background with the highest.
+    Of equal scores the smaller `event_id` comes first.
+    """
+    third, rest = divmod(most, 3)
+    mistakes = third + (rest > 1)
+    chosen: dict[int, str] = {}
+    for why, label, high, number in (
+        ("most signal-like", 1, True, third + (rest > 0)),
+        ("most background-like", 0, False, third),
+        ("worst mistake", 1, False, mistakes - mistakes // 2),
+        ("worst mistake", 0, True, mistakes // 2),
+    ):
+        members = np.flatnonzero(scores.label == label)
+        score = scores.score[members]
+        best = np.lexsort((scores.event_id[members], -score if high else score))[:number]
+        if why == "worst mistake":
+            best = best[(score[best] < 0.5) == (label == 1)]
+        for index in members[best].tolist():
+            chosen.setdefault(index, why)
+    return [(why, index) for index, why in chosen.items()]
+
+
+def event_display(sample: EventSample, scores: Scores, most: int) -> EventDisplay:
+    """Say of each chosen event all that its display shows: explanation/display.json."""
+    network = sample.network
+    chosen = chosen_events(scores, most)
+    readers = token_readers(network, _AS_STORED)
+    directions = {
+        name: ("delta_eta", "delta_phi") if reader.plane else ("eta", "phi")
+        for name, reader in readers.items()
+    }
+    shown = {
+        name: reader
+        for name, reader in readers.items()
+        if all(can_compute(of, reader.stream) for of in directions[name])
+    }
+    last = last_attention(network)
+    streams = tuple(
+        DisplayStream(
+            name=name,
+            frame="around the jet's axis" if reader.plane else "detector",
+            attention=last[name].name if name in last else None,
+        )
+        for name, reader in shown.items()
+    )
+    if not chosen:
+        return EventDisplay(events=(), streams=streams)
+
+    ids = scores.event_id[[index for _, index in chosen]]
+    found = PackedEvents.concatenate(
+        [
+            events.take(np.flatnonzero(np.isin(events.event_id, ids)))
+            for events in sample.dataset.chunks(_CHUNK)
+        ]
+    )
+    order = np.argsort(found.event_id)
+    events = sample.trimmed(found.take(order[np.searchsorted(found.event_id, ids, sorter=order)]))
+    attention = token_attention(network, events.streams)
+    importance = token_importance(network, events.streams)
+    tokens = {
+        name: _display_tokens(
+            reader, events.streams[name], directions[name], attention.get(name), importance[name]
+        )
+        for name, reader in shown.items()
+    }
+    processes: Sequence[Process] = sample.dataset.schema.processes
+    displayed = tuple(
+        DisplayedEvent(
+            event_id=str(events.event_id[number]),
+            label=CLASSES[events.label[number]],
+            process=processes[events.process[number]].name,
+            score=round(float(scores.score[index]), _DIGITS),
+            why=why,
+            streams={name: of_stream[number] for name, of_stream in tokens.items()},
+        )
+        for number, (why, index) in enumerate(chosen)
+    )
+    return EventDisplay(events=displayed, streams=streams)
+
+
+def _display_tokens(
+    reader: TokenReader,
+    stream: PackedStream,
+    directions: tuple[str, str],
+    attention: NDArray[np.float32] | None,
+    importance: NDArray[np.float32],
+) -> list[DisplayTokens]:
+    """The tokens of each event, column by column."""
+    batch = StreamBatch.of(stream)
+    columns = TokenColumns(reader.stream, batch)
+    eta, phi = (recipe(name, reader.stream).compute(columns).numpy() for name in directions)
+    pt = columns["pt"].numpy() if reader.has_pt else np.ones(len(eta), np.float32)
+    numbers = {"eta": eta, "phi": phi, "pt": pt, "attention": attention, "importance": importance}
+    kinds = np.array(reader.kinds)[reader(batch).kind.numpy()]
+    found = []
+    for first, last in zip(stream.offsets[:-1], stream.offsets[1:], strict=True):
+        values: dict[str, Any] = {
+            name: None if of is None else of[first:last].astype(np.float64).round(_DIGITS).tolist()
+            for name, of in numbers.items()
+        }
+        found.append(DisplayTokens(**values, kind=kinds[first:last].tolist()))
+    return found
+
+
+# ---- the plots of attention maps and of Grad-CAM ----
+
+_EVEN = "were all alike"
+Named = Iterator[tuple[str, Drawn]]
+
+
+def _plane(images: ImageSettings, unit: str) -> Plane:
+    return Plane(images.half_width, images.frame.rotate != "none", unit)
+
+
+def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
+    """Draw what was added up of attention: the name of each plot, and the plot.
+
+    Of several attentions of one stream to another the last is drawn; attention.json has all.
+    """
+    plane = _plane(images, "attention in a pixel")
+    last = {(place.stream, context): place for place, context in maps.cross}
+    for (query, context), place in last.items():
+        if maps.readers[context].plane:
+            yield from _cross_maps(maps, place, context, plane, f"{query}_{context}")
+    for query, place in {query: place for (query, _), place in last.items()}.items():
+        yield f"attention_shares_{query}", _stream_shares(maps, place)
+        kinds: list[Share] = []
+        curves: list[Curve] = []
+        for context in place.context:
+            means, pt = maps.cross[place, context], maps.pt.get(context)
+            if pt is None:
+                continue
+            channel = means.channel(query=CLASS_TOKEN, head="mean")
+            curves += _profiles(means, channel, pt, "attention")
+            whole, _ = means.share(ALL, channel)
+            for kind in maps.readers[context].kinds if maps.readers[context].kind_column else ():
+                value, error = means.share(kind, channel)
+                if value.any():
+                    of_pt, _ = pt.share(kind, 0)
+                    kinds.append(
+                        Share(context, kind, _over(value, whole), _over(error, whole), of_pt)
+                    )
+        if kinds:
+            label = "part of the attention to a stream's tokens"
+            yield f"attention_kinds_{query}", plots.shares(kinds, label=label, expected="pT")
+        if curves:
+            label = "part of the attention, or of pT"
+            yield f"attention_profiles_{query}", plots.profiles(curves, label=label)
+    for name, reader in maps.readers.items():
+        rows = {
+            f"layer {place.layer}, head {head + 1}": means.image()[..., head]
+            for place, means in maps.own.items()
+            if place.stream == name and not place.block
+            for head in range(place.heads)
+        }
+        if reader.plane and rows:
+            yield f"attention_self_{name}", plots.class_maps(rows, plane)
+
+
+def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: Plane, name: str) -> Named:
+    """Maps of a context by kind of query: by class, and by head with the classes weighted alike."""
+    means = maps.cross[place, context]
+    images = means.image()
+    heads = range(1, place.heads + 1)
+    by_class, by_head = {}, {}
+    for kind in maps.queries[place.stream]:
+        of_class = images[..., means.channel(query=kind, head="mean")]
+        # A kind of query that no event of a class has is not drawn.
+        if np.isfinite(of_class).all():
+            by_class[kind] = of_class
+            channels = [means.channel(query=kind, head=head) for head in heads]
+            by_head[kind] = np.moveaxis(images[..., channels].mean(axis=0), -1, 0)
+    yield f"attention_maps_{name}", plots.class_maps(by_class, plane)
+    titles = [f"head {head}" for head in heads]
+    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane)
+
+
+def _stream_shares(maps: AttentionMaps, place: Place) -> Drawn:
+    """How much of its attention each kind of query gives to each context stream."""
+    points = []
+    for context in place.context:
+        means = maps.cross[place, context]
+        for row, title in ((ALL, "its tokens"), (CLASS_TOKEN, "class token")):
+            expected, _ = means.share(row, means.channel(query="any", head="even"))
+            for kind in maps.queries[place.stream]:
+                value, error = means.share(row, means.channel(query=kind, head="mean"))
+                if np.isfinite(value).all():
+                    points.append(Share(f"{context}, {title}", kind, value, error, expected))
+    return plots.shares(points, label=f"part of the attention of {place.stream}", expected=_EVEN)
+
+
+def _importance_figures(
+    attention: AttentionMaps, importance: ImportanceMaps, images: ImageSettings
+) -> Named:
+    """Draw what was added up of Grad-CAM, beside the shares of pT."""
+    means = importance.means
+    in_plane = [name for name, of in means.items() if of.reader.plane]
+    if in_plane:
+        maps = {name: means[name].image()[..., 0] for name in in_plane}
+        yield "gradcam_maps", plots.class_maps(maps, _plane(images, "importance in a pixel"))
+
+    def share(panel: str, row: str, name: str, kind: str) -> Share:
+        return Share(panel, row, *means[name].share(kind, 0), means[name].share(kind, 1)[0])
+
+    label = "part of the event's importance"
+    streams = [share("all streams", name, name, ALL) for name in means]
+    yield "gradcam_streams", plots.shares(streams, label=label, expected=_EVEN)
+    for column, title in (("particle_class", "particles"), ("object_class", "objects")):
+        rows = [
+            share(name, kind, name, kind)
+            for name, of in means.items()
+            if of.reader.kind_column == column
+            for kind in of.reader.kinds
+            if of.share(kind, 1)[0].any()
+        ]
+        if rows:
+            yield f"gradcam_{title}", plots.shares(rows, label=label, expected=_EVEN)
+    curves = [
+        curve
+        for name in in_plane
+        if name in attention.pt
+        for curve in _profiles(means[name], 0, attention.pt[name], "importance")
+    ]
+    if curves:
+        label = "part of the importance, or of pT"
+        yield "gradcam_profiles", plots.profiles(curves, label=label)
+
+
+def _profiles(means: ClassMeans, channel: int, pt: ClassMeans, name: str) -> Iterator[Curve]:
+    """Profiles in rank and distance, each class with unit sum over all tokens, and those of pT."""
+    reader = means.reader
+    ranks = np.linspace(0.5, RANKS + 0.5, RANKS + 1)
+    distances = np.linspace(0, reader.images.half_width, DISTANCES + 1)
+    axes = [("rank in pT", ranks, ClassMeans.by_rank)]
+    if reader.plane:
+        axes.append(("ΔR to the axis", distances, ClassMeans.by_distance))
+    for axis, edges, values in axes:
+        for curve, of, number in ((name, means, channel), ("pT", pt, 0)):
+            whole, _ = of.share(ALL, number)
+            parts = _over(values(of)[..., number], whole[:, None])
+            yield Curve(reader.stream.name, axis, curve, edges, parts)
+
+
+def _over(values: Floats, whole: Floats) -> Floats:
+    """The quotient; not a number where there is nothing to divide."""
+    return np.divide(values, whole, out=np.full(values.shape, np.nan), where=whole > 0)
