@@ -1,22 +1,39 @@
-"""Plots of what the scores promise in an analysis: significance along the cut, sculpted masses."""
+"""Plots of what the scores promise in an analysis: significance, sculpted masses, limits."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from manyscale.evaluation.cuts import CutScan
+from manyscale.evaluation.limits import ClassifierTemplates, HypothesisLimits
 from manyscale.evaluation.sculpting import KEPT, MassSample, Sculpted
-from manyscale.reporting.drawn import Drawn, stacked
-from manyscale.reporting.style import styled
+from manyscale.reporting.figure import CLASS_COLOURS, DASHES, GREY, Drawn, stacked, styled
+from manyscale.reporting.formatting import short
+from manyscale.statistics.exclusion import CONFIDENCE
 from manyscale.statistics.sample import Floats
 
-__all__ = ["sculpting", "significance"]
+__all__ = ["brazil", "classifier_limits", "score_templates", "sculpting", "significance"]
 
-_DASHES = ("solid", "dashed", "dashdot", "dotted")
 _MARKERS = "os^D"
-_GREY = "#717581"
+# The colours that the field knows these bands by, in shades that colour-blind eyes tell apart.
+_ONE_SIGMA, _TWO_SIGMA = "#607641", "#F5BB54"
+# Indices in the cycle of colours; the red one is the signal's.
+_BACKGROUND_COLOURS = (0, 1, 3, 4, 5, 6, 7, 8, 9)
+# The strength of the data is marked where it is within this factor of the bands.
+_NEAR = 100.0
+_MOST_DIGITS = 7
+# On a log axis the smallest template is still to be seen, and there is room for the legend.
+_DECADES_BELOW = 1.0
+_DECADES_ABOVE = 0.45
+
+
+def _titles(axes: Axes, left: str, luminosity: float | None) -> None:
+    axes.set_title(left, fontsize=12, loc="left", pad=4)
+    if luminosity is not None:
+        axes.set_title(f"{luminosity:g} fb$^{{-1}}$", fontsize=12, loc="right", pad=4)
 
 
 @styled
@@ -38,12 +55,41 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
     figure = Figure(figsize=(5.6, 0.9 + 2.7 * len(scans)))
     panels = figure.subplots(len(scans), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     table = []
-    for axes, (name, scan) in zip(panels, scans.items(), strict=True):
-        table += [_significance_curve(axes, name, scan, place) for place in range(len(scan.curves))]
+    for number, (axes, (name, scan)) in enumerate(zip(panels, scans.items(), strict=True)):
+        efficiency = scan.signal_efficiency
+        for index, (systematic, (value, error)) in enumerate(scan.curves.items()):
+            colour, label = f"C{index}", f"{systematic:.0%}" if systematic else "none"
+            axes.plot(efficiency, value, color=colour, linestyle=DASHES[index], label=label)
+            low, high = np.maximum(value - error, 0), value + error
+            axes.fill_between(efficiency, low, high, color=colour, alpha=0.15, linewidth=0)
+            best = scan.best(systematic)
+            if best is not None:
+                axes.errorbar(
+                    efficiency[best],
+                    value[best],
+                    yerr=[[min(error[best], value[best])], [error[best]]],
+                    fmt=_MARKERS[index],
+                    color=colour,
+                    markersize=6,
+                    linewidth=1.2,
+                )
+            table.append(
+                {
+                    "classifier": name,
+                    "systematic": systematic,
+                    "cut": scan.cut,
+                    "signal efficiency": efficiency,
+                    "significance": value,
+                    "error": error,
+                    "signal [events]": scan.signal[1],
+                    "background [events]": scan.background[1],
+                    "effective background events": scan.background_n_effective,
+                    "best": np.arange(len(scan.cut)) == (-1 if best is None else best),
+                }
+            )
         _grey_out(axes, scan)
-        axes.set_title(name, fontsize=12, loc="left", pad=4)
+        _titles(axes, name, luminosity if number == 0 else None)
         axes.set_ylabel("significance [σ]")
-    panels[0].set_title(f"{luminosity:g} fb$^{{-1}}$", fontsize=12, loc="right", pad=4)
     panels[-1].set_xlabel("signal efficiency")
     panels[0].set_xlim(0, 1)
     panels[0].set_ylim(bottom=0)
@@ -59,59 +105,21 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
     return Drawn(figure, stacked(table))
 
 
-def _significance_curve(axes: Axes, name: str, scan: CutScan, place: int) -> dict[str, object]:
-    systematic = list(scan.curves)[place]
-    value, error = scan.curves[systematic]
-    efficiency, colour = scan.signal_efficiency, f"C{place}"
-    label = f"{systematic:.0%}" if systematic else "none"
-    axes.plot(efficiency, value, color=colour, linestyle=_DASHES[place], label=label)
-    low, high = np.maximum(value - error, 0), value + error
-    axes.fill_between(efficiency, low, high, color=colour, alpha=0.15, linewidth=0)
-    best = scan.best(systematic)
-    if best is not None:
-        axes.errorbar(
-            efficiency[best],
-            value[best],
-            yerr=[[min(error[best], value[best])], [error[best]]],
-            fmt=_MARKERS[place],
-            color=colour,
-            markersize=6,
-            linewidth=1.2,
-        )
-    return {
-        "classifier": name,
-        "systematic": systematic,
-        "cut": scan.cut,
-        "signal efficiency": efficiency,
-        "significance": value,
-        "error": error,
-        "signal [events]": scan.signal[1],
-        "background [events]": scan.background[1],
-        "effective background events": scan.background_n_effective,
-        "best": np.arange(len(scan.cut)) == (-1 if best is None else best),
-    }
-
-
 def _grey_out(axes: Axes, scan: CutScan) -> None:
     """Grey where a cut is not considered, from half-way to the considered ones beside it."""
     order = np.argsort(scan.signal_efficiency, kind="stable")
     at, refused = scan.signal_efficiency[order], ~scan.considered[order]
     edges = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
     for low, high in zip(edges[:-1][refused], edges[1:][refused], strict=True):
-        axes.axvspan(low, high, color=_GREY, alpha=0.2, linewidth=0)
+        axes.axvspan(low, high, color=GREY, alpha=0.2, linewidth=0)
     if refused.any():
-        axes.text(
-            0.02,
-            0.04,
-            f"grey: under {scan.least_background:g} effective\nbackground events",
-            transform=axes.transAxes,
-            fontsize=9,
-        )
+        words = f"grey: under {scan.least_background:g} effective\nbackground events"
+        axes.text(0.02, 0.04, words, transform=axes.transAxes, fontsize=9)
 
 
 @styled
 def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) -> Drawn:
-    """Mass of background events that pass cuts on the score, over that of all: flat is unbent.
+    """Mass of background events that pass cuts on the score, over that of all: flat is not sculpted.
 
     Above, each distribution with unit area, class-balanced weights; below, each over that of all
     background. The outermost bins also hold what lies beyond.
@@ -127,34 +135,34 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     panels = figure.subplots(
         2, len(sculpted), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
     )
+    edges, every = sample.edges, sample.contents()
+    share_of_all = every / every.sum()
     table = []
     for (above, below), (name, found) in zip(panels.T, sculpted.items(), strict=True):
-        every = sample.contents()
-        norm = every.sum()
-        above.stairs(every / norm, sample.edges, fill=True, color=_GREY, alpha=0.3, label="all")
-        for place, one in enumerate(found):
-            shape, shape_error, ratio, ratio_error = _bent(sample, one)
-            colour, dashes = f"C{place}", _DASHES[place]
-            label = f"{KEPT[place]:.0%} pass"
-            above.stairs(shape, sample.edges, color=colour, linestyle=dashes, label=label)
-            centres = (sample.edges[1:] + sample.edges[:-1]) / 2
-            below.stairs(ratio, sample.edges, color=colour, linestyle=dashes, baseline=None)
+        above.stairs(share_of_all, edges, fill=True, color=GREY, alpha=0.3, label="all")
+        for index, one in enumerate(found):
+            shape, shape_error, ratio, ratio_error = mass_ratio(sample, one)
+            colour, dashes = f"C{index}", DASHES[index]
+            label = f"{KEPT[index]:.0%} pass"
+            above.stairs(shape, edges, color=colour, linestyle=dashes, label=label)
+            centres = (edges[1:] + edges[:-1]) / 2
+            below.stairs(ratio, edges, color=colour, linestyle=dashes, baseline=None)
             below.errorbar(centres, ratio, ratio_error, fmt="none", color=colour, linewidth=0.8)
             table.append(
                 {
                     "classifier": name,
-                    "background kept": KEPT[place],
-                    "from [GeV]": sample.edges[:-1],
-                    "to [GeV]": sample.edges[1:],
-                    "share of all": every / norm,
+                    "background kept": KEPT[index],
+                    "from [GeV]": edges[:-1],
+                    "to [GeV]": edges[1:],
+                    "share of all": share_of_all,
                     "share of those that pass": shape,
                     "error": shape_error,
                     "ratio": ratio,
                     "ratio error": ratio_error,
                 }
             )
-        below.axhline(1, color=_GREY, linewidth=1)
-        above.set_title(name, fontsize=12, loc="left", pad=4)
+        below.axhline(1, color=GREY, linewidth=1)
+        _titles(above, name, None)
         below.set_xlabel(f"{sample.observable} [GeV]")
     panels[0, 0].set_ylabel("share of background")
     panels[1, 0].set_ylabel("over all")
@@ -164,22 +172,236 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     return Drawn(figure, stacked(table))
 
 
-def _bent(sample: MassSample, one: Sculpted) -> tuple[Floats, Floats, Floats, Floats]:
+def mass_ratio(sample: MassSample, one: Sculpted) -> tuple[Floats, Floats, Floats, Floats]:
     """Shares of the events that pass in each bin, and over those of all, each with its error.
 
     The events that pass are among all: the error of the ratio is that of an efficiency.
     """
     every, passed = sample.contents(), sample.contents(one.passed)
     squares, failed = (sample.contents(some, power=2) for some in (one.passed, ~one.passed))
-    total, of_passed = every.sum(), passed.sum()
     efficiency, variance = np.full((2, len(every)), np.nan)
     np.divide(passed, every, out=efficiency, where=every > 0)
     spread = (1 - efficiency) ** 2 * squares + efficiency**2 * failed
     np.divide(spread, every**2, out=variance, where=every > 0)
-    scale = total / of_passed
+    scale = every.sum() / passed.sum()
     return (
-        passed / of_passed,
-        np.sqrt(squares) / of_passed,
+        passed / passed.sum(),
+        np.sqrt(squares) / passed.sum(),
         efficiency * scale,
         np.sqrt(variance) * scale,
     )
+
+
+@styled
+def score_templates(
+    templates: ClassifierTemplates, limits: Sequence[HypothesisLimits], luminosity: float
+) -> Drawn:
+    """Expected events in bins of the score: backgrounds stacked, the signal on top, log scale.
+
+    All bins are drawn equally wide, whatever their edges. The signal has the strength of its
+    expected limit; hatched is the error of the background, of the simulation and all systematics.
+
+    Parameters
+    ----------
+    templates
+        Of one classifier.
+    limits
+        Of each signal hypothesis, from the same classifier.
+    luminosity
+        In fb^-1.
+    """
+    nominal = templates.nominal
+    background, error = nominal.background, templates.background_error
+    bins = np.arange(len(background) + 1.0)
+    figure = Figure(figsize=(5.6, 4.8))
+    axes = figure.subplots()
+
+    content = np.maximum(nominal.content, 0)
+    shown = np.flatnonzero(nominal.is_background & (content.sum(axis=1) > 0))
+    total = np.zeros(len(background))
+    # The smallest lowest.
+    for number, process in enumerate(shown[np.argsort(content[shown].sum(axis=1))]):
+        axes.stairs(
+            total + content[process],
+            bins,
+            baseline=total,
+            fill=True,
+            color=f"C{_BACKGROUND_COLOURS[number % len(_BACKGROUND_COLOURS)]}",
+            alpha=0.75,
+            label=nominal.processes[process].name,
+        )
+        total = total + content[process]
+    axes.stairs(
+        background + error,
+        bins,
+        baseline=np.maximum(background - error, 1e-9 * background),
+        fill=True,
+        hatch="////",
+        facecolor="none",
+        edgecolor="black",
+        linewidth=0,
+        label="error of background",
+    )
+    for number, one in enumerate(limits):
+        strength = one.complete.limits[0]
+        axes.stairs(
+            background + strength * nominal.signal(one.hypothesis.processes),
+            bins,
+            baseline=None,
+            color=CLASS_COLOURS[1],
+            linestyle=DASHES[number % len(DASHES)],
+            linewidth=1.8,
+            label=f"{one.hypothesis.name} × {short(strength)}",
+        )
+
+    axes.set_yscale("log")
+    low = background[background > 0].min() / 10**_DECADES_BELOW
+    high = axes.get_ylim()[1]
+    axes.set_ylim(low, high * (high / low) ** _DECADES_ABOVE)
+    axes.set_xlim(0, len(background))
+    axes.set_xticks(bins, _edge_labels(nominal.edges), rotation=60, fontsize=10)
+    axes.tick_params(axis="x", which="minor", bottom=False, top=False)
+    axes.set_xlabel("score, edges of the bins")
+    axes.set_ylabel("expected events")
+    _titles(axes, templates.classifier, luminosity)
+    axes.legend(loc="upper center", ncols=2, fontsize=10)
+    return Drawn(figure, _template_table(templates, limits))
+
+
+def _edge_labels(edges: Floats) -> list[str]:
+    """Write edges with as few digits as tell them apart."""
+    for digits in range(2, _MOST_DIGITS + 1):
+        labels = [f"{edge:.{digits}f}" for edge in edges]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _template_table(
+    templates: ClassifierTemplates, limits: Sequence[HypothesisLimits]
+) -> dict[str, list[object]]:
+    nominal = templates.nominal
+
+    def rows(what: str, events: Floats, error: object, effective: object) -> dict[str, object]:
+        return {
+            "bin": np.arange(len(events)) + 1,
+            "from": nominal.edges[:-1],
+            "to": nominal.edges[1:],
+            "what": what,
+            "expected events": events,
+            "error": error,
+            "effective simulated events": effective,
+        }
+
+    table = [
+        rows(process.name, *columns)
+        for process, *columns in zip(
+            nominal.processes,
+            nominal.content,
+            np.sqrt(nominal.variance),
+            nominal.n_effective,
+            strict=True,
+        )
+    ]
+    table.append(rows("all background", nominal.background, templates.background_error, np.nan))
+    for one in limits:
+        strength = one.complete.limits[0]
+        signal = strength * nominal.signal(one.hypothesis.processes)
+        table.append(rows(f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
+    return stacked(table)
+
+
+@styled
+def brazil(classifier: str, limits: Sequence[HypothesisLimits], luminosity: float) -> Drawn:
+    """Expected upper limit on the cross section against the mass, with its bands, log scale.
+
+    Parameters
+    ----------
+    classifier
+        Its name.
+    limits
+        Of signal hypotheses, each with a mass.
+    luminosity
+        In fb^-1.
+    """
+    rising = sorted(limits, key=lambda one: one.hypothesis.mass or 0.0)
+    mass = np.array([one.hypothesis.mass for one in rising], np.float64)
+    stated = np.array([one.hypothesis.cross_section for one in rising])
+    bands = {
+        band: stated * [one.complete.limits[band] for one in rising]
+        for band in rising[0].complete.limits
+    }
+    figure = Figure()
+    axes = figure.subplots()
+    for band, colour, label in ((2, _TWO_SIGMA, "95% expected"), (1, _ONE_SIGMA, "68% expected")):
+        axes.fill_between(mass, bands[-band], bands[band], color=colour, linewidth=0, label=label)
+    axes.plot(mass, bands[0], "o--", color="black", markersize=4, label="median expected")
+    axes.plot(mass, stated, "-", color=CLASS_COLOURS[1], label="cross section of the data")
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** _DECADES_ABOVE)
+    axes.set_xlabel("mass [GeV]")
+    axes.set_ylabel(f"{CONFIDENCE:.0%} CL limit on σ [fb]")
+    _titles(axes, classifier, luminosity)
+    axes.legend(loc="upper right")
+    table = {
+        "mass [GeV]": mass,
+        **{f"limit [fb], band {band:+d}": values for band, values in bands.items()},
+        "cross section of the data [fb]": stated,
+    }
+    return Drawn(figure, stacked([table]))
+
+
+@styled
+def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float) -> Drawn:
+    """Expected upper limit on the signal strength from the score of each classifier, with its bands.
+
+    The open marker is the median with the statistical errors of data and simulation alone; the bar
+    on the filled one is the error from the number of simulated events.
+
+    Parameters
+    ----------
+    limits
+        By classifier, of the same signal hypothesis.
+    luminosity
+        In fb^-1.
+    """
+    figure = Figure(figsize=(5.6, 1.9 + 0.7 * len(limits)))
+    axes = figure.subplots()
+    rows = []
+    for row, (name, one) in enumerate(limits.items()):
+        found, alone = one.complete.limits, one.statistics.limits[0]
+        for band, colour in ((2, _TWO_SIGMA), (1, _ONE_SIGMA)):
+            width = found[band] - found[-band]
+            axes.barh(row, width, 0.6, left=found[-band], color=colour, linewidth=0)
+        axes.errorbar(
+            found[0],
+            row,
+            xerr=[[min(one.limit_error, 0.9 * found[0])], [one.limit_error]],
+            fmt="o",
+            color="black",
+            markersize=5,
+            label="median expected" if row == 0 else None,
+        )
+        label = "without systematics" if row == 0 else None
+        axes.plot(alone, row, "ok", markersize=8, markerfacecolor="none", label=label)
+        rows.append(
+            {
+                "classifier": name,
+                **{f"limit on mu, band {band:+d}": value for band, value in found.items()},
+                "error of the median": one.limit_error,
+                "median without systematics": alone,
+            }
+        )
+    strengths = [value for one in limits.values() for value in one.complete.limits.values()]
+    if min(strengths) / _NEAR < 1 < max(strengths) * _NEAR:
+        axes.axvline(1, color=GREY, linestyle="dotted", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(limits)), list(limits))
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.set_ylim(len(limits) - 0.4, -0.6)
+    axes.set_xlabel(f"{CONFIDENCE:.0%} CL limit on μ, {luminosity:g} fb$^{{-1}}$")
+    handles, _ = axes.get_legend_handles_labels()
+    handles += [Patch(color=_ONE_SIGMA, label="68%"), Patch(color=_TWO_SIGMA, label="95%")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    return Drawn(figure, stacked(rows))

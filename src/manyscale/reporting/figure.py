@@ -1,0 +1,213 @@
+"""A figure with the numbers that it shows: how all look, and the files that they become.
+
+The look is mplhep's style at reading size, in colours that all eyes tell apart, with text that stays text.
+"""
+
+import csv
+import io
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import mplhep
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+__all__ = [
+    "CLASS_COLOURS",
+    "CLASS_NAMES",
+    "DASHES",
+    "GREY",
+    "Drawn",
+    "LineStyle",
+    "classifier_styles",
+    "stacked",
+    "styled",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LineStyle = tuple[str, str]
+
+# mplhep's sizes are for a slide of 10 x 10 inches; these for a page and a phone.
+_STYLE = {
+    **mplhep.style.CMS,
+    "figure.figsize": (5.6, 4.2),
+    "figure.constrained_layout.use": True,
+    # A reader without the first, which comes with mplhep, has one of the same widths. Every text of an
+    # SVG names them all, so they are few.
+    "font.sans-serif": ["TeX Gyre Heros", "Arial", "DejaVu Sans"],
+    "font.size": 13,
+    "legend.fontsize": 11,
+    "axes.linewidth": 1.0,
+    "lines.linewidth": 1.8,
+    "xtick.major.size": 6,
+    "xtick.minor.size": 3,
+    "ytick.major.size": 6,
+    "ytick.minor.size": 3,
+    # Text stays text: small files, easy to edit.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "manyscale",
+    # Fonts within the file, so that a PDF can be searched and edited.
+    "pdf.fonttype": 42,
+}
+
+# matplotlib cannot put OpenType fonts into PDF files soundly: TrueType of the same widths.
+_PDF_FONTS = ("Arial", "Liberation Sans", "Fira Sans", "DejaVu Sans")
+
+# Petroff's sequence of ten (arXiv:2107.02270), made for all kinds of colour vision.
+_PALETTE = (
+    "#3f90da",
+    "#bd1f01",
+    "#ffa90e",
+    "#832db6",
+    "#717581",
+    "#a96b59",
+    "#e76300",
+    "#94a4a2",
+    "#92dadd",
+    "#b9ac70",
+)
+
+#: Dashes of curves that stand side by side, and the colour of what is only a reference.
+DASHES = ("solid", "dashed", "dashdot", "dotted")
+GREY = _PALETTE[4]
+#: Name and colour of the class with label 0 and 1.
+CLASS_NAMES = ("background", "signal")
+CLASS_COLOURS = (_PALETTE[0], _PALETTE[1])
+
+# Index in the palette of the classifiers that every run knows.
+_KNOWN = {
+    "network": 1,
+    "trees": 2,
+    "model-1": 6,
+    "model-2": 0,
+    "model-3": 5,
+    "concatenation": 3,
+    "kinematics-only": 4,
+}
+
+
+def classifier_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+    """Colour and dashes of each classifier, the same in every plot.
+
+    The presets and the trees have fixed colours. Any other name takes the one that its checksum says,
+    or the next free one, so that no two of one plot look the same.
+
+    Examples
+    --------
+    >>> classifier_styles(["trees"])["trees"] == classifier_styles(["mine", "trees"])["trees"]
+    True
+    """
+    styles: dict[str, LineStyle] = {}
+    taken: set[int] = set()
+    # The known names first, so that no other takes their colour.
+    for name in sorted(set(names), key=lambda name: (name not in _KNOWN, name)):
+        index = _KNOWN.get(name, zlib.crc32(name.encode()) % len(_PALETTE))
+        while index in taken:
+            index += 1
+        taken.add(index)
+        styles[name] = (_PALETTE[index % len(_PALETTE)], DASHES[index % len(DASHES)])
+    return styles
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function in the style, and leave matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+# What plots and ticks of log axes write as formulas.
+_FORMULA = re.compile(r"fb\$\^\{-1\}\$|\$\\mathdefault")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and its numbers.
+
+    Attributes
+    ----------
+    figure
+        Drawn by a function that is `styled`.
+    table
+        Columns by name, with their unit in brackets, all of the same length: what is drawn, a row a
+        point. Several curves stand one below the other, told apart by a column.
+    """
+
+    figure: Figure
+    table: Mapping[str, Sequence[object]]
+
+    @styled
+    def save(self, folder: Path, name: str) -> None:
+        """Write `name.svg`, `name.pdf` and `name.csv` into a folder; the same figure, the same bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for text in self.figure.findobj(Text):
+            # matplotlib makes a formula of what stands between two dollars; here it is part of a name.
+            if not _FORMULA.search(text.get_text()):
+                text.set_parse_math("$" not in text.get_text())
+        drawing = io.StringIO()
+        # No date, no program: they would change the bytes.
+        self.figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
+        (folder / f"{name}.svg").write_text(_compact(drawing.getvalue()), encoding="utf-8")
+        # Where things stand is settled: working it out again takes as long as drawing.
+        self.figure.set_layout_engine("none")
+        with rc_context({"font.sans-serif": _PDF_FONTS}):
+            self.figure.savefig(
+                folder / f"{name}.pdf",
+                format="pdf",
+                metadata={"CreationDate": None, "Creator": None, "Producer": None},
+            )
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(self.table)
+            for row in zip(*self.table.values(), strict=True):
+                writer.writerow([_cell(value) for value in row])
+
+
+def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
+    """Put tables of the same columns one below the other; a single value stands in every row.
+
+    Examples
+    --------
+    >>> stacked([{"curve": "a", "x": [1, 2]}, {"curve": "b", "x": [3]}])
+    {'curve': ['a', 'a', 'b'], 'x': [1, 2, 3]}
+    """
+    columns: dict[str, list[object]] = {}
+    for table in tables:
+        filled = np.broadcast_arrays(*(np.atleast_1d(np.asarray(part)) for part in table.values()))
+        for name, values in zip(table, filled, strict=True):
+            columns.setdefault(name, []).extend(values.tolist())
+    return columns
+
+
+# What tags of an SVG need not say: more than hundredths of a point, line ends of paths, turns by zero.
+_WASTE = re.compile(
+    r"""(?<=\.\d\d)\d+|\s+(?=[LMCQz]\s)|(?<=[\dz])\ ?\n(?=")|\ transform="rotate\(-?0\ [^"]*"
+    """,
+    re.VERBOSE,
+)
+
+
+def _compact(svg: str) -> str:
+    """Leave out what no eye sees, a quarter of the file: a report carries thirty of them."""
+    svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"<[^>]+>", lambda tag: _WASTE.sub("", tag[0]), svg)
+
+
+def _cell(value: object) -> object:
+    """A number to seven digits, all that a figure shows; nothing for none and not a number."""
+    if not isinstance(value, float | np.floating):
+        return value
+    return "" if math.isnan(value) else f"{value:.7g}"

@@ -1,0 +1,237 @@
+"""Plots of a classifier: ROC, scores, training, confusion. Each takes arrays."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike
+
+from manyscale.reporting.figure import (
+    CLASS_COLOURS,
+    CLASS_NAMES,
+    GREY,
+    Drawn,
+    classifier_styles,
+    stacked,
+    styled,
+)
+from manyscale.statistics.compatibility import Compatibility, kolmogorov_smirnov
+from manyscale.statistics.intervals import efficiency
+from manyscale.statistics.metrics import background_rejection
+from manyscale.statistics.sample import Sample
+
+__all__ = ["confusion", "history", "overtraining", "roc", "score_distributions"]
+
+_EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
+_SCORE_BINS = 25
+
+
+@styled
+def roc(
+    labels: ArrayLike, scores: Mapping[str, ArrayLike], weights: ArrayLike | None = None
+) -> Drawn:
+    """Background rejection, one over the background efficiency, against signal efficiency.
+
+    The bands are the 68.3% Clopper-Pearson intervals of the background efficiency, from effective
+    event counts. A curve ends where no background event is left.
+
+    Parameters
+    ----------
+    labels, weights
+        (events,): 1 signal, 0 background; the events are the same for all classifiers.
+    scores
+        Name of each classifier -> its scores (events,).
+
+    Raises
+    ------
+    DataError
+        As `Sample.of`.
+    """
+    figure = Figure()
+    axes = figure.subplots()
+    styles = classifier_styles(scores)
+    curves = []
+    for name, score in scores.items():
+        points = background_rejection(labels, score, weights, _EFFICIENCIES).values()
+        rejection, low, high = (
+            np.array([point[key] for point in points], np.float64)
+            for key in ("value", "low", "high")
+        )
+        colour, dashes = styles[name]
+        axes.plot(_EFFICIENCIES, rejection, color=colour, linestyle=dashes, label=name)
+        axes.fill_between(_EFFICIENCIES, low, high, color=colour, alpha=0.25, linewidth=0)
+        curves.append(
+            {
+                "classifier": name,
+                "signal efficiency": _EFFICIENCIES,
+                "background rejection": rejection,
+                "68% low": low,
+                "68% high": high,
+            }
+        )
+    chance = [1 / e for e in _EFFICIENCIES]
+    axes.plot(_EFFICIENCIES, chance, ":", color=GREY, linewidth=1, label="by chance")
+    axes.set_yscale("log")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("signal efficiency")
+    axes.set_ylabel("background rejection, 1 / efficiency")
+    axes.legend(loc="upper right")
+    return Drawn(figure, stacked(curves))
+
+
+def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
+    """Kolmogorov-Smirnov test between the scores of train and test, of each class by itself.
+
+    A small p-value says that the network scores the events it learned from differently.
+
+    Raises
+    ------
+    DataError
+        Where the weights of a class do not sum to more than zero.
+    """
+    found = {}
+    for label, name in enumerate(CLASS_NAMES):
+        samples = [(s, s.signal == bool(label)) for s in (train, test)]
+        values = [sample.scores[members] for sample, members in samples]
+        weights = [sample.weights[members] for sample, members in samples]
+        found[name] = kolmogorov_smirnov(*values, *weights)
+    return found
+
+
+@styled
+def score_distributions(train: Sample, test: Sample) -> Drawn:
+    """Scores of each class: train filled, test as points with errors, each with unit area.
+
+    The legend gives distance and p-value of `overtraining`.
+    """
+    figure = Figure()
+    axes = figure.subplots()
+    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+    tests = overtraining(train, test)
+    table = []
+    for label, name in enumerate(CLASS_NAMES):
+        colour = CLASS_COLOURS[label]
+        for kind, sample in (("train", train), ("test", test)):
+            members = sample.signal == bool(label)
+            scores, weights = sample.scores[members], sample.weights[members]
+            norm = weights.sum() * np.diff(edges)
+            density = np.histogram(scores, edges, weights=weights)[0] / norm
+            error = np.sqrt(np.histogram(scores, edges, weights=weights**2)[0]) / norm
+            table.append(
+                {
+                    "class": name,
+                    "sample": kind,
+                    "score from": edges[:-1],
+                    "score to": edges[1:],
+                    "density": density,
+                    "error": error,
+                }
+            )
+            if kind == "train":
+                axes.stairs(density, edges, fill=True, color=colour, alpha=0.3)
+                axes.stairs(density, edges, color=colour, label=f"{name}, train")
+                continue
+            ks, filled = tests[name], density > 0
+            axes.errorbar(
+                (edges[1:] + edges[:-1])[filled] / 2,
+                density[filled],
+                # Down to a tenth at most: on a log axis an error of the whole would reach to zero.
+                yerr=[np.minimum(error, 0.9 * density)[filled], error[filled]],
+                fmt="os"[label],
+                color=colour,
+                markersize=4,
+                linewidth=1,
+                label=f"{name}, test (KS {ks.distance:.3f}, p = {ks.p_value:.2g})",
+            )
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("signal probability")
+    axes.set_ylabel("density")
+    axes.legend(loc="upper center", fontsize=10)
+    return Drawn(figure, stacked(table))
+
+
+@styled
+def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
+    """Losses and validation AUC against the epoch; the epoch of the lowest validation loss marked.
+
+    Parameters
+    ----------
+    rows
+        Those of history.csv, with `epoch`, `train_loss`, `validation_loss`, `validation_auc`.
+    """
+    shown = ("epoch", "train_loss", "validation_loss", "validation_auc")
+    epochs, train, validation, auc = ([row[name] for row in rows] for name in shown)
+    best = epochs[int(np.argmin(validation))]
+    figure = Figure(figsize=(5.6, 5.0))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.plot(epochs, train, "o-", markersize=3, label="train")
+    above.plot(epochs, validation, "s--", markersize=3, label="validation")
+    above.set_ylabel("loss")
+    below.plot(epochs, auc, "s--", markersize=3, color="C1")
+    below.set_ylabel("validation AUC")
+    below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    below.xaxis.minorticks_off()
+    below.ticklabel_format(useOffset=False)
+    for axes in (above, below):
+        axes.axvline(best, color=GREY, linestyle="dotted", label=f"best epoch, {best:g}")
+    above.legend(loc="upper right")
+    columns = zip(shown, (epochs, train, validation, auc), strict=True)
+    return Drawn(figure, {name.replace("_", " "): values for name, values in columns})
+
+
+@styled
+def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Drawn:
+    """Where the events of each true class go at a signal probability of one half.
+
+    Each row sums to 100%; the errors are half the 68.3% Clopper-Pearson interval.
+
+    Raises
+    ------
+    DataError
+        As `Sample.of`.
+    """
+    sample = Sample.of(labels, scores, weights)
+    figure = Figure(figsize=(4.6, 3.8))
+    axes = figure.subplots()
+    shares = np.zeros((2, 2))
+    table = []
+    for true, called in np.ndindex(2, 2):
+        members = sample.signal == bool(true)
+        called_signal = sample.scores[members] > 0.5
+        share = efficiency(sample.weights[members], called_signal == bool(called))
+        shares[true, called] = share.value
+        table.append(
+            {
+                "true": CLASS_NAMES[true],
+                "called": CLASS_NAMES[called],
+                "share": share.value,
+                "68% low": share.low,
+                "68% high": share.high,
+            }
+        )
+        axes.text(
+            called,
+            true,
+            f"{share.value:.1%}\n± {(share.high - share.low) / 2:.1%}",
+            ha="center",
+            va="center",
+            color="white" if share.value > 0.5 else "black",
+        )
+    edges = (-0.5, 0.5, 1.5)
+    axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set_xticks([0, 1], CLASS_NAMES)
+    axes.set_yticks([0, 1], CLASS_NAMES, rotation=90, va="center")
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("called")
+    axes.set_ylabel("true")
+    return Drawn(figure, stacked(table))
