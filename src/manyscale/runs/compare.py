@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from manyscale.card import Card, load_card
 from manyscale.deployment.scores import Scores, read_scores
 from manyscale.errors import RunError
-from manyscale.evaluation.compare import Judged, average, compare
+from manyscale.evaluation.compare import ClassifierScores, average, compare
 from manyscale.evaluation.results import ComparisonRow
 from manyscale.progress import LOG
 from manyscale.reporting import score_plots
@@ -108,7 +108,7 @@ def _check_same_events(cards: Mapping[str, Card]) -> None:
 
 def _on_same_events(
     folders: Mapping[str, RunFolder], run: RunFolder
-) -> tuple[Scores, NDArray[np.float64], dict[str, Judged]]:
+) -> tuple[Scores, NDArray[np.float64], dict[str, ClassifierScores]]:
     """Common test events of runs, their class-balanced weights, and all classifiers' scores."""
     scores = {name: read_scores(folder.scores) for name, folder in folders.items()}
     first, *_ = folders
@@ -123,11 +123,15 @@ def _on_same_events(
     for name, folder in folders.items():
         metrics = folder.read_metrics()
         signal = scores[name].columns["score"].astype(np.float64)
-        classifiers[name] = Judged(signal, metrics.parameters, metrics.events_per_second)
+        classifiers[name] = ClassifierScores(signal, metrics.parameters, metrics.events_per_second)
     trees = read_scores(folders[first].tree_scores).columns["score"].astype(np.float64)
     card = load_card(run.card)
     dataset = open_data(card, most=card.data.max_events)
     test = dataset.test.bookkeeping()
     if not np.array_equal(test.event_id, ids):
         raise RunError("the data have changed since the runs were evaluated: evaluate them again")
-    return scores[first], dataset.balanced_weights(test), classifiers | {"trees": Judged(trees)}
+    return (
+        scores[first],
+        dataset.balanced_weights(test),
+        classifiers | {"trees": ClassifierScores(trees)},
+    )
