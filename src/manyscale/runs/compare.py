@@ -13,7 +13,7 @@ from manyscale.evaluation.compare import ClassifierScores, average, compare
 from manyscale.evaluation.results import ComparisonRow
 from manyscale.progress import LOG
 from manyscale.reporting import score_plots
-from manyscale.reporting.report import write_comparison
+from manyscale.reporting.findings import COMPARISON_PLOT
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data, train_run
@@ -87,7 +87,8 @@ def show_comparison(folders: Mapping[str, RunFolder], run: RunFolder) -> list[Co
     label = scores.columns["label"]
     rows = compare(label, weights, classifiers)
     curves = {name: classifier.scores for name, classifier in classifiers.items()}
-    write_comparison(run.root, rows, score_plots.roc(label, curves, weights))
+    write_json(run.root / TABLE, [row.plain() for row in rows])
+    score_plots.roc(label, curves, weights).save(run.plots, COMPARISON_PLOT)
     return rows
 
 
