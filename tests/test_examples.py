@@ -14,12 +14,11 @@ import typer
 
 from helpers.commands import run, toy_dataset, toy_npz
 from manyscale import cli
-from manyscale.card import load_card
-from manyscale.card import card_text
+from manyscale.card import card_text, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.reporting.drawn import Drawn
+from manyscale.reporting.figure import Drawn
 from manyscale.training.schedule import TrainingSettings
 
 FOLDER = Path(__file__).parents[1] / "examples"
