@@ -248,15 +248,17 @@ def _convert_events(
     books = read_books(folder)
     processes = _processes(request, convert, list(books.values()))
     names = [process.name for process in processes.values()]
+    # Settings of Pythia for the shower of hard events: the card says them of a process.
     alone = card.generate.processes.get(names[0]) if len(names) == 1 else None
-    lines = alone.pythia if alone is not None else ()  # of Pythia, for the shower of hard events
+    lines = alone.pythia if alone is not None else ()
     files = find_files(paths)
     reader = one_reader(kind, files, card.generate, convert, lines)
     sample, contents = look_at_first(files, reader)
     _report(sample, contents)
     check_streams(folder, collision_schema(contents.streams))
 
-    # The units, and which of them are not made yet.
+    # The units, and which of them are not made yet. The settings are all that a record follows from
+    # beside its file: a file that is in the dataset with others is refused.
     settings = {
         "reader": type(reader).__name__,
         "seed": card.seed,
@@ -276,6 +278,7 @@ def _convert_events(
         settings=json.dumps(settings, sort_keys=True),
         again=f"manyscale convert {named} {shlex.join([*options, '--out', str(folder)])}",
     )
+    # What the user states of a process is kept with the plans, so that it can be corrected later.
     stated = {name: _stated(name, request, card.generate, convert) for name in names}
     _check_others(folder, books, stated, ours={plan.name for plan in plans})
     plans = _with_stated(plans, stated)
@@ -347,6 +350,7 @@ def _make(
                     weighted |= done.weighted
                     bar.advance(1)
     if not weighted:
+        # Another branch makes other records: of these nothing must be left to be resumed.
         for path in (part_path(task.folder, part) for unit in todo for part in unit.parts):
             path.unlink(missing_ok=True)
         raise DataError("all event weights are 0; --weights names another branch of weights")
