@@ -17,13 +17,11 @@ import torch
 import typer
 
 import manyscale as ms
-from helpers.commands import run, toy_dataset, toy_npz
+from helpers.commands import run, toy_dataset, toy_npz, write_parts
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import load_card, preset_card_text
-from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedStream
-from manyscale.data.parts import write_events
 from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
 
@@ -389,30 +387,43 @@ def test_device_goes_to_the_card_and_to_the_network(type_, trained, dataset):
         assert (done.code, "finds none here" in done.err) == (1, True)
 
 
-def test_column_order_of_the_data_does_not_matter(type_, trained, dataset, tmp_path):
-    """A dataset whose columns stand in another order is scored the same."""
-    opened = ms.Dataset.open(dataset)
-    events = opened.events()
-    turned, streams = {}, []
-    for stream in opened.schema.streams:
-        packed = events.streams[stream.name]
-        turned[stream.name] = PackedStream(
-            packed.values[:, ::-1].copy(), packed.counts, packed.axis[:, ::-1].copy()
-        )
-        streams.append(
-            stream.model_copy(update={"columns": stream.columns[::-1], "axis": stream.axis[::-1]})
-        )
-    schema = opened.schema.model_copy(update={"streams": tuple(streams)})
-    for place, process in enumerate(schema.processes):
-        members = np.flatnonzero(events.process == place)
-        part = replace(events, streams=turned).take(members)
-        write_events(tmp_path / "turned", process.name, part, schema, process, process.name)
-    merge(tmp_path / "turned")
-    for name, source in (("a", dataset), ("b", "turned")):
-        assert type_("predict", trained, source, "--out", f"{name}.npz").code == 0
-    with np.load("a.npz") as a, np.load("b.npz") as b:
-        order = [np.argsort(scores["event_id"]) for scores in (a, b)]
-        np.testing.assert_array_equal(a["score"][order[0]], b["score"][order[1]])
+def turned(schema, events):
+    """The same events with the columns of each stream in the other order."""
+    streams = tuple(
+        of.model_copy(update={"columns": of.columns[::-1], "axis": of.axis[::-1]})
+        for of in schema.streams
+    )
+    packed = {
+        name: PackedStream(of.values[:, ::-1].copy(), of.counts, of.axis[:, ::-1].copy())
+        for name, of in events.streams.items()
+    }
+    return schema.model_copy(update={"streams": streams}), replace(events, streams=packed)
+
+
+def test_column_order_of_the_data_does_not_matter(type_, trained, tmp_path):
+    """A dataset whose columns stand in another order is scored and evaluated the same."""
+    events = toy_events(77, events=80, learnable=True)
+    figures, scores = [], []
+    for name, (schema, packed) in {
+        "as trained": (SCHEMA, events),
+        "turned": turned(SCHEMA, events),
+    }.items():
+        # A stream more does not matter either.
+        more = schema.stream("kinematics").model_copy(update={"name": name[:2]})
+        wider = schema.model_copy(update={"streams": (*schema.streams, more)})
+        streams = {**packed.streams, more.name: packed.streams["kinematics"]}
+        folder = write_parts(tmp_path / name / "data", wider, replace(packed, streams=streams))
+        assert type_("predict", trained, folder, "--out", f"{name}.npz").code == 0
+        with np.load(f"{name}.npz") as found:
+            scores.append(found["score"][np.argsort(found["event_id"])])
+        run_copy = shutil.copytree(trained, tmp_path / name / "run")
+        done = type_("evaluate", run_copy, "--data", folder)
+        assert done.code == 0, done.err
+        figures.append(metrics_of(run_copy))
+    np.testing.assert_array_equal(*scores)
+    assert figures[0]["auc"] == pytest.approx(figures[1]["auc"], abs=1e-6)
+    assert figures[0]["trees"]["auc"] == figures[1]["trees"]["auc"]
+    assert figures[0]["n_events"] == 80
 
 
 def test_killed_training_is_resumed_to_the_same_bits(type_, dataset, tmp_path):
@@ -563,38 +574,6 @@ def test_yields_stand_for_all_events_also_with_fewer_trained_on(type_, dataset):
     expected = metrics_of("run")["yields"]["processes"]["hh4b"]["expected"]
     # 0.01 pb at 3000 fb^-1, all generated toys are in the dataset.
     assert expected == pytest.approx(0.01 * 1000 * 3000)
-
-
-def test_data_of_another_column_order_are_evaluated_the_same(type_, trained, tmp_path):
-    """Another dataset: other events, other order of columns, one stream more."""
-    events = toy_events(77, events=80, learnable=True)
-    order = {stream.name: stream.columns[::-1] for stream in SCHEMA.streams}
-    found = []
-    for turned in (False, True):
-        streams, packed = [], {}
-        for stream in SCHEMA.streams:
-            values = events.streams[stream.name]
-            packed[stream.name] = (
-                replace(values, values=values.values[:, ::-1].copy()) if turned else values
-            )
-            columns = order[stream.name] if turned else stream.columns
-            streams.append(stream.model_copy(update={"columns": columns}))
-        if turned:
-            packed["more"] = packed["kinematics"]
-            streams.append(streams[-1].model_copy(update={"name": "more"}))
-        schema = SCHEMA.model_copy(update={"streams": tuple(streams)})
-        folder = tmp_path / f"data-{turned}"
-        for place, process in enumerate(SCHEMA.processes):
-            part = replace(events, streams=packed).take(np.flatnonzero(events.process == place))
-            write_events(folder, process.name, part, schema, process, f"other {process.name}")
-        merge(folder)
-        run_copy = shutil.copytree(trained, tmp_path / f"run-{turned}")
-        done = type_("evaluate", run_copy, "--data", folder)
-        assert done.code == 0, done.err
-        found.append(metrics_of(run_copy))
-    assert found[0]["auc"] == pytest.approx(found[1]["auc"], abs=1e-6)
-    assert found[0]["trees"]["auc"] == found[1]["trees"]["auc"]
-    assert found[0]["n_events"] == 80
 
 
 def test_predicted_labels_are_those_of_the_run_s_classes(type_, dataset):

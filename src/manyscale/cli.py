@@ -35,11 +35,9 @@ Changes = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
 Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
-Name = Literal["auto", "cpu", "cuda"]
-Device = Annotated[Name, typer.Option(help="where the network works; auto: a GPU if there is one")]
-TrainingDevice = Annotated[
-    Name | None, typer.Option(help="in the place of the card's training.accelerator")
-]
+Where = Literal["auto", "cpu", "cuda"]
+Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
+TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="processes; without it, one for each core")
 ]
@@ -68,9 +66,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - a fault of ours: still one line, and a way to see more
         if debug:
             traceback.print_exc()
-        said = f"{error}"
-        if not isinstance(error, ManyscaleError):
-            said = f"{type(error).__name__}: {error} (--debug shows where)"
+        ours = isinstance(error, ManyscaleError)
+        said = error if ours else f"{type(error).__name__}: {error} (--debug shows where)"
         typer.echo(f"error: {said}", err=True)
         raise SystemExit(1) from None
 

@@ -33,8 +33,8 @@ def compare_cards(
     Parameters
     ----------
     cards
-        By the name under which each stands in the table; the first is what the others are held
-        against. All must name the same data.
+        By the name under which each stands in the table; the first is what the others are compared
+        with. All must name the same data.
     root
         The runs go into `root/NAME` (with several seeds `root/NAME/seed-S`), the table into
         `root/comparison.json`. Runs that are there already are resumed.
@@ -67,12 +67,12 @@ def compare_cards(
         for name, card in cards.items():
             seeded = card.model_copy(update={"seed": card.seed + shift})
             seeded = seeded if device is None else seeded.on_device(device)
-            place = root / name if seeds == 1 else root / name / f"seed-{seeded.seed}"
+            folder = root / name if seeds == 1 else root / name / f"seed-{seeded.seed}"
             LOG.info("%s, seed %d", name, seeded.seed)
             # Trees see the streams, not the network: one training of them serves all such cards.
             same = (folders[n] for n in folders if cards[n].data.streams == card.data.streams)
-            folders[name] = train_run(seeded, place, resume=True, trees_from=next(same, None))
-            evaluate_run(place, device=device or "auto")
+            folders[name] = train_run(seeded, folder, resume=True, trees_from=next(same, None))
+            evaluate_run(folder, device=device or "auto")
         scores, weights, classifiers = _on_same_events(folders, next(iter(folders.values())))
         trainings.append(compare(scores.columns["label"], weights, classifiers))
         tested.append(scores.columns["event_id"].astype(np.uint64))
