@@ -1,5 +1,8 @@
 """A unit of generated events as a part of a dataset."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -26,6 +29,13 @@ def dataset(tmp_path_factory):
     MakePart(settings, 1, folder)(unit)
     merge(folder)
     return Dataset.open(folder)
+
+
+def test_workers_do_not_import_torch():
+    """It takes longer than the rest together, and memory in each of them."""
+    pytest.importorskip("awkward")
+    code = "import sys, manyscale.runs.worker; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_biased_weights_and_their_sums_are_kept(dataset):
