@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,7 +24,8 @@ _COMMON = {
     "mlp_units", "dropout_rate", "lr", "compute_ROC",
 }  # fmt: skip
 _PER_STREAM = ("sig_file", "bkg_file", "num_heads", "num_transformers", "n_constit", "n_channels")
-_CROSS = ("num_heads_cross", "num_transformers_cross")
+_NAMES = _COMMON | {"hidden_dim", "num_heads_cross", "num_transformers_cross", *_PER_STREAM}
+_NAMES |= {f"{name}_{number}" for name in _PER_STREAM for number in (1, 2, 3)}
 # "## If you use model 2, please fill this part only ##"
 _PART_HEADING = re.compile(r"#.*\bmodel\s*=?\s*([123])\b.*\bfill\b", re.IGNORECASE)
 _DEFAULT_WIDTH = 32
@@ -39,13 +40,6 @@ class Translation:
 
     card: Card
     remarks: list[str] = field(default_factory=list)
-
-
-class _Assignment(NamedTuple):
-    name: str
-    value: Any
-    line: int
-    part: int | None  # the model under whose heading it stands
 
 
 def translate_seed(path: Path | str) -> Translation:
@@ -65,22 +59,13 @@ def translate_seed(path: Path | str) -> Translation:
         tree = ast.parse(text)
     except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
         raise CardError(f"{path} cannot be read as the seed's input.py: {error}") from error
-    assignments, remarks = _literals(tree, text)
-    model = next((a.value for a in reversed(assignments) if a.name == "model"), None)
-    if not isinstance(model, int) or isinstance(model, bool) or model not in _STREAMS:
-        raise CardError(f"{path}: model is {model!r}; it must be 1, 2 or 3")
-    values = _values_of_model(assignments, model, remarks)
-    return Translation(_Input(model, values, remarks).card(path.resolve().parent), remarks)
-
-
-def _literals(tree: ast.Module, text: str) -> tuple[list[_Assignment], list[str]]:
-    """The assignments of literals, and a remark for each other line."""
     headings = [
         (number, int(found[1]))
         for number, line in enumerate(text.splitlines(), start=1)
         if (found := _PART_HEADING.search(line))
     ]
-    assignments, remarks = [], []
+    remarks: list[str] = []
+    assigned: list[tuple[str, Any, int | None]] = []  # with the model under whose heading it stands
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if not isinstance(node, ast.Assign) or not isinstance(target, ast.Name):
@@ -93,31 +78,21 @@ def _literals(tree: ast.Module, text: str) -> tuple[list[_Assignment], list[str]
         except (ValueError, TypeError, SyntaxError, RecursionError):
             remarks.append(f"line {node.lineno}: {target.id} is not a literal; left out")
             continue
+        if target.id not in _NAMES:
+            remarks.append(
+                f"line {node.lineno}: {target.id} is no name of the seed's input; left out"
+            )
         part = next((model for line, model in reversed(headings) if line < node.lineno), None)
-        assignments.append(_Assignment(target.id, value, node.lineno, part))
-    return assignments, remarks
+        assigned.append((target.id, value, part))
 
-
-def _values_of_model(
-    assignments: list[_Assignment], model: int, remarks: list[str]
-) -> dict[str, Any]:
-    """The last value of each name that the chosen model takes."""
-    numbered = {f"{name}_{number}" for name in _PER_STREAM for number in (1, 2, 3)}
-    everything = _COMMON | {"hidden_dim", *_PER_STREAM, *_CROSS} | numbered
-    remarks += [
-        f"line {a.line}: {a.name} is no name of the seed's input; left out"
-        for a in assignments
-        if a.name not in everything
-    ]
-    if model == 1:
-        known = _COMMON | {"hidden_dim", *_PER_STREAM}
-        return {a.name: a.value for a in assignments if a.name in known}
-    streams = range(1, len(_STREAMS[model]) + 1)
-    known = _COMMON | {f"{name}_{i}" for name in _PER_STREAM for i in streams} | {*_CROSS}
-    ours = [a for a in assignments if a.name in known]
-    # Models 2 and 3 share names: of these, those under the chosen model's heading come first.
-    own_part = [a for a in ours if a.name not in _COMMON and a.part in {None, model}]
-    return {a.name: a.value for a in (*ours, *own_part)}
+    model = next((value for name, value, _ in reversed(assigned) if name == "model"), None)
+    if not isinstance(model, int) or isinstance(model, bool) or model not in _STREAMS:
+        raise CardError(f"{path}: model is {model!r}; it must be 1, 2 or 3")
+    # The last value counts. Models 2 and 3 share names: of these, those under the chosen model's
+    # heading count before others.
+    assigned.sort(key=lambda one: one[0] not in _COMMON and one[2] in {None, model})
+    values = {name: value for name, value, _ in assigned}
+    return Translation(_Input(model, values, remarks).card(path.resolve().parent), remarks)
 
 
 @dataclass
