@@ -90,7 +90,8 @@ def translate_seed(path: Path | str) -> Translation:
         raise CardError(f"{path}: model is {model!r}; it must be 1, 2 or 3")
     # The last value counts. Models 2 and 3 share names: of these, those under the chosen model's
     # heading count before others.
-    assigned.sort(key=lambda one: one[0] not in _COMMON and one[2] in {None, model})
+    if model != 1:
+        assigned.sort(key=lambda one: one[0] not in _COMMON and one[2] in {None, model})
     values = {name: value for name, value, _ in assigned}
     return Translation(_Input(model, values, remarks).card(path.resolve().parent), remarks)
 
