@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import padded
-from manyscale.card.preset_cards import preset_card
+from manyscale.card import preset_card
 from manyscale.data.packing import PackedStream
 from manyscale.data.schema import Schema, StreamSchema
 from manyscale.features.columns import StreamBatch, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.runs.building import build_model
+from manyscale.runs.train import build_model
 from memory import STREAM, random_jets
 
 BATCH = 1024

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.predict import predict_run
 
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
@@ -29,12 +31,9 @@ from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.parts import write_events
 from manyscale.data.schema import Process, Schema, StreamSchema
 from manyscale.model.layers import StreamSettings
-from manyscale.progress import Silent
-from manyscale.runs.building import build_model, fit_features, open_data
-from manyscale.runs.evaluation import evaluate_run
-from manyscale.runs.prediction import predict_run
-from manyscale.runs.training import fit_network, train_run
-from manyscale.training.memory import peak_memory_mb
+from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
+from manyscale.training import loop
+from manyscale.training.loop import peak_memory_mb
 from manyscale.training.schedule import TrainingSettings
 
 SMALL = 150_000
@@ -99,7 +98,7 @@ def card(
 
 
 def measure_memory(folder: Path, memory: int, steps: int | None) -> dict[str, float]:
-    """Train an epoch, judge, predict; the peak memory behind each of them, and the seconds."""
+    """Train an epoch, evaluate, predict; the peak memory after each of them, and the seconds."""
     found = {"start": peak_memory_mb(torch.device("cpu"))}
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
@@ -115,34 +114,26 @@ def measure_memory(folder: Path, memory: int, steps: int | None) -> dict[str, fl
     return found
 
 
-class Stopwatch(Silent):
-    """Notes the processor time of the first and of the last step, over all threads."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.first = self.last = 0.0
-
-    def advance(self, units: int, note: str = "") -> None:  # noqa: ARG002
-        """Count steps; validation tells of itself without one."""
-        if not units:
-            return
-        self.last = time.process_time()
-        self.first = self.first or self.last
-        self.steps += units
-
-
 def measure_rate(folder: Path, memory: int, steps: int | None) -> dict[str, float]:
     """Training events a second of the default network: of the clock on the wall, and of processor time."""
     chosen = card(folder, memory, steps)
     data = open_data(chosen)
     network = build_model(chosen, data.schema)
     fit_features(network, data.train.sample(1000))
-    few, watch = data.validation.sample(1000), Stopwatch()
-    state = fit_network(network, chosen, train=data.train, validation=few, progress=watch)
-    events = (watch.steps - 1) * chosen.training.batch_size
+    ticks: list[float] = []
+    original = loop.learning_rate
+
+    def watched(step: int, steps: int, settings: TrainingSettings) -> float:
+        ticks.append(time.process_time())  # of all threads, at the beginning of each step
+        return original(step, steps, settings)
+
+    loop.learning_rate = watched
+    few = data.validation.sample(1000)
+    state = fit_network(network, chosen, train=data.train, validation=few)
+    events = (len(ticks) - 1) * chosen.training.batch_size
     return {
         "events_per_second": float(state.history[0]["events_per_second"]),
-        "events_per_processor_second": events / (watch.last - watch.first),
+        "events_per_processor_second": events / (ticks[-1] - ticks[0]),
     }
 
 

@@ -1,52 +1,75 @@
-"""Our own network with naive padding: every event takes as many slots as the longest may have.
+"""Our own network with naive padding: every event takes as many tokens as the longest may have.
 
 The weights and the scores are those of the network (tests/model/test_padding.py holds this); only
-where the arithmetic is done differs: linear layers, norms and attention work on empty slots too.
+where the arithmetic is done differs: linear layers, norms and attention work on padding too.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.packing import PackedStream
 from manyscale.features.columns import StreamBatch
-from manyscale.model.attention import CrossAttention, SelfAttention, attend
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import EncoderLayer
-from manyscale.model.tokens import Layout
+from manyscale.model.layout import AttentionLayout, Buckets, Layout, Padding
+from manyscale.model.taps import Place
 
 __all__ = ["PaddedBatch", "PaddedNetwork", "pad"]
 
+#: Each stream filled up with zeros, and (events * length,): which of its tokens are real.
 PaddedBatch = Mapping[str, tuple[StreamBatch, Tensor]]
 
 
 def pad(streams: Mapping[str, PackedStream], lengths: Mapping[str, int]) -> PaddedBatch:
-    """Fill each stream up to its length with zeros, and say which keys are to be hidden.
+    """Fill each stream up to its length with zeros."""
+    padded = {}
+    for name, length in lengths.items():
+        stream = streams[name]
+        values = stream.padded(length).reshape(-1, stream.values.shape[1])
+        filled = PackedStream(values, np.full(len(stream), length), stream.axis)
+        real = torch.from_numpy(np.arange(length) < stream.counts[:, None])
+        padded[name] = StreamBatch.of(filled), real.flatten()
+    return padded
 
-    Returns
-    -------
-    Each stream with (events * length) tokens, and (events, 1, 1, 1 + length): 0 for the class token
-    and the real tokens, -inf for the empty slots.
-    """
-    return {name: _pad(streams[name], length) for name, length in lengths.items()}
 
+class PaddedLayout(Layout):
+    """Rows of events that are all of one length: only attention knows which of them are padding."""
 
-def _pad(stream: PackedStream, length: int) -> tuple[StreamBatch, Tensor]:
-    filled = PackedStream(
-        stream.padded(length).reshape(-1, stream.values.shape[1]),
-        np.full(len(stream), length),
-        stream.axis,
-    )
-    empty = np.arange(1 + length) > stream.counts[:, None]
-    hidden = np.where(empty, np.float32(-np.inf), np.float32(0))
-    return StreamBatch.of(filled), torch.from_numpy(hidden)[:, None, None, :]
+    def __init__(self, counts: NDArray[np.int64], real: Tensor) -> None:
+        super().__init__(counts, real.device)
+        self.real = torch.cat([real.new_ones(len(counts)), real])
+
+    @cached_property
+    def _buckets(self) -> Buckets:
+        return Buckets(np.arange(self.events), (self.events,), (True,))
+
+    @cached_property
+    def to_itself(self) -> AttentionLayout:
+        """All rows attend to the real rows of their event."""
+        padding = Padding.of(self.event, self._buckets, self.device)
+        return self._masked(padding, padding, self.real)
+
+    def to_contexts(self, contexts: Sequence[Layout]) -> AttentionLayout:
+        """All rows attend to the real rows of their event in other streams."""
+        event = np.concatenate([context.event for context in contexts])
+        real = torch.cat(
+            [context.real for context in contexts if isinstance(context, PaddedLayout)]
+        )
+        queries, keys = (Padding.of(of, self._buckets, self.device) for of in (self.event, event))
+        return self._masked(queries, keys, real)
+
+    def _masked(self, queries: Padding, keys: Padding, real: Tensor) -> AttentionLayout:
+        hidden = ~real[keys.pad_index].view(self.events, 1, 1, -1)
+        return AttentionLayout(queries, keys, (hidden * -30_000.0,))
 
 
 class PaddedNetwork(nn.Module):
-    """A network that computes on padded slots, with the weights of the one it is made from."""
+    """A network that works on padding, with the weights of the one it is made from."""
 
     def __init__(self, network: MultiScaleClassifier) -> None:
         super().__init__()
@@ -55,65 +78,21 @@ class PaddedNetwork(nn.Module):
     def forward(self, batch: PaddedBatch) -> Tensor:
         """Map padded streams to logits (events, classes)."""
         network, settings = self.network, self.network.settings
-        tokens = {name: self._encoded(name, *batch[name]) for name in settings.streams}
-        hidden = {name: of_stream for name, (_, of_stream) in batch.items()}
+        layouts, rows = {}, {}
+        for name in settings.streams:
+            stream, real = batch[name]
+            layouts[name] = PaddedLayout(stream.host_counts, real)
+            features = network.extractor(name)(stream)
+            rows[name] = network.encoder(name)(
+                *features, layouts[name], stream=name, class_only=False
+            )
         blocks: Any = network.fusion
         for block, of_block in zip(blocks, settings.fusion, strict=True):
-            name, context = of_block.query, of_block.context
-            together = [(tokens[other], hidden[other]) for other in context]
-            tokens[name] = _fused(block, tokens[name], hidden[name], together)
-        logits: Tensor = network.head([tokens[name][:, 0] for name in settings.streams])
+            name = of_block.query
+            contexts = [(rows[other], layouts[other]) for other in of_block.context]
+            rows[name] = block(
+                rows[name], layouts[name], contexts, place=Place(name), class_only=False
+            )
+        pooled = [rows[name][: layout.events] for name, layout in layouts.items()]
+        logits: Tensor = network.head(pooled)
         return logits
-
-    def _encoded(self, name: str, batch: StreamBatch, hidden: Tensor) -> Tensor:
-        """Encoded slots of a stream, (events, 1 + length, width)."""
-        encoder = self.network.encoder(name)
-        events = len(batch.counts)
-        rows = encoder.embedding(*self.network.extractor(name)(batch), Layout(batch.host_counts))
-        classes, others = rows[:events, None], rows[events:].view(events, -1, rows.shape[1])
-        tokens = torch.cat([classes, others], dim=1)
-        layers: Any = encoder.layers
-        for layer in layers:
-            tokens = _layer(layer, tokens, hidden)
-        return encoder.norm(tokens)
-
-
-def _fused(
-    block: Any,  # noqa: ANN401 - a Fusion, whose parts torch does not type
-    tokens: Tensor,
-    hidden: Tensor,
-    contexts: Sequence[tuple[Tensor, Tensor]],
-) -> Tensor:
-    """Let the slots of one stream ask those of others."""
-    marked = [
-        bring(slots) + mark
-        for bring, mark, (slots, _) in zip(block.bring, block.marks, contexts, strict=True)
-    ]
-    context = torch.cat(marked, dim=1)
-    hidden_context = torch.cat([of_context for _, of_context in contexts], dim=3)
-    for layer in block.layers:
-        found = _cross(layer.cross_attention, layer.norm(tokens), context, hidden_context)
-        tokens = _layer(layer.encoder_layer, tokens + layer.dropout(found), hidden)
-    normed: Tensor = block.norm(tokens)
-    return normed
-
-
-def _layer(layer: EncoderLayer, tokens: Tensor, hidden: Tensor) -> Tensor:
-    seen = layer.norm_attention(tokens)
-    tokens = tokens + layer.dropout(_itself(layer.attention, seen, hidden))
-    return tokens + layer.dropout(layer.feed_forward(layer.norm_feed_forward(tokens)))
-
-
-def _itself(attention: SelfAttention, tokens: Tensor, hidden: Tensor) -> Tensor:
-    query, key, value = attention.query_key_value(tokens).chunk(3, dim=2)
-    return attention.out(_attention(query, key, value, hidden, attention.heads))
-
-
-def _cross(attention: CrossAttention, tokens: Tensor, context: Tensor, hidden: Tensor) -> Tensor:
-    key, value = attention.key_value(context).chunk(2, dim=2)
-    return attention.out(_attention(attention.query(tokens), key, value, hidden, attention.heads))
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, heads: int) -> Tensor:
-    split = [part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (query, key, value)]
-    return attend(split[0], split[1], split[2], hidden)

@@ -10,10 +10,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from manyscale.runs.compare import compare_cards
+
 from manyscale.card import Card, DataSettings
-from manyscale.console import ConsoleProgress, print_comparison
+from manyscale.console import print_comparison
 from manyscale.data.split import SplitSettings
-from manyscale.runs.comparison import compare_cards
+from manyscale.progress import show
 from manyscale.training.schedule import TrainingSettings
 
 COLUMNS = (
@@ -41,13 +43,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     chosen = parser.parse_args()
+    show()
     named = {f"named, {n} epochs": card(chosen.data, n, named=True) for n in (3, 20)}
     unnamed = {"unnamed, 3 epochs": card(chosen.data, 3, named=False)}
     with tempfile.TemporaryDirectory() as scratch:
         for place, cards in enumerate((named, unnamed)):
-            rows = compare_cards(
-                cards, Path(scratch) / str(place), seeds=chosen.seeds, progress=ConsoleProgress()
-            )
+            rows = compare_cards(cards, Path(scratch) / str(place), seeds=chosen.seeds)
             print_comparison(rows, trainings=chosen.seeds)
 
 

@@ -21,24 +21,23 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from manyscale.reporting.tables import Table
+from manyscale.runs.demo import demo_card
+from manyscale.runs.generate import generate_dataset
+from manyscale.runs.predict import predict_run
 from numpy.typing import NDArray
 from torch import nn
 
 import padded
 import rivals
-from manyscale.card import Card, card_text
-from manyscale.card.preset_cards import preset_card
-from manyscale.console import ConsoleProgress, table
+from manyscale.card import Card, card_text, preset_card
+from manyscale.console import print_table
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import from_arrays
 from manyscale.data.sampling import epoch_order
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.runs.building import build_model, fit_features, open_data
-from manyscale.runs.prediction import predict_run
-from manyscale.runs.production import generate_dataset
-from manyscale.runs.training import fit_network, train_run
-from manyscale.runs.whole import demo_card
+from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
 from seed_demo import COLUMNS
 from seed_demo import card as seed_card
 
@@ -94,7 +93,7 @@ class Bench:
         card = preset_card("model-2")
         made = GenerateSettings(events=3000, multiparton=False)
         card = card.model_copy(update={"generate": made})
-        return generate_dataset(card, self.hh4b_folder, progress=ConsoleProgress())
+        return generate_dataset(card, self.hh4b_folder)
 
     def row(
         self,
@@ -350,7 +349,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(chosen.seed_demo, chosen.hh4b, chosen.runs)
     cells = [ROWS[name](bench).cells() for name in chosen.rows or ROWS]
-    table("", ["work", "rival", "ours", "theirs", "ratio", "at least"], cells)
+    print_table(Table("", ["work", "rival", "ours", "theirs", "ratio", "at least"], cells))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 from data.test_dataset import on_disk
 from helpers.commands import toy_npz
 from helpers.toys import toy_events
+from helpers.training import interrupted_after
 from manyscale.card import Card, DataSettings
 from manyscale.data import padded
 from manyscale.data.dataset import Dataset
@@ -16,12 +17,11 @@ from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import read_scores
 from manyscale.model.layers import StreamSettings
-from manyscale.progress import Silent
 from manyscale.reporting.run_files import read_history
 from manyscale.runs import evaluation, judging, prediction
 from manyscale.runs.evaluation import evaluate_run
 from manyscale.runs.prediction import predict_run
-from manyscale.runs.training import train_run
+from manyscale.runs.train import train_run
 from manyscale.statistics.metrics import evaluate
 from manyscale.training.schedule import TrainingSettings
 
@@ -55,25 +55,13 @@ def trained(folder, tmp_path_factory):
         return train_run(card(folder, 1), tmp_path_factory.mktemp("trained") / "run")
 
 
-class StopAfter(Silent):
-    """Raises what Ctrl-C raises after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def advance(self, units, note=""):
-        self.left -= units
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-
 def weights(run):
     return (run.model / "weights.safetensors").read_bytes()
 
 
 def test_a_run_from_disk_that_was_killed_gives_the_same_bits(folder, trained, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train_run(card(folder, 1), tmp_path / "run", progress=StopAfter(50))
+    with interrupted_after(50):
+        train_run(card(folder, 1), tmp_path / "run")
     resumed = train_run(card(folder, 1), tmp_path / "run", resume=True)
     assert weights(resumed) == weights(trained)
     assert (resumed.model / "trees.txt").read_bytes() == (trained.model / "trees.txt").read_bytes()

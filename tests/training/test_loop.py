@@ -1,4 +1,5 @@
-import json
+"""The loop: what it trains, what it refuses, and what it tells."""
+
 import math
 from dataclasses import replace
 
@@ -7,82 +8,62 @@ import pytest
 import torch
 
 from helpers.toys import SCHEMA, toy_events
+from helpers.training import assert_same_bits, fitted, trained
 from helpers.weights import assert_same_but_for_rounding
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.feed import TrainingBatch
 from manyscale.errors import RunError
+from manyscale.features.columns import to_torch
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import StreamSettings
-from manyscale.progress import Silent
-from manyscale.runs.building import build_model, fit_features
-from manyscale.runs.folder import RunFolder
-from manyscale.runs.training import fit_network
-from manyscale.training import checkpoint, loop
+from manyscale.runs.train import build_model, fit_features, fit_network
+from manyscale.training import loop
 from manyscale.training.schedule import TrainingSettings
 
 
-class StopAfter(Silent):
-    """Raises what Ctrl-C raises after so many steps."""
+class FakeEvent:
+    """An event of a GPU that takes 2 ms from each to the next."""
 
-    def __init__(self, steps):
-        self.left = steps
+    recorded = 0
 
-    def advance(self, units, note=""):
-        self.left -= units
-        if self.left < 0:
-            raise KeyboardInterrupt
+    def __init__(self, *, enable_timing=False):
+        self.place = None
 
+    def record(self):
+        self.place = FakeEvent.recorded
+        FakeEvent.recorded += 1
 
-def trained(folder=None, progress=None, *, dropout=0.1, **settings):
-    """Weights and history of a small run; the same for the same arguments."""
-    streams = {
-        name: StreamSettings(width=8, layers=1, dropout=dropout, encoder="jets")
-        for name in ("jet1", "jet2")
-    }
-    training = TrainingSettings(**{"epochs": 3, "batch_size": 32, **settings})
-    card = Card(preset="model-2", streams=streams, training=training)
-    dataset = Dataset.from_events(SCHEMA, toy_events(1, events=200, learnable=True))
-    network = build_model(card, dataset.schema)
-    fit_features(network, dataset.train)
-    state = fit_network(
-        network,
-        card,
-        train=dataset.train,
-        validation=dataset.validation,
-        folder=folder,
-        progress=progress,
-    )
-    return network.state_dict(), state
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, later):
+        return 2.0 * (later.place - self.place)
 
 
-def learned(state):
-    """The history without what depends on the machine's mood."""
-    kept = ("epoch", "train_loss", "validation_loss", "validation_auc", "learning_rate")
-    return [{key: row[key] for key in kept} for row in state.history]
+def batch_of(events):
+    weight = np.ones(len(events), np.float32)
+    return TrainingBatch(events.streams, events.label, weight, events.event_id)
 
 
-def assert_same_bits(first, second):
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+def network_steps(network, groups, count=4):
+    """State dict after some steps on the same events."""
+    optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.0)
+    events = toy_events(1, events=40)
+    streams = to_torch(network.trim(events.streams), np.arange(40))
+    wide = {name: one._replace(values=one.values.double()) for name, one in streams.items()}
+    network.eval()
+    for _ in range(count):
+        network(wide).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 0.01)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    return network.state_dict()
 
 
 def test_same_card_gives_the_same_weights_to_the_bit():
     first, _ = trained()
     second, _ = trained()
     assert_same_bits(first, second)
-
-
-@pytest.mark.parametrize("steps", [2, 7, 11])
-def test_a_killed_run_resumed_gives_the_same_bits(tmp_path, steps):
-    whole, whole_state = trained()
-    folder = RunFolder(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        trained(folder, StopAfter(steps))
-    resumed, state = trained(folder)
-    assert_same_bits(whole, resumed)
-    assert learned(state) == learned(whole_state)
 
 
 def test_training_learns_and_keeps_the_best_epoch():
@@ -100,34 +81,70 @@ def test_max_steps_and_patience_end_a_run():
     assert state.epoch - state.best_epoch == 2
 
 
-def test_loss_that_is_not_finite_names_the_epoch_and_what_to_do():
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
+    """Before, such a gradient in the last step of an epoch made a checkpoint of NaN."""
     events = toy_events(1, events=200)
-    heavy = replace(events, weight=np.where(np.arange(200) == 7, 1e300, 1.0))
-    dataset = Dataset.from_events(SCHEMA, heavy)
-    card = Card(training=TrainingSettings(epochs=1, batch_size=32, learning_rate=1e30, clip=1e30))
+    data = Dataset.from_events(SCHEMA, events)
+    card = Card(training=TrainingSettings(epochs=2, batch_size=32))
     network = build_model(card, SCHEMA)
-    fit_features(network, dataset.train)
-    with pytest.raises(RunError, match=r"training loss is .* in epoch 1: lower"):
-        fit_network(network, card, train=dataset.train, validation=dataset.validation)
+    fit_features(network, data.train)
+    bad = np.flatnonzero(events.event_id == data.train.event_ids[7])[0]
+    token = events.streams["jet1"].offsets[bad]
+    events.streams["jet1"].values[token, SCHEMA.stream("jet1").columns.index("pt")] = np.nan
+    with pytest.raises(RunError, match="the gradient is not finite in epoch 1") as told:
+        fit_network(network, card, train=data.train, validation=data.validation)
+    place = f"'log_pt' of stream 'jet1' in event {events.event_id[bad]}: by inf"
+    assert place in str(told.value)
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
 
-def test_checkpoints_hold_no_pickle_and_a_damaged_one_is_named(tmp_path):
-    folder = RunFolder(tmp_path)
-    trained(folder, epochs=1)
-    last = checkpoint.latest(folder.checkpoints)
-    assert last is not None
-    assert {path.suffix for path in last.iterdir()} == {".safetensors", ".json"}
-    numbers = json.loads((last / "state.json").read_text(encoding="utf-8"))
-    assert numbers["epoch"] == 1
-    (last / "optimizer.safetensors").write_bytes(b"cut short")
-    with pytest.raises(RunError, match="cannot be resumed from"):
-        trained(folder, epochs=1)
+def test_events_of_extreme_weight_are_named():
+    """Weights of both signs that all but cancel make the balanced ones of a few events huge."""
+    events = toy_events(1, events=200)
+    train = Dataset.from_events(SCHEMA, events).train.events()
+    first, second = train.event_id[train.label == 1][:2]
+    for event_id, weight in ((first, 1e36), (second, -1e36)):
+        events.weight[events.event_id == event_id] = weight
+    card = Card(training=TrainingSettings(epochs=1, batch_size=200))
+    with pytest.raises(RunError, match="the largest losses are those of events") as told:
+        fitted(card, Dataset.from_events(SCHEMA, events))
+    assert all(f"{one} (weight" in str(told.value) for one in (first, second))
 
 
-def test_half_written_checkpoint_is_no_checkpoint(tmp_path):
-    (tmp_path / "epoch-00001").mkdir()
-    (tmp_path / "epoch-00002.tmp").mkdir()
-    assert checkpoint.latest(tmp_path) == tmp_path / "epoch-00001"
+def test_on_a_gpu_the_last_step_of_an_epoch_is_looked_at_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory: torch.zeros(*size))  # noqa: PLW0108
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(3))], fused=True)
+    watch = loop._GradientWatch(optimizer, torch.device("cuda"))
+    good, bad = torch.tensor(1.0), torch.tensor(torch.nan)
+    assert watch.see(good, "first") is None
+    assert optimizer.found_inf == 0
+    assert watch.see(bad, "second") is None
+    assert optimizer.found_inf == 1
+    assert watch.see(good, "third") == "second"
+    assert watch.see(bad, "fourth") is None
+    assert watch.last() == "fourth"
+    assert watch.last() is None
+
+
+def test_only_the_matrices_of_linear_layers_decay():
+    network = build_model(Card(streams={"kinematics": {"positions": True}}), SCHEMA)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    groups = loop.parameter_groups(network, 0.5)
+    optimizer = torch.optim.AdamW(groups, lr=0.1, fused=True)
+    optimizer.step()
+    for name, value in network.named_parameters():
+        # Without a gradient nothing but the decay moves a weight.
+        kept = 1 if name.endswith((".bias", "embedding", "positions.weight")) else 1 - 0.1 * 0.5
+        torch.testing.assert_close(value, kept * before[name], msg=name)
+
+
+def test_weights_in_two_arrays_train_as_they_would_alone():
+    plain, flat = (build_model(Card(), SCHEMA).double() for _ in range(2))
+    states = network_steps(plain, [{"params": list(plain.parameters())}])
+    assert_close = torch.testing.assert_close
+    for name, value in network_steps(flat, loop.parameter_groups(flat, 0.0)).items():
+        assert_close(value, states[name], msg=name)
 
 
 def test_event_weights_count_in_the_loss():
@@ -136,12 +153,7 @@ def test_event_weights_count_in_the_loss():
     dataset = Dataset.from_events(SCHEMA, events)
     weighted = Dataset.from_events(SCHEMA, replace(events, weight=signal_first))
     card = Card(training=TrainingSettings(epochs=1, batch_size=64))
-    found = []
-    for data in (dataset, weighted):
-        network = build_model(card, SCHEMA)
-        fit_features(network, data.train)
-        fit_network(network, card, train=data.train, validation=data.validation)
-        found.append(network.head.layers[0].weight.detach().clone())
+    found = [fitted(card, data)[0]["head.layers.0.weight"] for data in (dataset, weighted)]
     assert not torch.equal(found[0], found[1])
 
 
@@ -165,8 +177,7 @@ def test_an_epoch_tells_where_its_time_went():
 
 def test_a_process_without_events_gets_an_event_that_counts_nothing():
     events = toy_events(1)
-    streams = {name: stream.take(np.arange(0)) for name, stream in events.streams.items()}
-    (part,) = loop._parts(TrainingBatch(streams, events.label[:0], np.zeros(0, np.float32)), 3)
+    (part,) = loop._parts(batch_of(events).take(np.arange(0)), 3)
     network = build_model(Card(), SCHEMA)
     batch, label, weight = loop._on_device(part, torch.device("cpu"))
     losses = torch.nn.functional.cross_entropy(network(batch), label, reduction="none")
@@ -179,13 +190,14 @@ def test_a_process_without_events_gets_an_event_that_counts_nothing():
 
 def test_parts_hold_each_event_once_and_none_is_empty():
     events = toy_events(1, events=10)
-    weight = np.arange(10, dtype=np.float32)
     for count in (1, 3, 10, 11):
-        parts = loop._parts(TrainingBatch(events.streams, events.label, weight), count)
-        sizes = [len(part.label) for part in parts]
+        parts = loop._parts(batch_of(events), count)
+        sizes = [len(part) for part in parts]
         assert len(parts) == min(count, 10)
         assert max(sizes) - min(sizes) <= 1
-        assert np.concatenate([part.weight for part in parts]).tolist() == weight.tolist()
+        assert (
+            np.concatenate([part.event_id for part in parts]).tolist() == events.event_id.tolist()
+        )
         assert [len(part.streams["jet1"]) for part in parts] == sizes
 
 
@@ -238,3 +250,29 @@ def test_deterministic_algorithms_train_and_are_left_again():
     plain, _ = trained(max_steps=2)
     assert not torch.are_deterministic_algorithms_enabled()
     assert_same_but_for_rounding(weights, plain)
+
+
+def test_phases_on_a_cpu_add_up_to_the_time_between_first_and_last_mark(monkeypatch):
+    times = iter([10.0, 11.0, 13.0, 13.5, 17.5])
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(times))
+    measured = loop.Clock(torch.device("cpu"))
+    for phase in ("data", "forward", "data", "optimizer"):
+        measured.mark(phase)
+    assert measured.seconds() == {
+        "data_seconds": 1.5,
+        "forward_seconds": 2.0,
+        "backward_seconds": 0.0,
+        "optimizer_seconds": 4.0,
+    }
+
+
+def test_phases_on_a_gpu_are_read_from_its_events_and_none_is_lost(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(loop.Clock, "_WAITING", 5)
+    measured = loop.Clock(torch.device("cuda"))
+    for _ in range(10):
+        for phase in ("data", "forward", "backward", "optimizer"):
+            measured.mark(phase)
+    assert len(measured._marks) == 5
+    for seconds in measured.seconds().values():
+        assert seconds == pytest.approx(10 * 2e-3)

@@ -350,10 +350,10 @@ def fit_network(
     wrapped = fabric.setup_module(network)
     # Made once the set-up has brought the weights to their device.
     optimizer = torch.optim.AdamW(
-        [loop.FlatWeights(network).parameter],
+        loop.parameter_groups(network, settings.weight_decay),
         lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
+        # Fabric does not clip for an optimizer that unscales the gradients of half precision itself.
+        fused=settings.precision != "16-mixed",
     )
     stepper = fabric.setup_optimizers(optimizer)
     assert isinstance(stepper, torch.optim.Optimizer)  # noqa: S101 - for the type checker

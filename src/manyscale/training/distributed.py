@@ -53,6 +53,7 @@ PREPARATION_TIMEOUT = timedelta(days=30)
 # Seconds given to processes to end by themselves, and to the cause of a failure to be seen before
 # its consequences.
 _GRACE = 3.0
+_CAUSE_FIRST = 15.0
 _TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 
@@ -407,7 +408,7 @@ def _process(
         pass
     except Exception as error:  # noqa: BLE001 - a fault of ours, for the parent to raise
         if isinstance(error, LostProcessError):
-            time.sleep(_GRACE)  # the parent must see the cause first
+            time.sleep(_CAUSE_FIRST)  # once the parent has seen it, it ends this process
         told = error if isinstance(error, ManyscaleError) else None
         told = told or RunError(f"{type(error).__name__}: {error}")
         told.add_note(traceback.format_exc())  # --debug shows it

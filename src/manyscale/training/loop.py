@@ -26,7 +26,7 @@ from manyscale.training.schedule import TrainingSettings, learning_rate, total_s
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Clock", "FlatWeights", "Validation", "peak_memory_mb", "train"]
+__all__ = ["Clock", "Validation", "parameter_groups", "peak_memory_mb", "train"]
 
 
 class Validation(NamedTuple):
@@ -213,7 +213,8 @@ class _GradientWatch:
         """Look at a norm or loss before the step; return the events of a step that was bad."""
         if not self._gpu:
             return None if torch.isfinite(value) else share
-        self._optimizer.found_inf = (~torch.isfinite(value)).float()
+        if self._optimizer.defaults["fused"]:  # else the scaler of half precision leaves it out
+            self._optimizer.found_inf = (~torch.isfinite(value)).float()
         bad = self.last()
         on_host = torch.empty((), pin_memory=True).copy_(value.detach(), non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -242,60 +243,60 @@ def _not_finite(
     model = network.module
     assert isinstance(model, MultiScaleClassifier)  # noqa: S101
     model.eval()
-    streams, label, weight = _on_device(_parts(share, 1)[0], device)
-    losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
-    suspects = np.flatnonzero(~torch.isfinite(losses).cpu().numpy())
-    what = "have a loss that is not finite"
-    if not len(suspects):
-        suspects = np.argsort(-losses.abs().cpu().numpy())
-        what = "have the largest losses times weights"
-    suspects = suspects[: min(3, len(share))]
-    largest, where = -1.0, ""
+    share = _parts(share, 1)[0]
+    streams, label, weight = _on_device(share, device)
+    most, which, feature = -1.0, 0, "nothing"
     for name, stream in streams.items():
         extractor = model.extractor(name)
         numbers, _ = extractor.raw(stream)
-        deviations = ((numbers - extractor.mean) / extractor.deviation).abs()
-        if deviations.numel() and (most := float(deviations.nan_to_num(torch.inf).max())) > largest:
-            column = int(deviations.nan_to_num(torch.inf).amax(0).argmax())
-            largest, where = most, f"'{extractor.numbers[column]}' of stream '{name}'"
+        far = ((numbers - extractor.mean) / extractor.deviation).abs().nan_to_num(torch.inf)
+        if far.numel() and float(far.max()) > most:
+            token, column = divmod(int(far.argmax()), far.shape[1])
+            most = float(far[token, column])
+            which = int(np.searchsorted(np.cumsum(stream.host_counts), token, side="right"))
+            feature = f"'{extractor.numbers[column]}' of stream '{name}'"
+    found = f"furthest from its mean is {feature} in event {share.event_id[which]}: by {most:.3g} "
+    found += "standard deviations"
+    if np.isfinite(most):  # else the loss of other events is spoiled, too
+        losses = weight * nn.functional.cross_entropy(model(streams), label, reduction="none")
+        largest = losses.abs().nan_to_num(torch.inf).topk(min(3, len(share))).indices.tolist()
+        found += "; the largest losses are those of events " + ", ".join(
+            f"{share.event_id[event]} (weight {share.weight[event]:.3g}, where the mean is 1)"
+            for event in largest
+        )
     return RunError(
         f"the gradient is not finite in epoch {state.epoch + 1}, near step {state.step + 1}; the "
-        f"weights were left as they were, and the checkpoint of epoch {state.epoch} is good. Events "
-        f"{', '.join(str(one) for one in share.event_id[suspects])} {what} (weights "
-        f"{', '.join(f'{one:.3g}' for one in share.weight[suspects])}, where the mean is 1). "
-        f"Furthest from its mean is {where}, by {largest:.3g} standard deviations. Lower "
-        f"training.learning_rate (now {settings.learning_rate}), or mend the events' weights or "
-        f"this feature, and train into another folder"
+        f"weights, and the last checkpoint, are as they were before it. Of the events of this step "
+        f"{found}. Lower training.learning_rate (now {settings.learning_rate}), or correct such "
+        f"features or weights in the data, and train into another folder"
     )
 
 
-class FlatWeights:
-    """The weights of a network, and their gradients, side by side in one array each.
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of a network as its optimizer takes them: what decays, and what does not.
 
-    The network's own parameters become views of it. A small network has dozens of them; clipping,
-    the optimizer and resetting gradients then take one call in place of one each.
+    Only the matrices of linear layers decay; biases and embeddings of streams and positions have no
+    reason to be small. Each group is one array, and so are its gradients, side by side; the
+    network's own parameters become views of it. A small network has dozens of them: clipping, the
+    optimizer and resetting gradients take one call in place of one each, which makes a step of
+    Model 1 at batch 50 a fifth faster on a CPU.
 
     Parameters
     ----------
     network
         On its device and with its type already; changed in place. Its gradients must be added up in
         place from now on, never dropped.
-
-    Attributes
-    ----------
-    parameter
-        What the optimizer is given.
     """
-
-    # Floats of a cache line: each weight begins on one, as it would alone.
-    _LINE = 16
-
-    def __init__(self, network: nn.Module) -> None:
-        own = list(network.parameters())
-        lengths = [-(-one.numel() // self._LINE) * self._LINE for one in own]
-        self.parameter = nn.Parameter(own[0].new_zeros(sum(lengths)))
-        self.parameter.grad = torch.zeros_like(self.parameter)
-        values, gradients = self.parameter.detach(), self.parameter.grad
+    # A dict, since encoders that several streams share must be there once.
+    matrices = dict.fromkeys(m.weight for m in network.modules() if isinstance(m, nn.Linear))
+    others = [one for one in network.parameters() if one not in matrices]
+    groups: list[dict[str, Any]] = []
+    for own, decay in ((list(matrices), weight_decay), (others, 0.0)):
+        # Each weight begins on a cache line of 16 floats, as it would alone.
+        lengths = [-(-one.numel() // 16) * 16 for one in own]
+        flat = nn.Parameter(own[0].new_zeros(sum(lengths)))
+        flat.grad = torch.zeros_like(flat)
+        values, gradients = flat.detach(), flat.grad
         first = 0
         for one, length in zip(own, lengths, strict=True):
             part = slice(first, first + one.numel())
@@ -303,6 +304,8 @@ class FlatWeights:
             one.data = values[part].view_as(one)
             one.grad = gradients[part].view_as(one)
             first += length
+        groups.append({"params": [flat], "weight_decay": decay})
+    return groups
 
 
 class Clock:
