@@ -6,13 +6,13 @@ import pytest
 from helpers.scored import HH, QCD, TTBAR, scored_events
 from manyscale.card import parse_card
 from manyscale.errors import CardError, ManyscaleError
-from manyscale.evaluation.limit_settings import LimitSettings
 from manyscale.evaluation.limits import (
+    LimitSettings,
     fill_templates,
     hypotheses,
     hypothesis_limits,
 )
-from manyscale.evaluation.variations import Normalisation, Shape, Varied
+from manyscale.evaluation.systematics import Normalisation, Shape, Varied
 
 pytest.importorskip("pyhf")
 

@@ -1,13 +1,19 @@
 """Sculpting against known answers: none, all, and what chance alone gives."""
 
-import json
-
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
 from manyscale.errors import ManyscaleError
-from manyscale.evaluation.sculpting import KEPT, MassSample, sculpt, sculpting_figures
-from manyscale.statistics.divergence import jensen_shannon
+from manyscale.evaluation.sculpting import (
+    KEPT,
+    MassSample,
+    jensen_shannon,
+    sculpt,
+    sculpting_figures,
+)
 
 
 def masses(n, seed=0):
@@ -18,18 +24,18 @@ def test_mass_itself_as_score_bends_all_and_a_random_one_nothing():
     mass = masses(3000)
     sample = MassSample.of("m_j1", mass, np.ones(3000))
     noise = np.random.default_rng(1).random(3000)
-    found = sculpting_figures(sample, sculpt(sample, {"network": mass, "trees": noise}, seed=3))
-    assert json.loads(json.dumps(found)) == found
+    sculpted = sculpt(sample, {"network": mass, "trees": noise}, seed=3)
+    found = sculpting_figures(sample, sculpted).plain()
     assert (found["weights"], found["observable"], found["n_events"]) == (
         "class-balanced", "m_j1", 3000,
     )  # fmt: skip
-    for kept, bent, flat in zip(KEPT, found["network"], found["trees"], strict=True):
-        assert bent["background_efficiency"] == kept
-        assert bent["kept"] == pytest.approx(kept, abs=1e-3)
-        assert bent["n_effective"] == pytest.approx(kept * 3000, abs=1)
+    for kept, shaped, flat in zip(KEPT, found["network"], found["trees"], strict=True):
+        assert shaped["background_efficiency"] == kept
+        assert shaped["kept"] == pytest.approx(kept, abs=1e-3)
+        assert shaped["n_effective"] == pytest.approx(kept * 3000, abs=1)
         # What passes and what does not share one bin at most.
-        assert bent["divergence"] > 0.5
-        assert bent["divergence"] - bent["by_chance"] > 10 * bent["error"]
+        assert shaped["divergence"] > 0.5
+        assert shaped["divergence"] - shaped["by_chance"] > 10 * shaped["error"]
         assert abs(flat["divergence"] - flat["by_chance"]) < 3 * flat["by_chance_spread"]
     assert found["network"][0]["cut"] == np.sort(mass)[1500]
 
@@ -43,8 +49,8 @@ def test_chance_and_error_are_those_of_toys():
         weights = generator.choice([1.0, 1, 1, -0.5], 2000)
         sample = MassSample.of("m", mass, weights)
         one = sculpt(sample, {"x": generator.random(2000)}, seed=toy)["x"][0].figures
-        values.append(one["divergence"])
-        found.append([one["by_chance"], one["by_chance_spread"]])
+        values.append(one.divergence)
+        found.append([one.by_chance, one.by_chance_spread])
     mean, spread = np.mean(found, axis=0)
     assert np.mean(values) == pytest.approx(mean, abs=4 * spread / np.sqrt(40))
     assert np.std(values) == pytest.approx(spread, rel=0.4)
@@ -63,8 +69,8 @@ def test_error_is_the_spread_of_samples():
             np.ones(800),
         )  # fmt: skip
         one = sculpt(sample, {"x": scores}, seed=toy)["x"][0].figures
-        values.append(one["divergence"])
-        errors.append(one["error"])
+        values.append(one.divergence)
+        errors.append(one.error)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
 
 
@@ -75,17 +81,17 @@ def test_same_seed_same_numbers_and_weights_may_be_repeated_events():
     first, second = (sculpt(sample, {"x": scores}, seed=5)["x"] for _ in range(2))
     assert [one.figures for one in first] == [one.figures for one in second]
     again = np.repeat(np.arange(300), weights)
-    repeated = MassSample("m", sample.edges, sample.place[again], np.ones(len(again)))
+    repeated = MassSample("m", sample.edges, sample.index[again], np.ones(len(again)))
     for one, other in zip(first, sculpt(repeated, {"x": scores[again]}, seed=5)["x"], strict=True):
         assert one.cut == other.cut
-        assert one.figures["divergence"] == pytest.approx(other.figures["divergence"], rel=1e-12)
+        assert one.figures.divergence == pytest.approx(other.figures.divergence, rel=1e-12)
 
 
 def test_equal_scores_pass_together_and_then_nothing_is_known():
     sample = MassSample.of("m", masses(100), np.ones(100))
     one = sculpt(sample, {"x": np.full(100, 0.5)}, seed=1)["x"][0]
-    assert (one.figures["kept"], one.passed.all()) == (1, True)
-    assert (one.figures["divergence"], one.figures["error"]) == (None, None)
+    assert (one.figures.kept, one.passed.all()) == (1, True)
+    assert (one.figures.divergence, one.figures.error) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -106,5 +112,25 @@ def test_outermost_bins_hold_the_rest():
     mass = np.concatenate([np.linspace(0, 100, 1000), [1e6, -1e6]])
     sample = MassSample.of("m", mass, np.ones(1002))
     assert sample.contents().sum() == 1002
-    assert (sample.place[-2], sample.place[-1]) == (19, 0)
+    assert (sample.index[-2], sample.index[-1]) == (19, 0)
     assert jensen_shannon(sample.contents(), sample.contents()) == 0
+
+
+CONTENTS = st.lists(st.integers(0, 50), min_size=5, max_size=5).filter(any)
+
+
+@given(CONTENTS, CONTENTS)
+def test_divergence_is_the_square_of_scipys_distance(first, second):
+    found = jensen_shannon(first, second)
+    with np.errstate(invalid="ignore"):  # a root of rounding below 0
+        reference = np.nan_to_num(jensenshannon(first, second, base=2) ** 2)
+    assert found == pytest.approx(reference, abs=1e-12)
+    assert found == pytest.approx(jensen_shannon(second, first), abs=1e-15)
+    assert found == pytest.approx(jensen_shannon(np.multiply(first, 7.0), second), abs=1e-12)
+    assert 0 <= found <= 1 + 1e-12
+
+
+def test_divergence_without_content():
+    assert np.isnan(jensen_shannon([0, 0], [1, 1]))
+    assert np.isnan(jensen_shannon([1, 1], [-1, 0]))
+    assert jensen_shannon([1, -0.5, 1], [1, 0, 1]) == 0

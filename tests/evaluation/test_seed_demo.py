@@ -7,9 +7,9 @@ import pytest
 
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import StreamSchema
-from manyscale.evaluation.summaries import summaries
 from manyscale.evaluation.trees import Table, Trees
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.summaries import summaries
 from manyscale.statistics.metrics import auc
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "seed_demo"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import COLUMNS, StreamSchema
-from manyscale.evaluation.shifts import (
+from manyscale.evaluation.systematics import (
     LEAST_FACTOR,
     can_scale,
     can_smear,

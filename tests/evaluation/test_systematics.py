@@ -1,12 +1,22 @@
-"""The card's section of systematics: what is allowed, and what it means for given data."""
+"""Systematics: what a card may say, what it means for given data, and what it changes in yields."""
 
+import numpy as np
 import pytest
 
 from helpers.toys import SCHEMA
 from manyscale.card import Card, card_text, parse_card
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.schema import Process, Schema, StreamSchema
 from manyscale.errors import CardError
-from manyscale.evaluation.systematics import check_systematics, moved_processes, moved_streams
+from manyscale.evaluation.systematics import (
+    Normalisation,
+    Shape,
+    Varied,
+    check_systematics,
+    effects,
+    moved_processes,
+    moved_streams,
+)
+from manyscale.evaluation.yields import ScaledEvents
 
 KINDS = {
     "normalisation": "normalisation: 0.1",
@@ -134,3 +144,58 @@ def test_what_null_means():
     assert moved_processes("one", one_of(KINDS["normalisation"]), SCHEMA) == ("qcd",)
     for kind in ("energy_scale", "energy_resolution", "efficiency", "weights"):
         assert moved_processes("one", one_of(KINDS[kind]), SCHEMA) == ("hh4b", "qcd")
+
+
+# ---- changes of yields above a cut, by hand ----
+
+PROCESSES = (
+    Process(name="hh4b", label="signal"),
+    Process(name="qcd", label="background"),
+    Process(name="zz", label="background"),
+)
+EVENTS = ScaledEvents(
+    PROCESSES, np.array([0, 0, 1, 1, 1, 2]), np.array([2.0, 2.0, 10.0, -2.0, 8.0, 1.0]), 100.0
+)
+SCORES = np.array([0.9, 0.3, 0.8, 0.7, 0.2, 0.1])
+# Above 0.5 as they are: hh4b 2, qcd 8, zz nothing.
+HIGHER = Varied({"network": SCORES + 0.35, "trees": SCORES}, EVENTS.weight)
+
+
+def changes(variation, cut=0.5):
+    """What the JSON says of one systematic."""
+    found = effects([variation], EVENTS, SCORES, cut)[variation.name]
+    return {process: change.plain() for process, change in found.items()}
+
+
+def test_shape_is_counted_above_the_cut():
+    lower = Varied({"network": SCORES - 0.25, "trees": SCORES}, EVENTS.weight)
+    shape = Shape("jes", ("hh4b", "qcd", "zz"), HIGHER, lower)
+    assert changes(shape) == {
+        "hh4b": {"up": 1.0, "down": 0.0},
+        "qcd": {"up": 1.0, "down": pytest.approx(10 / 8 - 1)},
+        "zz": {"up": None, "down": None},
+    }
+
+
+def test_down_is_mirrored_where_it_is_not_given():
+    shape = Shape("jes", ("qcd",), HIGHER, None)
+    assert changes(shape) == {"qcd": {"up": 1.0, "down": -1.0}}
+
+
+def test_weights_count_as_scores_do():
+    varied = Varied({"network": SCORES}, EVENTS.weight * np.array([1, 1, 1.5, 1, 1, 1]))
+    found = changes(Shape("scale", ("qcd",), varied, None))
+    assert found["qcd"]["up"] == pytest.approx(5 / 8)
+
+
+def test_normalisation_is_what_it_says_where_there_is_a_yield():
+    rate = Normalisation("rate", ("qcd", "zz"), 1.5, 1 / 1.5)
+    assert changes(rate) == {
+        "qcd": {"up": 0.5, "down": pytest.approx(-1 / 3)},
+        "zz": {"up": None, "down": None},
+    }
+
+
+def test_nothing_above_the_cut():
+    found = changes(Shape("jes", ("qcd",), HIGHER, None), cut=2.0)
+    assert found == {"qcd": {"up": None, "down": None}}

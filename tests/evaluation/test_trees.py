@@ -34,11 +34,12 @@ def test_reach_the_ideal_within_the_error(trees):
     assert np.sqrt(np.mean((scores - truth) ** 2)) < 0.08
 
 
-def test_same_trees_for_any_number_of_threads():
+def test_same_trees_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     train, validation, matrix = sample(0, 1000), sample(1, 500), sample(2, 500).matrix
     one, two, other = (
         Trees.fit(train, validation, NAMES, seed=seed, threads=threads).predict(matrix, NAMES)
-        for seed, threads in ((3, 1), (3, 2), (4, 1))
+        for seed, threads in ((3, 1), (3, None), (4, 1))
     )
     assert (one == two).all()
     assert (one != other).any()

@@ -8,8 +8,8 @@ import pytest
 
 from helpers.scored import scored_events
 from manyscale.errors import ManyscaleError
+from manyscale.evaluation.systematics import Normalisation, Shape, Varied
 from manyscale.evaluation.templates import Templates
-from manyscale.evaluation.variations import Normalisation, Shape, Varied
 from manyscale.evaluation.workspace import ShapeTemplates, shape_templates, workspace
 
 pyhf = pytest.importorskip("pyhf")

@@ -5,9 +5,9 @@ import pytest
 
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import StreamSchema
-from manyscale.features.summaries import jet_shapes, summaries
 from manyscale.features import summaries as module
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.features.summaries import jet_shapes, summaries
 
 JET = ("delta_eta", "delta_phi", "pt", "particle_class")
 

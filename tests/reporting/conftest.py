@@ -10,7 +10,7 @@ from manyscale.data.schema import CutflowStep, Process
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.yields import expected_yields, scale_events
 from manyscale.model.summary import Block, Summary
-from manyscale.reporting import plots
+from manyscale.reporting import score_plots
 from manyscale.reporting.flow_chart import flow_chart
 from manyscale.statistics.metrics import auc_difference, evaluate
 
@@ -53,18 +53,24 @@ def content(events):
         "trees": evaluate(labels, trees)
         | {
             "network_minus_trees": {"auc": difference, "auc_error": error},
-            "significance": significance_figures(scan_cuts(scaled, trees)),
+            "significance": significance_figures(scan_cuts(scaled, trees)).plain(),
         },
-        "yields": expected_yields(scaled),
-        "significance": significance_figures(scan_cuts(scaled, network)),
+        "yields": expected_yields(scaled).plain(),
+        "significance": significance_figures(scan_cuts(scaled, network)).plain(),
     }
-    summary = Summary(
-        (
-            Block("jet1 input", "input", (), (), ("log_pt",), 0, "tokens x 1"),
-            Block("head", "head", ("jet1 input",), ("",), ("32 -> 2",), 66, "class scores"),
-        ),
-        66,
+    tokens = Block(
+        name="jet1 input", kind="input", lines=("log_pt",), parameters=0, output="tokens x 1"
     )
+    head = Block(
+        name="head",
+        kind="head",
+        inputs=("jet1 input",),
+        roles=("",),
+        lines=("32 -> 2",),
+        parameters=66,
+        output="class scores",
+    )
+    summary = Summary(blocks=(tokens, head), parameters=66)
     data = {
         "processes": [process.model_dump() for process in processes],
         "splits": {"train": {"signal": 700, "background": 701}},
@@ -79,7 +85,7 @@ def content(events):
         "provenance.json": json.dumps({"versions": {"torch": "2.13.0"}, "command": HOSTILE}),
         "metrics.json": json.dumps(metrics),
         "data.json": json.dumps(data),
-        "summary.json": json.dumps(summary.as_dict()),
+        "summary.json": json.dumps(summary.plain()),
         "flow_chart.svg": flow_chart(summary),
         "plots/separation.json": json.dumps(
             [{"stream": "jet1", "feature": HOSTILE, "separation": 0.25}]
@@ -92,8 +98,8 @@ def finished_run(tmp_path_factory, content, events):
     """A complete run folder whose name, processes, features and card are hostile; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "a <b>run</b>"
     labels, network, trees = events
-    plots.roc(labels, {"model-1": network, "trees": trees}).save(folder / "plots", "roc")
-    plots.confusion(labels, network).save(folder / "plots", "confusion")
+    score_plots.roc(labels, {"model-1": network, "trees": trees}).save(folder / "plots", "roc")
+    score_plots.confusion(labels, network).save(folder / "plots", "confusion")
     for part in ("limits", "explanation"):
         (folder / part).mkdir()
     for name, text in content.items():

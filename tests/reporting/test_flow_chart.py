@@ -24,9 +24,7 @@ def network(streams, fusion=(), shared=()):
         size = 0 if whose else 17184
         latest[name] = f"{name} encoder"
         blocks.append(
-            block(
-                latest[name], "encoder", [f"{name} input"], parameters=size, shared_with=whose
-            )
+            block(latest[name], "encoder", [f"{name} input"], parameters=size, shared_with=whose)
         )
     for number, (query, contexts) in enumerate(fusion, start=1):
         roles = ("query", *("context" for _ in contexts))

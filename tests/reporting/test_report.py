@@ -1,16 +1,26 @@
+import base64
 import json
+import math
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
+from pydantic import ValidationError
 
 from helpers.report_files import chosen_events
 from manyscale.errors import RunError
-from manyscale.reporting import plots
-from manyscale.reporting.report import write_comparison, write_report
-from manyscale.reporting.run_files import ComparisonRow, RunFiles
+from manyscale.evaluation.results import ComparisonRow, EventDisplay, read_history
+from manyscale.reporting import score_plots
+from manyscale.reporting.findings import COMPARISON_PLOT
+from manyscale.reporting.report import (
+    figures_by_section,
+    lightened,
+    write_report,
+)
 
+HOSTILE_TAG = "<img src=x"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 SECTIONS = [
     *("summary", "run", "data", "network", "figures", "significance", "limits", "explanations"),
@@ -67,8 +77,8 @@ def test_refers_to_nothing_outside_itself(run):
     path = write_report(run)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
-    assert all(reference.startswith("#") for reference in page.references)
-    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", html)
+    assert all(reference.startswith(("#", "data:image/svg+xml")) for reference in page.references)
+    assert not re.search(r"@import|url\(", html)
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base", "form"}
     assert path.stat().st_size < 3_000_000
 
@@ -77,8 +87,7 @@ def test_references_within_the_page_lead_somewhere_and_ids_are_unique(run):
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    wanted = {reference[1:] for reference in page.references}
-    wanted |= set(re.findall(r"url\(#([^)]+)\)", html))
+    wanted = {reference[1:] for reference in page.references if reference.startswith("#")}
     assert len(wanted) > 10
     assert wanted <= set(page.ids)
 
@@ -86,7 +95,7 @@ def test_references_within_the_page_lead_somewhere_and_ids_are_unique(run):
 def test_names_from_cards_and_files_are_escaped(run, hostile):
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
-    assert "<img" not in html
+    assert HOSTILE_TAG not in html
     assert "<b>run</b>" not in html
     assert page.text.count(hostile) >= 6  # process, cutflow, yield, notice, feature, card, command
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
@@ -98,16 +107,16 @@ def test_numbers_are_those_of_the_files(run):
     assert f"{metrics['auc']:.4f} ± {metrics['auc_error']:.4f}" in text
     assert f"{metrics['trees']['auc']:.4f} ± {metrics['trees']['auc_error']:.4f}" in text
     assert "the AUC of the network is higher than that of the trees by" in text
-    assert "1,700 (85.0%)" in text
+    assert "1,700 1,700 0.85" in text
     assert "jet1, 1.2% were beyond" in text
     assert "jet2" not in text
     assert "training events per second (median of the epochs) 2,346" in text
-    assert "Expected events without a cut at 300 fb" in text
+    assert "expected at 300 fb⁻¹, physical weights" in text
 
 
 def test_says_where_the_time_went(run):
     text = page_of(run).text
-    assert "at most 512 MB of memory" in text
+    assert "At most 512 MB of memory" in text
     assert "waiting for data 1.0 25% forward 3.0 75%" in " ".join(text.split())
 
 
@@ -118,8 +127,8 @@ def test_a_run_without_times_has_no_table_of_them(run):
 
 def test_says_which_weights_its_figures_are_on(run):
     text = page_of(run).text
-    assert "with class-balanced weights" in text
-    assert "with physical weights" in text
+    assert "figures of merit . Test events, class-balanced weights" in text
+    assert "expected at 300 fb⁻¹, physical weights" in text
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,9 @@ def test_a_run_of_many_plots_stays_below_3_mb(run):
         (run / "plots" / f"attention_maps_{number}.csv").write_text(f"a,b\n{rows}", "utf-8")
     page = write_report(run)
     assert page.stat().st_size < 3_000_000
-    assert "First of 20,000 rows of numbers" in Page(page.read_text("utf-8")).text
+    text = Page(page.read_text("utf-8")).text
+    assert ".csv (20,000 rows, too many for this page)" in text
+    assert "200 rows of numbers" in text  # of the ROC curve, a small table
 
 
 @pytest.mark.parametrize("name", ["card.yaml", "provenance.json", "metrics.json", "history.csv"])
@@ -229,7 +240,8 @@ def test_refuses_a_run_that_lacks_a_needed_file(run, name):
         ("history.csv", "epoch,train_loss\n1,low\n", "line 2"),
         ("history.csv", "epoch\n1,2\n", "line 2"),
         ("card.yaml", "a: [", "is not YAML"),
-        ("plots/roc.svg", "<svg", "is not SVG"),
+        ("comparison.json", '[{"name": "a"}]', "does not hold rows of ComparisonRow"),
+        ("plots/separation.json", "3", "does not hold rows of Separation"),
         ("limits/limits.json", "{}", "luminosity: Field required"),
         ("explanation/display.json", '{"events": [{}]}', r"events\.0\.event_id"),
     ],
@@ -241,7 +253,7 @@ def test_names_the_file_that_is_broken(run, name, text, said):
 
 
 def test_an_unread_value_of_history_is_nan(run):
-    (row,) = RunFiles.read(run).history
+    (row,) = read_history(run / "history.csv")
     assert row["epoch"] == 1
     assert row["validation_auc"] != row["validation_auc"]
 
@@ -260,12 +272,87 @@ def test_comparison_is_shown_with_its_paired_differences_and_curves(run, events,
             background_rejection={"0.70": {"value": None, "low": 812, "high": None}},
         ),
     ]
-    write_comparison(run, rows, plots.roc(labels, {"model-2": network, hostile: trees}))
+    (run / "comparison.json").write_text(json.dumps([row.plain() for row in rows]))
+    curves = score_plots.roc(labels, {"model-2": network, hostile: trees})
+    curves.save(run / "plots", COMPARISON_PLOT)
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
     assert "comparison" in page.ids
-    assert "<img" not in html
+    assert HOSTILE_TAG not in html
     for words in ("−0.00400 ± 0.00050", "above 812", "51,138", "lower than that of model-2"):
         assert words in page.text
     assert "All classifiers on the same test events" in page.text
-    assert RunFiles.read(run).comparison == tuple(rows)
+    assert "minus model-2" in page.text
+
+
+def figures(folder, room=10**6):
+    """Names and numbers of the plots in a folder, by section."""
+    sections = figures_by_section(folder, room)
+    return {
+        name: [(one.name, one.numbers, one.rows) for one in of] for name, of in sections.items()
+    }
+
+
+def test_plots_stand_in_their_sections_and_keep_their_bytes(tmp_path):
+    names = ["roc", "limit_mu", "attention_maps_a_b", "comparison_roc", "significance", "of a user"]
+    for name in names:
+        (tmp_path / f"{name}.svg").write_text("<svg>é</svg>", encoding="utf-8")
+    found = figures_by_section(tmp_path, 10**6)
+    assert {section: [one.name for one in of] for section, of in found.items()} == {
+        "figures": ["roc"],
+        "significance": ["significance"],
+        "limits": ["limit_mu"],
+        "explanations": ["attention_maps_a_b"],
+        "comparison": ["comparison_roc"],
+        "plots": ["of a user"],
+    }
+    kind, content = found["figures"][0].source.split(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(content).decode() == "<svg>é</svg>"
+
+
+def test_the_largest_tables_are_left_out_where_a_page_has_no_room(tmp_path):
+    small, large = "a\r\n1\r\n", "a\n" + "1234567\n" * 40_000
+    for name, table in (("roc", large), ("scores", small), ("other", "")):
+        (tmp_path / f"{name}.svg").write_text("<svg/>")
+        if table:
+            (tmp_path / f"{name}.csv").write_text(table, newline="")
+    found = figures(tmp_path, room=100_000)
+    assert found["figures"] == [("roc", "", 40_000), ("scores", "a\n1\n", 1)]
+    assert found["plots"] == [("other", "", 0)]
+    assert figures(tmp_path)["figures"][0] == ("roc", large, 40_000)
+
+
+def test_events_as_embedded_cannot_end_their_element_and_say_the_same(run):
+    html = write_report(run).read_text(encoding="utf-8")
+    text = html.partition('id="display-data">')[2].partition("</script>")[0]
+    assert not set("<>&") & set(text)
+    read, content = json.loads(text), chosen_events()
+    assert [event["process"] for event in read["events"]] == [
+        event["process"] for event in content["events"]
+    ]
+    assert read["events"][0]["streams"]["jet1"] == content["events"][0]["streams"]["jet1"]
+
+
+def test_of_too_many_events_the_first_of_each_reason_are_kept():
+    display = EventDisplay.model_validate(chosen_events(each=100, tokens=100))
+    light = lightened(display)
+    assert len(light.model_dump_json()) < 1_000_000
+    counts = Counter(event.why for event in light.events)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert len(counts) == 3
+    first = [event for event in display.events if event.why == "worst mistake"]
+    kept = [event for event in light.events if event.why == "worst mistake"]
+    assert kept == first[: len(kept)]
+    small = EventDisplay.model_validate(chosen_events())
+    assert lightened(small) == small
+
+
+def test_what_is_not_a_number_is_not_known_and_columns_are_of_one_length():
+    content = chosen_events(each=1)
+    tokens = content["events"][0]["streams"]["jet1"]
+    tokens["attention"][3] = math.nan
+    assert EventDisplay.model_validate(content).events[0].streams["jet1"].attention[3] is None
+    tokens["pt"].pop()
+    with pytest.raises(ValidationError, match="a value a token"):
+        EventDisplay.model_validate(content)

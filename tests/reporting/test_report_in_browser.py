@@ -68,6 +68,15 @@ def test_shows_every_section_without_an_error(page):
     assert page.get_log("browser") == []
 
 
+def test_every_drawing_is_shown(page):
+    shown = page.execute_script(
+        "return Promise.all([...document.images].map(async image => {"
+        "image.loading = 'eager'; await image.decode(); return image.naturalWidth; }))"
+    )
+    assert len(shown) >= 3
+    assert min(shown) > 100
+
+
 def test_asks_for_nothing_but_itself(page, report):
     log = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = [
@@ -80,7 +89,7 @@ def test_asks_for_nothing_but_itself(page, report):
 
 
 def test_names_of_files_are_text_and_run_nothing(page):
-    assert page.find_elements("css selector", "img, b.run") == []
+    assert page.find_elements("css selector", 'img:not([src^="data:"]), b.run') == []
     assert HOSTILE in part(page, "who").text
     assert HOSTILE in part(page, "planes").text
 

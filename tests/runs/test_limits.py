@@ -1,22 +1,25 @@
-"""The command `limits` end to end on a small run, and what it refuses."""
+"""The command `limits` end to end on a small run, what it refuses; and a run's systematics."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from manyscale.runs.train import train_run, whole_run
 
 from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
-from manyscale.card import load_card, parse_card
-from manyscale.card.writing import card_text
+from manyscale.card import card_text, load_card, parse_card
 from manyscale.data.manifest import merge
+from manyscale.data.packing import PackedStream
 from manyscale.data.parts import write_events
-from manyscale.data.schema import Process
-from manyscale.errors import ManyscaleError
-from manyscale.runs.limits import limits_run
-from manyscale.runs.whole import whole_run
+from manyscale.data.schema import COLUMNS, Process
+from manyscale.errors import CardError, ManyscaleError
+from manyscale.evaluation.systematics import Normalisation, Shape
+from manyscale.runs.evaluate import Trial, predict_trial, scale
+from manyscale.runs.limits import limits_run, variations
 
 pytest.importorskip("pyhf")
 
@@ -109,8 +112,8 @@ def test_command_writes_limits_workspaces_plots_and_report(copied, capsys, monke
             for ending in ("svg", "pdf", "csv"):
                 assert (copied / "plots" / f"{stem}.{ending}").is_file()
     (counted,) = found["counting"]["network"]
-    assert counted["trust"] in {"asymptotic", "toys"}
-    assert counted["toys"] == pytest.approx(counted["asymptotic"], rel=0.2)
+    assert counted["trust"] in {"asymptotic", "exact"}
+    assert counted["exact"] == pytest.approx(counted["asymptotic"], rel=0.2)
 
 
 def test_masses_make_a_limit_each_and_replace_what_was_there(copied):
@@ -118,7 +121,7 @@ def test_masses_make_a_limit_each_and_replace_what_was_there(copied):
     for old in ("limits/workspace_network.json", "plots/limit_mu.svg", "plots/limit_mu.csv"):
         (copied / old).write_text("", encoding="utf-8")
     with_settings(copied, "evaluation.limits.masses={hh_1500: 1500, hh_1000: 1000}")
-    found = limits_run(copied, luminosity=600)
+    found = limits_run(copied, luminosity=600, device="cpu").plain()
     assert found == found_in(copied)
     for name, classifier in found["classifiers"].items():
         rows = classifier["hypotheses"]
@@ -147,14 +150,14 @@ def test_masses_make_a_limit_each_and_replace_what_was_there(copied):
 
 def test_given_edges_are_taken(copied):
     with_settings(copied, "evaluation.limits.edges=[0, 0.5, 1]")
-    found = limits_run(copied)
+    found = limits_run(copied).plain()
     assert found["classifiers"]["trees"]["edges"] == [0, 0.5, 1]
     assert not any("same events" in notice for notice in found["notices"])
 
 
 def test_another_dataset_is_test_as_a_whole(copied, tmp_path):
     other = three_processes(tmp_path / "other", seed=12, events=400)
-    found = limits_run(copied, data=other)
+    found = limits_run(copied, data=other).plain()
     content = found["classifiers"]["network"]["templates"][2]
     assert sum(content["content"]) == pytest.approx(300)
     assert sum(content["n_effective"]) == pytest.approx(200, rel=0.2)
@@ -202,3 +205,182 @@ def test_run_that_is_not_evaluated_is_refused(copied):
 def test_folder_that_is_no_run_is_refused(tmp_path, capsys, monkeypatch):
     done = run(capsys, monkeypatch, "limits", tmp_path / "nowhere")
     assert (done.code, "there is no run" in done.err) == (1, True)
+
+
+# ---- systematics as the response of network and trees ----
+
+WEIGHTS = ("weight", "scale_up", "scale_down")
+VARIED = SCHEMA.model_copy(update={"weights": WEIGHTS})
+SYSTEMATICS = """
+evaluation:
+  luminosity: 100
+  systematics:
+    qcd_rate: {normalisation: 0.25}
+    jes: {energy_scale: 0.1}
+    jes_of_jet1: {energy_scale: 0.1, streams: [jet1], processes: [qcd]}
+    jer: {energy_resolution: 0.2}
+    tracking: {efficiency: 0.2}
+    scale: {weights: {up: scale_up, down: scale_down}, processes: [qcd]}
+    shower: {weights: {up: scale_up}}
+"""
+
+
+def write_varied(folder, events):
+    """Write events as a dataset, a part for each process."""
+    for place, process in enumerate(VARIED.processes):
+        chosen = events.take(np.flatnonzero(events.process == place))
+        book = process.model_copy(update={"generated": 1000, "sum_weights": 1000.0})
+        write_events(folder, process.name, chosen, VARIED, book, process.name)
+    merge(folder)
+    return folder
+
+
+def varied_events(events):
+    """Weights of both signs and of zero, and two variations of them."""
+    weight = np.resize([1.0, 2.0, -0.5, 0.0, 1.5], len(events))
+    draws = np.random.default_rng(5).uniform(0.5, 1.5, (2, len(events)))
+    varied = {"scale_up": weight * draws[0] + 0.1, "scale_down": weight * draws[1]}
+    return replace(events, weight=weight, weights=varied)
+
+
+@pytest.fixture(scope="module")
+def varied_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("variations")
+    data = write_varied(folder / "data", varied_events(toy_events(17, events=300, learnable=True)))
+    changes = [f"data.dataset={data}", "training.epochs=2", "training.batch_size=32"]
+    return train_run(parse_card(SYSTEMATICS, changes=changes), folder / "run").root
+
+
+@pytest.fixture(scope="module")
+def trial(varied_run):
+    return Trial.open(varied_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prediction(trial):
+    return predict_trial(trial)
+
+
+@pytest.fixture(scope="module")
+def scaled(trial, prediction):
+    return scale(trial, prediction.events, 100.0)
+
+
+@pytest.fixture(scope="module")
+def found(trial, prediction, scaled):
+    return {one.name: one for one in variations(trial, prediction, scaled)}
+
+
+def test_each_is_what_the_card_says(found, trial):
+    assert list(found) == list(trial.card.evaluation.systematics)
+    assert found["qcd_rate"] == Normalisation("qcd_rate", ("qcd",), 1.25, 0.8)
+    shapes = {name: one for name, one in found.items() if isinstance(one, Shape)}
+    assert len(shapes) == 6
+    mirrored = {name for name, one in shapes.items() if one.down is None}
+    assert mirrored == {"jer", "tracking", "shower"}
+
+
+def test_test_events_keep_their_named_weights(prediction, trial):
+    expected = trial.test.events()
+    assert set(prediction.events.weights) == {"scale_up", "scale_down"}
+    for name, values in expected.weights.items():
+        np.testing.assert_array_equal(prediction.events.weights[name], values)
+    assert any((values != expected.weight).any() for values in expected.weights.values())
+
+
+def scaled_by_hand(events, factor):
+    """The events with every column in GeV multiplied."""
+
+    def multiplied(stream):
+        packed = events.streams[stream.name]
+        of_token, of_jet = (
+            np.array([factor if COLUMNS[name].unit == "GeV" else 1 for name in names], np.float32)
+            for names in (stream.columns, stream.axis)
+        )
+        return PackedStream(packed.values * of_token, packed.counts, packed.axis * of_jet)
+
+    return replace(events, streams={stream.name: multiplied(stream) for stream in SCHEMA.streams})
+
+
+@pytest.mark.parametrize(("side", "factor"), [("up", 1.1), ("down", 0.9)])
+def test_response_is_the_score_of_data_that_were_written_shifted(
+    found, trial, prediction, varied_run, tmp_path, side, factor
+):
+    data = write_varied(tmp_path / "shifted", scaled_by_hand(trial.test.events(), factor))
+    other = predict_trial(Trial.open(varied_run, data, "cpu"))
+    place = {number: i for i, number in enumerate(other.events.event_id.tolist())}
+    order = [place[number] for number in prediction.events.event_id.tolist()]
+    scores = getattr(found["jes"], side).scores
+    np.testing.assert_allclose(scores["network"], other.network[order], atol=1e-6)
+    np.testing.assert_allclose(scores["trees"], other.trees[order], atol=1e-6)
+    assert np.abs(scores["network"] - prediction.network).max() > 1e-3
+
+
+def test_weights_stay_where_energies_move(found, scaled):
+    for name in ("jes", "jes_of_jet1", "jer", "tracking"):
+        np.testing.assert_array_equal(found[name].up.weight, scaled.weight)
+
+
+def test_all_detector_shifts_move_scores(found, prediction):
+    for name in ("jes", "jes_of_jet1", "jer", "tracking"):
+        scores = found[name].up.scores
+        assert np.abs(scores["network"] - prediction.network).max() > 1e-4, name
+
+
+def test_processes_that_are_not_named_stay_nominal(found, prediction, scaled):
+    named = scaled.process == [process.name for process in scaled.processes].index("qcd")
+    scores = found["jes_of_jet1"].up.scores["network"]
+    np.testing.assert_array_equal(scores[~named], prediction.network[~named])
+    assert (scores[named] != prediction.network[named]).any()
+    weight = found["scale"].up.weight
+    np.testing.assert_array_equal(weight[~named], scaled.weight[~named])
+    assert (weight[named] != scaled.weight[named]).any()
+
+
+def test_named_weights_are_scaled_as_the_nominal(found, prediction, scaled, trial):
+    """By hand: luminosity x cross section / sum of generated weights, times test to whole."""
+    varied = found["shower"].up
+    for place, process in enumerate(scaled.processes):
+        chosen = prediction.events.process == place
+        whole = trial.whole.process_weights[place]
+        factor = 100.0 * 1000 * process.cross_section / process.sum_weights
+        factor *= whole / prediction.events.weight[chosen].sum()
+        expected = prediction.events.weights["scale_up"][chosen] * factor
+        np.testing.assert_allclose(varied.weight[chosen], expected, rtol=1e-12)
+    assert (scaled.weight == 0).any()  # also where the nominal weight is zero
+    np.testing.assert_array_equal(varied.scores["network"], prediction.network)
+
+
+def test_other_data_are_asked_for_their_own_weights(varied_run, tmp_path, prediction, scaled):
+    plain = write_plain(tmp_path / "plain")
+    trial = Trial.open(varied_run, plain, "cpu")
+    with pytest.raises(CardError, match=r"scale.weights: the data have no named weight 'scale_up'"):
+        variations(trial, prediction, scaled)
+
+
+def write_plain(folder):
+    events = replace(toy_events(99, events=40), weights={})
+    for place, process in enumerate(SCHEMA.processes):
+        chosen = events.take(np.flatnonzero(events.process == place))
+        write_events(folder, process.name, chosen, SCHEMA, process, process.name)
+    merge(folder)
+    return folder
+
+
+def test_training_refuses_systematics_that_do_not_fit_the_data(tmp_path):
+    data = write_plain(tmp_path / "data")
+    changes = [
+        f"data.dataset={data}",
+        "evaluation.systematics.jes={energy_scale: 0.1, streams: [jet]}",
+    ]
+    with pytest.raises(CardError, match=r"jes\.streams: the data have no stream 'jet'; did"):
+        train_run(parse_card("", changes=changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_systematics_no_variations(trial, prediction, scaled):
+    card = trial.card
+    bare = card.model_copy(
+        update={"evaluation": card.evaluation.model_copy(update={"systematics": {}})}
+    )
+    assert variations(replace(trial, card=bare), prediction, scaled) == []

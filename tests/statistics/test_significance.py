@@ -11,7 +11,12 @@ from scipy.special import xlogy
 from scipy.stats import norm, poisson
 
 from manyscale.errors import ManyscaleError
-from manyscale.statistics.significance import significance, simulated_significance
+from manyscale.statistics.significance import (
+    asymptotic_holds,
+    exact_significance,
+    significance,
+    simulated_significance,
+)
 
 
 def textbook(s, b, error):
@@ -175,3 +180,86 @@ def test_scalars_give_a_scalar():
 def test_bad_yields_are_refused(arguments, said):
     with pytest.raises(ManyscaleError, match=said):
         significance(*arguments)
+
+
+# ---- exact Poisson counts ----
+
+
+def q0(n, m, tau):
+    """The test statistic of the two counts, term by term."""
+    b = (n + m) / (1 + tau)
+    value = 2 * (xlogy(n, n / b) + xlogy(m, m / (tau * b)))
+    return np.where(n * tau > m, value, 0.0)
+
+
+def all_pairs(s, b, error):
+    """Median significance by the sum over all pairs of counts."""
+    tau = b / error**2
+    n = np.arange(1, int(s + b + 12 * np.sqrt(s + b)) + 40)[:, None].astype(float)
+    m = np.arange(int(tau * b + 10 * np.sqrt(tau * b)) + 30)[None, :].astype(float)
+    value = q0(n, m, tau)
+    of_m = poisson.pmf(m, tau * b)
+    with_signal, without = poisson.pmf(n, s + b) * of_m, poisson.pmf(n, b) * of_m
+    order = np.argsort(value, axis=None)
+    reached = poisson.pmf(0, s + b) + np.cumsum(with_signal.ravel()[order])
+    median = value.ravel()[order][np.searchsorted(reached, 0.5)]
+    return norm.isf(without[value >= median * (1 - 1e-12)].sum())
+
+
+@pytest.mark.parametrize(("s", "b"), [(3, 0.5), (5, 2), (8, 0.01), (40, 100), (500, 1000)])
+def test_known_background_gives_the_exact_poisson_tail(s, b):
+    median = poisson.median(s + b)
+    least, most = norm.isf(poisson.sf(median - 1, b)), norm.isf(poisson.sf(median, b))
+    assert exact_significance(s, b) == pytest.approx(least, rel=1e-9)
+    # A background known nearly as well orders outcomes of the same count.
+    assert least < exact_significance(s, b, 1e-4 * b) < most
+
+
+@pytest.mark.parametrize(
+    ("s", "b", "error"),
+    [(3, 0.5, 0.15), (5, 0.5, 0.2), (20, 2, 1.5), (50, 100, 10), (700, 1e3, 30)],
+)
+def test_unknown_background_gives_the_sum_over_both_counts(s, b, error):
+    assert exact_significance(s, b, error) == pytest.approx(all_pairs(s, b, error), rel=1e-6)
+
+
+def test_exact_significance_is_that_of_toys():
+    s, b, error = 6.0, 4.0, 1.5
+    tau, size = b / error**2, 2_000_000
+    generator = np.random.default_rng(3)
+    # One more than no event, so that no logarithm of 0 / 0 is taken; q0 is 0 for both.
+    with_signal, without = (
+        q0(np.maximum(generator.poisson(mean, size), 1), generator.poisson(tau * b, size), tau)
+        for mean in (s + b, b)
+    )
+    p = (without >= np.median(with_signal) * (1 - 1e-12)).mean()
+    spread = np.sqrt(p / size) / norm.pdf(norm.isf(p))
+    assert exact_significance(s, b, error) == pytest.approx(norm.isf(p), abs=4 * spread)
+
+
+@pytest.mark.parametrize(("s", "b", "error"), [(300, 1e4, 100), (3000, 1e6, 500), (150, 400, 0)])
+def test_many_events_give_the_asymptotic_formula(s, b, error):
+    exact, asymptotic = exact_significance(s, b, error), float(significance(s, b, error))
+    assert exact == pytest.approx(asymptotic, rel=0.01)
+    assert asymptotic_holds(asymptotic, exact)
+
+
+def test_few_events_are_not_trusted_to_the_formula():
+    exact, asymptotic = exact_significance(3, 0.5), float(significance(3, 0.5))
+    assert asymptotic > exact + 0.5
+    assert not asymptotic_holds(asymptotic, exact)
+
+
+def test_faint_signal_has_no_significance():
+    assert exact_significance(1e-3, 50.0, 5.0) == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize(("s", "b"), [(0, 1), (1, 0), (-1, 1), (1, np.nan), (np.inf, 1)])
+def test_exact_counts_need_yields_above_zero(s, b):
+    with pytest.raises(ManyscaleError, match="above 0"):
+        exact_significance(s, b, 0.1)
+
+
+def test_error_of_exact_counts_must_not_be_negative():
+    with pytest.raises(ManyscaleError, match="background_error is -1"):
+        exact_significance(1, 1, -1)

@@ -37,14 +37,17 @@ class CutScan:
         What the first axis of `sums` counts.
     cut
         (cuts,), falling: events of this score or above are kept.
-    sums
-        (processes, 5, cuts): of the events above each cut, their number, and the sums of the first
-        to fourth powers of their weights [expected events].
+    sums, signal, background
+        (processes, 5, cuts), and (5, cuts) of all signal and of all background: of the events above
+        each cut, their number, and the sums of the first to fourth powers of their weights.
     one_event
         (processes,): mean squared weight of the simulated events, the variance of one of them; 0
         where there are none.
-    total_signal
-        Expected signal events without a cut.
+    background_variance
+        (cuts,): from the number of simulated events. Nothing seen is no yield of zero: a process of
+        which no simulated event is left counts with the error of one event.
+    signal_efficiency
+        (cuts,): share of the expected signal that is kept.
     least_background
         Effective background events that a cut must leave to be considered.
     curves
@@ -55,34 +58,13 @@ class CutScan:
     processes: tuple[Process, ...]
     cut: Floats
     sums: Floats
+    signal: Floats
+    background: Floats
     one_event: Floats
-    total_signal: float
+    background_variance: Floats
+    signal_efficiency: Floats
     least_background: float
     curves: Mapping[float, Simulated]
-
-    @property
-    def signal(self) -> Floats:
-        """(5, cuts): `sums` of all signal."""
-        return np.asarray(self.sums[~is_background(self.processes)].sum(axis=0))
-
-    @property
-    def background(self) -> Floats:
-        """(5, cuts): `sums` of all background."""
-        return np.asarray(self.sums[is_background(self.processes)].sum(axis=0))
-
-    @property
-    def background_variance(self) -> Floats:
-        """(cuts,): variance of the background from the number of simulated events.
-
-        Nothing seen is no yield of zero: a process of which no simulated event is left counts with
-        the error of one event.
-        """
-        return np.asarray(self.background[2] + _unseen(self.processes, self.sums, self.one_event))
-
-    @property
-    def signal_efficiency(self) -> Floats:
-        """(cuts,): share of the expected signal that is kept."""
-        return self.signal[1] / self.total_signal
 
     @property
     def background_n_effective(self) -> Floats:
@@ -117,12 +99,6 @@ def scan_cuts(
         Effective background events that a cut must leave to be considered. A process of which no
         simulated event is left counts with the error of one event, so that a cut is not considered
         either where one such event would outweigh what is left.
-
-    Raises
-    ------
-    DataError
-        Where lengths differ, a score is NaN, or there are no signal events, or their weights do not
-        sum to above zero.
     """
     score = np.asarray(scores, np.float64)
     signal = events.signal
@@ -148,9 +124,10 @@ def scan_cuts(
         [np.mean(events.weight[some] ** 2) if some.any() else 0 for some in members]
     )
 
-    unseen = _unseen(events.processes, sums, one_event)
-    background = is_background(events.processes)
-    s, b = sums[~background].sum(axis=0), sums[background].sum(axis=0)
+    is_one = is_background(events.processes)
+    s, b = sums[~is_one].sum(axis=0), sums[is_one].sum(axis=0)
+    unseen = (one_event[:, None] * ((sums[:, 0] == 0) & is_one[:, None])).sum(axis=0)
+    # Weights of both signs may leave less than nothing above a tight cut.
     considered = (s[1] >= 0) & (b[1] > 0) & (b[1] ** 2 >= least_background * (b[2] + unseen))
     curves = {}
     for systematic in SYSTEMATICS:
@@ -160,22 +137,26 @@ def scan_cuts(
         )
         curves[systematic] = Simulated(*(np.where(considered, x, np.nan) for x in found))
     return CutScan(
-        events.processes, cut, sums, one_event, total_signal, least_background, curves
+        processes=events.processes,
+        cut=cut,
+        sums=sums,
+        signal=s,
+        background=b,
+        one_event=one_event,
+        background_variance=b[2] + unseen,
+        signal_efficiency=s[1] / total_signal,
+        least_background=least_background,
+        curves=curves,
     )
 
 
 def _sums_above(cuts: Floats, scores: Floats, weights: Floats) -> Floats:
     """(5, cuts): sums of the powers 0, 1, ..., 4 of the weights of the events at each cut or above."""
+    # Sorted once, a running sum answers all cuts.
     order = np.argsort(-scores, kind="stable")
     number = np.searchsorted(-scores[order], -cuts, side="right")
     running = np.cumsum(weights[order] ** np.arange(5)[:, None], axis=1)
     return np.concatenate([np.zeros((5, 1)), running], axis=1)[:, number]
-
-
-def _unseen(processes: tuple[Process, ...], sums: Floats, one_event: Floats) -> Floats:
-    """(cuts,): variance of the background processes of which no simulated event is left."""
-    empty = (sums[:, 0] == 0) & is_background(processes)[:, None]
-    return np.asarray((one_event[:, None] * empty).sum(axis=0))
 
 
 def significance_figures(scan: CutScan) -> Significance:
@@ -185,52 +166,44 @@ def significance_figures(scan: CutScan) -> Significance:
     it includes the systematic and the simulation's error in quadrature. `notice` are sentences about
     too few simulated events.
     """
-    known = scan.considered
-    s, b = scan.signal, scan.background
+    known, s, b = scan.considered, scan.signal, scan.background
     exact = np.asarray(significance(np.where(known, s[1], 0), np.where(known, b[1], 1)))
-    with_error = scan.curves[0.0].value
-    b_error, efficiency = np.sqrt(scan.background_variance), scan.signal_efficiency
-    n_effective = scan.background_n_effective
-    points: list[dict[str, Any]] = [
-        {
+
+    def point(i: int) -> dict[str, Any]:
+        return {
             "cut": float(scan.cut[i]),
-            "signal_efficiency": float(efficiency[i]),
+            "signal_efficiency": float(scan.signal_efficiency[i]),
             "signal": float(s[1, i]),
             "signal_error": float(np.sqrt(s[2, i])),
             "background": float(b[1, i]),
-            "background_error": float(b_error[i]),
-            "background_n_effective": float(n_effective[i]),
+            "background_error": float(np.sqrt(scan.background_variance[i])),
+            "background_n_effective": float(scan.background_n_effective[i]),
         }
-        for i in range(len(scan.cut))
-    ]
-    values: list[dict[str, Any]] = [
-        {
+
+    def values(i: int) -> dict[str, float | None]:
+        with_error = scan.curves[0.0].value[i]
+        return {
             "value": float(exact[i]) if known[i] else None,
-            "value_with_mc_error": float(with_error[i]) if known[i] else None,
+            "value_with_mc_error": float(with_error) if known[i] else None,
         }
-        for i in range(len(points))
-    ]
-    systematics = []
+
+    best, systematics = None, []
+    if (i := scan.best(0.0)) is not None:
+        best = BestCut(**point(i), **values(i), processes=_processes(scan, i))
     for systematic, curve in scan.curves.items():
         found = None
         if (i := scan.best(systematic)) is not None:
-            found = BestCut(
-                **points[i],
-                value=float(curve.value[i]),
-                value_error=float(curve.error[i]),
-                processes=_processes(scan, i),
-            )
+            value, error = float(curve.value[i]), float(curve.error[i])
+            left = _processes(scan, i)
+            found = BestCut(**point(i), value=value, value_error=error, processes=left)
         systematics.append(CutWithSystematic(background=systematic, best=found))
-    best = None
-    if (i := scan.best(0.0)) is not None:
-        best = BestCut(**points[i], **values[i], processes=_processes(scan, i))
     return Significance(
         weights=PHYSICAL,
         least_background_events=scan.least_background,
         best=best,
         systematics=tuple(systematics),
         notice=" ".join(_notices(scan, best)),
-        scan=tuple(Cut(**of, **value) for of, value in zip(points, values, strict=True)),
+        scan=tuple(Cut(**point(i), **values(i)) for i in range(len(scan.cut))),
     )
 
 

@@ -39,11 +39,6 @@ class Likelihood:
     workspace
         As of `manyscale.evaluation.workspace.workspace`: one channel, its background with one
         `staterror`, its signal with the strength `mu`, `normsys` and `histosys`.
-
-    Raises
-    ------
-    MissingExtraError
-        Where pyhf is not installed.
     """
 
     def __init__(self, workspace: Mapping[str, Any]) -> None:
@@ -76,11 +71,6 @@ class Likelihood:
         """What -2 ln L loses where signal strength `tested` is fitted to the Asimov data of `true`.
 
         The test statistic q0 of discovery for tested = 0, and q_A of exclusion for true = 0.
-
-        Raises
-        ------
-        DataError
-            Where the fit does not converge.
         """
         start = np.zeros(len(self._pulled))
         data = np.sum(self._expected(true, start), axis=0)
@@ -135,13 +125,6 @@ def expected(workspace: Mapping[str, Any], guess: float) -> Expected:
         As for `Likelihood`.
     guess
         A signal strength near the median limit.
-
-    Raises
-    ------
-    MissingExtraError
-        Where pyhf is not installed.
-    DataError
-        Where a fit does not converge, or no signal, however strong, would be excluded.
     """
     likelihood = Likelihood(workspace)
     limits = expected_limits(lambda mu: float(np.sqrt(likelihood.deviance(mu, 0.0))), guess)

@@ -161,13 +161,6 @@ def hypotheses(
     masses
         Of the card, GeV by process; None: all signal processes are one hypothesis.
 
-    Raises
-    ------
-    CardError
-        Where a process of `masses` is no signal of the data, or a signal process has no mass there.
-    DataError
-        Where a signal process has no cross section.
-
     Examples
     --------
     >>> hh = Process(name="hh", label="signal", cross_section=0.002, k_factor=2)
@@ -221,11 +214,6 @@ def fill_templates(
     seed
         Of the bootstrap replicas: in each, every simulated event is there a Poisson number of times
         of mean one.
-
-    Raises
-    ------
-    DataError
-        Where the background is too little for one bin, or a bin of given edges has none.
     """
     score = np.asarray(scores)
     edges = np.asarray(settings.edges)
@@ -242,9 +230,7 @@ def fill_templates(
         again = events._replace(process=events.process[drawn], weight=events.weight[drawn])
         replicas.append(Templates.of(score[drawn], again, edges))
     moved = tuple(
-        one
-        if isinstance(one, Normalisation)
-        else shape_templates(one, classifier, events, nominal)
+        one if isinstance(one, Normalisation) else shape_templates(one, classifier, events, nominal)
         for one in variations
     )
     doubts = [f"{classifier}: {doubt}" for doubt in _doubts(nominal, events, settings)]
@@ -256,14 +242,6 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
 
     The errors from the number of simulated events are the spread of the bootstrap replicas, of the
     statistical errors alone, taken relative; edges stay as they are.
-
-    Raises
-    ------
-    DataError
-        Where none of the signal is in the templates, too few simulated events are for an error, or
-        a fit does not converge.
-    MissingExtraError
-        Where pyhf is not installed.
     """
 
     def without_systematics(filled: Templates) -> Expected:
@@ -285,6 +263,7 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
                     "another simulation might have none: too few for a limit with an error; make "
                     "more of them"
                 )
+        # Statistics alone have a closed form; twenty fits with systematics would take minutes.
         again.append(without_systematics(replica))
 
     def build(most: float) -> Workspace:

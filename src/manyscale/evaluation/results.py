@@ -4,10 +4,17 @@ Evaluation and explanation make these records, report, console and docs read the
 "statistical" come from the number of simulated events; intervals are of 68.3%.
 """
 
-from pydantic import Field, TypeAdapter
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, FiniteFloat, TypeAdapter, model_validator
 
 from manyscale.data.schema import Process
-from manyscale.settings import Known, Record
+from manyscale.errors import RunError
+from manyscale.settings import Known, Record, read_text
 
 __all__ = [
     "COMPARISON",
@@ -51,7 +58,28 @@ __all__ = [
     "Yield",
     "YieldChange",
     "Yields",
+    "read_history",
 ]
+
+# ---- history.csv ------------------------------------------------------------------------------
+
+
+def read_history(path: Path) -> tuple[Mapping[str, float], ...]:
+    """Read the rows of history.csv, one an epoch; what a row leaves empty is NaN.
+
+    Raises
+    ------
+    RunError
+        Where the file is missing or holds something other than numbers.
+    """
+    rows = csv.DictReader(read_text(path).splitlines())
+    try:
+        return tuple(
+            {key: float(value) if value else math.nan for key, value in row.items()} for row in rows
+        )
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path}, line {rows.line_num}: not a row of numbers ({error})") from error
+
 
 # ---- metrics.json -----------------------------------------------------------------------------
 
@@ -325,7 +353,7 @@ class SystematicEffects(Record):
 
 
 class Counting(Record):
-    """Counting above the best cut: significance by the asymptotic formula and by Poisson counts.
+    """Counting above the best cut: significance by the asymptotic formula and by toys.
 
     Attributes
     ----------
@@ -560,12 +588,19 @@ class DisplayTokens(Record):
     `attention` and `importance` are None where they have no meaning.
     """
 
-    eta: tuple[float, ...]
-    phi: tuple[float, ...]
-    pt: tuple[float, ...]
+    eta: tuple[FiniteFloat, ...]
+    phi: tuple[FiniteFloat, ...]
+    pt: tuple[FiniteFloat, ...]
     attention: tuple[Known, ...] | None = None
     importance: tuple[Known, ...] | None = None
     kind: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        columns = (self.phi, self.pt, self.kind, self.attention, self.importance)
+        if any(column is not None and len(column) != len(self.eta) for column in columns):
+            raise ValueError("its columns must have a value a token")
+        return self
 
 
 class DisplayedEvent(Record):

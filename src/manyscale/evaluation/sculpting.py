@@ -44,14 +44,7 @@ class MassSample:
 
     @staticmethod
     def of(observable: str, masses: ArrayLike, weights: ArrayLike) -> "MassSample":
-        """Sort background events into 20 bins of equal width over the middle 98% of their masses.
-
-        Raises
-        ------
-        DataError
-            Where there are no events, a mass is not finite, all are the same, or the weights do not
-            sum to above zero.
-        """
+        """Sort background events into 20 bins of equal width over the middle 98% of their masses."""
         mass, weight = np.asarray(masses, np.float64), np.asarray(weights, np.float64)
         if not len(mass) or not np.isfinite(mass).all():
             raise DataError(f"not every background event has a value of '{observable}'")
@@ -109,7 +102,7 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
     # scipy's jensenshannon takes the root of a sum that rounding may leave a little below 0.
     relative_entropy = scipy.special.rel_entr
     nats = (relative_entropy(p, (p + q) / 2) + relative_entropy(q, (p + q) / 2)).sum() / 2
-    return max(float(nats) / np.log(2), 0.0)
+    return max(float(nats / np.log(2)), 0.0)
 
 
 def sculpt(
@@ -151,6 +144,7 @@ def sculpt(
         of_passed = [np.bincount(index[some], weights[some], _BINS) for *_, some in cuts]
         return [jensen_shannon(contents, every - contents) for contents in of_passed]
 
+    # Cuts stay where they are in all replicas: the error is that of the events, not of the cut.
     generator = np.random.default_rng(seed)
     again, by_chance = [], []
     for _ in range(_REPLICAS):

@@ -135,14 +135,7 @@ Systematics = Annotated[dict[str, SystematicSettings], AfterValidator(_well_name
 
 
 def check_systematics(systematics: Mapping[str, SystematicSettings], schema: Schema) -> None:
-    """Refuse systematics of a card, by name, that do not fit to the data.
-
-    Raises
-    ------
-    CardError
-        Where a process, stream or weight is not there, or a stream has nothing to be moved. The
-        message names the key, and what there is.
-    """
+    """Refuse systematics of a card, by name, that do not fit to the data."""
     for name, settings in systematics.items():
         moved_processes(name, settings, schema)
         if settings.kind in _OF_STREAMS:
@@ -165,14 +158,7 @@ def moved_processes(name: str, settings: SystematicSettings, schema: Schema) -> 
 def moved_streams(
     name: str, settings: SystematicSettings, schema: Schema
 ) -> tuple[StreamSchema, ...]:
-    """The streams that a systematic of energies or of efficiency moves.
-
-    Raises
-    ------
-    CardError
-        Where the card names a stream that the data do not have, or that has no energies; where it
-        names none, and there is none to be moved.
-    """
+    """The streams that a systematic of energies or of efficiency moves."""
     fits, what = {
         "energy_scale": (can_scale, "energies"),
         "energy_resolution": (can_smear, "energies"),
@@ -218,10 +204,6 @@ _LEAST_QUANTILE = 2.0**-54
 _Move = Callable[[Floats, Floats], Floats]
 
 
-def _times(values: Floats, factor: Floats) -> Floats:
-    return values * factor
-
-
 def _plus_log(values: Floats, factor: Floats) -> Floats:
     return values + np.log(factor)
 
@@ -234,14 +216,14 @@ def _log_of_one_and_more(values: Floats, factor: Floats) -> Floats:
 
 # How columns follow when energies are multiplied; all that are not named stay.
 _OF_TOKEN: dict[str, _Move] = {
-    "pt": _times,
-    "energy": _times,
-    "mass": _times,
+    "pt": np.multiply,
+    "energy": np.multiply,
+    "mass": np.multiply,
     "log_pt": _plus_log,
     "log_energy": _plus_log,
     "log_mass": _log_of_one_and_more,
 }
-_SCALED = _OF_TOKEN | {"jet_pt": _times, "jet_mass": _times}
+_SCALED = _OF_TOKEN | {"jet_pt": np.multiply, "jet_mass": np.multiply}
 # What is relative to the jet follows where the token moves and its jet stays.
 _SMEARED = _OF_TOKEN | {"log_pt_rel": _plus_log, "log_energy_rel": _plus_log}
 
@@ -339,6 +321,7 @@ def _moved(
     moved = values.copy()
     for index, column in enumerate(columns):
         if column in moves:
+            # In double precision, so that a shift and its inverse give back the same numbers.
             energy = values[:, index].astype(np.float64)
             moved[:, index] = moves[column](energy, np.asarray(factor, np.float64))
     return moved
@@ -347,6 +330,7 @@ def _moved(
 def _draw(events: PackedEvents, stream: str, purpose: str) -> Floats:
     """One number in [0, 1) for each token of a stream, (tokens,)."""
     counts = events.streams[stream].counts
+    # A function of event and index, so that chunks and their order change nothing.
     index = ragged_rows(np.zeros_like(counts), counts)
     return uniform(part_ids(np.repeat(events.event_id, counts), index), f"{purpose} of {stream}")
 
@@ -358,14 +342,8 @@ def _draw(events: PackedEvents, stream: str, purpose: str) -> Floats:
 class Normalisation:
     """A systematic that changes how many events of some processes there are, not how they look.
 
-    Attributes
-    ----------
-    name
-        Of its nuisance parameter.
-    processes
-        Names of those that it moves, together.
-    up, down
-        Factors on their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
+    `name` of its nuisance parameter; names of the `processes` that it moves, together; factors on
+    their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
     """
 
     name: str
@@ -376,14 +354,10 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Varied:
-    """The same events under a variation.
+    """The same events under a variation: their scores by classifier, and their weights.
 
-    Attributes
-    ----------
-    scores
-        Signal probabilities by classifier (`network`, `trees`), each (events,).
-    weight
-        (events,): expected events that each event stands for.
+    `scores`: signal probabilities of `network` and `trees`, (events,) each; `weight`: (events,),
+    expected events that each event stands for.
     """
 
     scores: dict[str, NDArray[np.floating]] = field(repr=False)
@@ -394,14 +368,8 @@ class Varied:
 class Shape:
     """A systematic that moves the scores, or the weights, of events: the model's own response.
 
-    Attributes
-    ----------
-    name
-        Of its nuisance parameter.
-    processes
-        Names of those that it moves, together; of all others the nominal holds.
-    up, down
-        The events at plus and minus one standard deviation. `down` None: the mirror image of `up`.
+    Of processes other than those named the nominal holds. `up`, `down`: the events at plus and minus
+    one standard deviation; `down` None: the mirror image of `up`.
     """
 
     name: str
@@ -451,6 +419,7 @@ def effects(
         sums = np.bincount(events.process[above], weight[above], len(events.processes))
         return sums.astype(np.float64)  # without any event above the cut they are integers
 
+    # The cut stays where it is, and events move across it.
     nominal = yields(scores, events.weight)
     there = nominal > 0
 

@@ -58,11 +58,6 @@ class Templates:
         edges
             (bins + 1,), rising.
 
-        Raises
-        ------
-        DataError
-            Where lengths differ, or a score is NaN.
-
         Examples
         --------
         >>> qcd = Process(name="qcd", label="background")
@@ -77,8 +72,10 @@ class Templates:
             raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
         bins, processes = len(bounds) - 1, len(events.processes)
         index = np.searchsorted(bounds, score, side="right") - 1
+        # Scores of exactly 1 belong to the last bin, as in numpy's histograms.
         index[score == bounds[-1]] = bins - 1
         inside = (index >= 0) & (index < bins)
+        # One number for each pair of process and bin, so that one count fills all.
         cell = events.process[inside] * bins + index[inside]
         weight = events.weight[inside]
         content, squares, counts = (
@@ -126,9 +123,10 @@ class Templates:
     def merged(self, first: Sequence[int] | NDArray[np.int64]) -> "Templates":
         """Join bins: each new bin begins with the bin given, the first with bin 0."""
         edges = self.edges[[*first, -1]]
-        return self._joined(lambda values: np.add.reduceat(values, first, axis=1), edges)
+        return self.joined(lambda values: np.add.reduceat(values, first, axis=1), edges)
 
-    def _joined(self, join: Callable[[Floats], Floats], edges: Floats) -> "Templates":
+    def joined(self, join: Callable[[Floats], Floats], edges: Floats) -> "Templates":
+        """The same templates with bins put together by a function of (processes, bins)."""
         return replace(
             self,
             edges=edges,
@@ -139,13 +137,7 @@ class Templates:
 
 
 def check_background(templates: Templates) -> None:
-    """Refuse bins without background: a signal there would be a discovery for nothing.
-
-    Raises
-    ------
-    DataError
-        The message names the first such bin and its edges.
-    """
+    """Refuse bins without background: a signal there would be a discovery for nothing."""
     content = templates.background
     if (content > 0).all():
         return
@@ -196,11 +188,6 @@ def best_edges(
         Effective background events of a bin, b^2 / sigma_b^2; a background process without a
         simulated event in the bin adds the error of one to sigma_b.
 
-    Raises
-    ------
-    DataError
-        Where all background together does not reach the floor, or a hypothesis has no signal.
-
     Examples
     --------
     >>> from manyscale.data.schema import Process
@@ -225,6 +212,7 @@ def best_edges(
     fine = Templates.of(scores, events, np.unique(np.concatenate(inner)))
     start = fine.merged(_closed_from_above(fine, floor))
 
+    # At the strength of its limit, a signal compares alike with background for any cross section.
     strengths = []
     error = np.sqrt(start.background_variance)
     for names in signals:
@@ -235,6 +223,7 @@ def best_edges(
         strengths.append(expected * limit)
     signal = np.stack(strengths)  # (hypotheses, bins)
 
+    # Hypotheses share the bins, so that their signals are added for the order of the bins.
     first = _rising(signal.sum(axis=0), start.background)
     start, signal = start.merged(first), np.add.reduceat(signal, first, axis=1)
     return start.edges[[*_worth_keeping(start, signal, bins), -1]]
@@ -314,7 +303,7 @@ def _worth_keeping(templates: Templates, signal: Floats, most: int) -> NDArray[n
     enough = power(templates, signal).sum() * _WORTH
     while len(first) > 1:
         now, s = templates.merged(first), np.add.reduceat(signal, first, axis=1)
-        single, joined = power(now, s), power(now._joined(pairs, now.edges[:-1]), pairs(s))
+        single, joined = power(now, s), power(now.joined(pairs, now.edges[:-1]), pairs(s))
         loss = single[1:] + single[:-1] - joined
         least = int(np.argmin(loss))
         if len(first) <= most and loss[least] > enough:

@@ -101,12 +101,6 @@ class Trees:
         Negative weights stay negative: gradients and loss are then those of the distribution that
         the weights stand for, which absolute values or leaving such events out would distort; no
         leaf is made whose weights nearly cancel.
-
-        Raises
-        ------
-        DataError
-            As `Sample.of`, for the training or the validation events, and where names and columns
-            differ in number.
         """
         for table in (train, validation):
             _check_width(table.matrix, names)
@@ -140,13 +134,7 @@ class Trees:
     def predict(
         self, matrix: ArrayLike, names: Sequence[str], *, threads: int | None = None
     ) -> NDArray[np.float64]:
-        """Signal probability of each event, (events,).
-
-        Raises
-        ------
-        DataError
-            Where the names are not those of the training, in the same order.
-        """
+        """Signal probability of each event, (events,)."""
         given, trained = tuple(names), self.names
         fit = "give the streams and features of the training"
         if len(given) != len(trained):
@@ -172,13 +160,7 @@ class Trees:
 
     @staticmethod
     def load(path: Path) -> "Trees":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        RunError
-            Where the file is missing or holds no trees.
-        """
+        """Read what `save` wrote."""
         try:
             text = path.read_text(encoding="utf-8")
             return Trees(lightgbm.Booster(model_str=text))

@@ -98,11 +98,6 @@ def workspace(
         Names of the signal processes; other processes of signal are left out.
     most
         Upper bound of `mu`, for whoever fits it.
-
-    Raises
-    ------
-    CardError
-        Where a systematic has the name of the signal strength, or of the statistical errors.
     """
     staterror = f"staterror_{channel}"
     for variation in variations:
@@ -123,6 +118,7 @@ def workspace(
     observed = np.zeros_like(templates.background)
     for i, process in enumerate(templates.processes):
         is_signal = process.name in signal
+        # A process without a simulated event has no shape, and another signal is no background.
         if not templates.counts[i].any() or not (is_signal or templates.is_background[i]):
             continue
         least = np.zeros_like(observed) if is_signal else _SMALL * templates.background
@@ -140,6 +136,7 @@ def workspace(
             elif (total := nominal.sum()) > 0:
                 up = kept_above(least, moves.up[i], f"{process.name} with {moves.name} up")
                 down = kept_above(least, moves.down[i], f"{process.name} with {moves.name} down")
+                # The total moves as a factor, which stays above zero; what is left of it moves the bins.
                 factors = _factors(up.sum() / total, down.sum() / total)
                 rest = {
                     "hi_data": (up / factors["hi"]).tolist(),

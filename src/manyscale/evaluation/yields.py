@@ -63,12 +63,6 @@ def normalisation(process: Process, luminosity: float) -> float:
     luminosity [fb^-1] x 1000 fb/pb x cross section [pb] x k-factor x filter efficiency / sum of
     the weights of all generated events.
 
-    Raises
-    ------
-    DataError
-        Where the process has no cross section or no sum of generated weights above zero, or the
-        luminosity is not above zero.
-
     Examples
     --------
     >>> ttbar = Process(name="ttbar", label="background", cross_section=80, sum_weights=1e6)
@@ -106,13 +100,6 @@ def scale_events(
     to_the_whole
         (processes,): the sum of the weights of all selected events over that of the events given,
         where these are a part, such as the test split. By default they are all.
-
-    Raises
-    ------
-    DataError
-        Where a process that has events lacks its cross section or sum of weights (all such
-        processes are named), an event's process is unknown, a factor of a process that has events
-        is not finite, or the luminosity is not above zero.
     """
     index = np.asarray(process, np.int64)
     weights = np.asarray(weight, np.float64)
@@ -121,6 +108,7 @@ def scale_events(
     unknown = (index < 0) | (index >= len(processes))
     if unknown.any():
         raise DataError(f"event {int(np.argmax(unknown))} is of no known process")
+    # A process without events needs no cross section.
     present = np.unique(index)
     _check_normalised([processes[number] for number in present])
     factors = np.ones(len(processes)) if to_the_whole is None else np.asarray(to_the_whole, float)

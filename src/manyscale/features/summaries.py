@@ -144,6 +144,30 @@ def _padded(stream: PackedStream, extractor: FeatureExtractor) -> _Padded:
 
 def _summarise(tokens: _Padded) -> dict[str, Floats]:
     mask, numbers = tokens.mask, tokens.numbers
+    empty = tokens.multiplicity == 0
+    row = {
+        "tokens": tokens.multiplicity.astype(np.float64),
+        **{name: np.where(empty, np.nan, values) for name, values in _sums(tokens).items()},
+    }
+
+    def of_token(values: NDArray[np.number], index: int) -> Floats:
+        if index >= mask.shape[1]:
+            return np.full(len(values), np.nan)
+        return np.where(mask[:, index], values[:, index], np.nan)
+
+    for name, column in (*numbers.items(), *tokens.classes.items()):
+        row |= {f"{name}.{index}": of_token(column, index) for index in range(_LEADING)}
+    if not tokens.in_jet:
+        # Differences of the first tokens; of logarithms they are ratios.
+        for name, values in numbers.items():
+            for i, j in combinations(range(_PAIRED), 2):
+                row[f"{name}.{i}-{j}"] = of_token(values, i) - of_token(values, j)
+    return row
+
+
+def _sums(tokens: _Padded) -> dict[str, Floats]:
+    """What is made of all tokens of an event together."""
+    mask, numbers = tokens.mask, tokens.numbers
     weights = {"": mask / np.maximum(mask.sum(1, keepdims=True), 1)}
     if tokens.has_hardness:
         total = tokens.hardness.sum(1, keepdims=True)
@@ -165,25 +189,7 @@ def _summarise(tokens: _Padded) -> dict[str, Floats]:
         sums[f"{name}.largest"] = np.max(values, axis=1, where=mask, initial=-np.inf)
     if tokens.in_jet:
         sums |= jet_shapes(tokens.hardness, numbers["delta_eta"], numbers["delta_phi"])
-    empty = tokens.multiplicity == 0
-    row = {
-        "tokens": tokens.multiplicity.astype(np.float64),
-        **{name: np.where(empty, np.nan, values) for name, values in sums.items()},
-    }
-
-    def of_token(values: NDArray[np.number], index: int) -> Floats:
-        if index >= mask.shape[1]:
-            return np.full(len(values), np.nan)
-        return np.where(mask[:, index], values[:, index], np.nan)
-
-    for name, column in (*numbers.items(), *tokens.classes.items()):
-        row |= {f"{name}.{index}": of_token(column, index) for index in range(_LEADING)}
-    if not tokens.in_jet:
-        # Differences of the first tokens; of logarithms they are ratios.
-        for name, values in numbers.items():
-            for i, j in combinations(range(_PAIRED), 2):
-                row[f"{name}.{i}-{j}"] = of_token(values, i) - of_token(values, j)
-    return row
+    return sums
 
 
 # ---- the shape of a jet -------------------------------------------------------------------------

@@ -8,11 +8,9 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import mplhep
 import numpy as np
@@ -32,8 +30,6 @@ __all__ = [
     "styled",
 ]
 
-P = ParamSpec("P")
-R = TypeVar("R")
 LineStyle = tuple[str, str]
 
 # mplhep's sizes are for a slide of 10 x 10 inches; these for a page and a phone.
@@ -118,16 +114,8 @@ def classifier_styles(names: Iterable[str]) -> dict[str, LineStyle]:
     return styles
 
 
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a drawing function in the style, and leave matplotlib's settings as they were."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
-
+#: Decorator that runs a drawing function in the style, and leaves matplotlib's settings as they were.
+styled = rc_context(_STYLE)
 
 # What plots and ticks of log axes write as formulas.
 _FORMULA = re.compile(r"fb\$\^\{-1\}\$|\$\\mathdefault")
@@ -173,7 +161,13 @@ class Drawn:
             writer = csv.writer(file)
             writer.writerow(self.table)
             for row in zip(*self.table.values(), strict=True):
-                writer.writerow([_cell(value) for value in row])
+                # Seven digits are all that a figure shows; what is not a number stands empty.
+                writer.writerow(
+                    ("" if math.isnan(cell) else f"{cell:.7g}")
+                    if isinstance(cell, float | np.floating)
+                    else cell
+                    for cell in row
+                )
 
 
 def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
@@ -204,10 +198,3 @@ def _compact(svg: str) -> str:
     """Leave out what no eye sees, a quarter of the file: a report carries thirty of them."""
     svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"<[^>]+>", lambda tag: _WASTE.sub("", tag[0]), svg)
-
-
-def _cell(value: object) -> object:
-    """A number to seven digits, all that a figure shows; nothing for none and not a number."""
-    if not isinstance(value, float | np.floating):
-        return value
-    return "" if math.isnan(value) else f"{value:.7g}"

@@ -7,8 +7,10 @@ stream's latest box has nothing below it in its column until its target, no arro
 """
 
 import textwrap
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from html import escape
+from math import copysign
 from typing import NamedTuple
 
 from manyscale.model.summary import Block, Summary
@@ -67,104 +69,124 @@ class Chart(NamedTuple):
     height: float
 
 
+class _Edge(NamedTuple):
+    source: str
+    target: str
+    role: str
+
+
 def lay_out(summary: Summary) -> Chart:
     """Place every block and arrow of a network whose blocks each use the latest of a stream."""
     blocks = {block.name: block for block in summary.blocks}
     edges = [
-        (source, block.name, role)
+        _Edge(source, block.name, role)
         for block in summary.blocks
         for source, role in zip(block.inputs, block.roles, strict=True)
     ]
+    row, column = _grid(summary.blocks)
 
-    # Row and column; no column: in the middle.
-    row: dict[str, int] = {}
-    column: dict[str, int | None] = {}
-    for block in summary.blocks:
-        # What goes on with a stream stands in its column: its only input, or the query of fusion.
-        before = [i for i, role in zip(block.inputs, block.roles, strict=True) if role == "query"]
-        before = before or list(block.inputs)
-        if not before:
-            column[block.name] = sum(not blocks[name].inputs for name in row)
-        else:
-            column[block.name] = column[before[0]] if len(before) == 1 else None
-        single = len(block.inputs) <= 1 and column[block.name] is not None
-        rows = [row[name] for name in block.inputs] if single else row.values()
-        row[block.name] = 1 + max(rows, default=-1)
-
-    # All boxes are equally wide: the text, the arrows in and out of the fullest has room in each.
+    # All boxes are equally wide: the longest text and the most arrows have room in each.
     text = {block.name: _text_of(block) for block in summary.blocks}
-    incoming = {name: [e for e in edges if e[1] == name] for name in blocks}
-    outgoing = {name: [e for e in edges if e[0] == name] for name in blocks}
-    width = max(
-        _CHARACTER * max(len(line) for name in blocks for line in (*text[name], name))
-        + 2 * _PADDING,
-        _PORT * max(map(len, incoming.values())) + 2 * _EXIT * max(map(len, outgoing.values())),
-    )
-    columns = 1 + max(place for place in column.values() if place is not None)
+    longest = max(len(line) for name in blocks for line in (*text[name], name))
+    most_in = max(Counter(edge.target for edge in edges).values(), default=0)
+    most_out = max(Counter(edge.source for edge in edges).values(), default=0)
+    width = max(_CHARACTER * longest + 2 * _PADDING, _PORT * most_in + 2 * _EXIT * most_out)
+    columns = 1 + max(number for number in column.values() if number is not None)
     page_width = columns * (width + _GAP) - _GAP + 2 * _MARGIN
+    centre = {
+        name: page_width / 2 if number is None else _MARGIN + width / 2 + number * (width + _GAP)
+        for name, number in column.items()
+    }
 
-    def centre(name: str) -> float:
-        place = column[name]
-        return page_width / 2 if place is None else _MARGIN + width / 2 + place * (width + _GAP)
-
-    # Where arrows enter: side by side, in the order of their sources, so that none crosses another.
-    enters: dict[tuple[str, str, str], float] = {}
-    for name, coming in incoming.items():
-        for number, edge in enumerate(sorted(coming, key=lambda edge: centre(edge[0]))):
-            enters[edge] = centre(name) + _PORT * (number - (len(coming) - 1) / 2)
-
-    # Where they leave: one right above where it enters the next box of its column, the others beside
-    # it towards where they go, those that turn first outermost.
-    leaves: dict[tuple[str, str, str], float] = {}
-    for name, going in outgoing.items():
-        straight = [edge for edge in going if centre(edge[1]) == centre(name)]
-        leaves |= {edge: enters[edge] for edge in straight}
-        start = enters[straight[0]] if straight else centre(name)
-        for side in (-1, 1):
-            aside = [edge for edge in going if side * (centre(edge[1]) - centre(name)) > 0]
-            aside.sort(key=lambda edge: -row[edge[1]])
-            alone = len(aside) == len(going)
-            for number, edge in enumerate(aside, start=0 if alone else 1):
-                leaves[edge] = start + side * _EXIT * number
-
-    # The track of each horizontal piece above its target: inner ones higher, so that none lies on
-    # another. Those from the left and from the right do not meet.
-    track: dict[tuple[str, str, str], int] = {}
-    for coming in incoming.values():
-        for side in (-1, 1):
-            turning = [edge for edge in coming if side * (leaves[edge] - enters[edge]) > 0]
-            turning.sort(key=lambda edge: side * leaves[edge])
-            track |= {edge: number for number, edge in enumerate(turning)}
-
-    # From the top down: each row as high as its fullest box, below it room for its tracks.
-    heights: defaultdict[int, float] = defaultdict(float)
-    tracks: defaultdict[int, int] = defaultdict(int)
+    # From the top down: each row as high as its fullest box, above it room for its tracks.
+    leaves, enters = _ends(edges, row, centre)
+    track = _tracks(edges, leaves, enters)
+    heights = [0.0] * (1 + max(row.values()))
     for name, lines in text.items():
         heights[row[name]] = max(heights[row[name]], _LINE * (len(lines) + 1) + _PADDING)
-        used = [1 + track[edge] for edge in incoming[name] if edge in track]
-        tracks[row[name]] = max([tracks[row[name]], *used])
     tops = [float(_MARGIN)]
-    for number in range(1, len(heights)):
-        room = _ABOVE_TRACKS + _TRACK * tracks[number] + _BELOW_TRACKS
-        tops.append(tops[-1] + heights[number - 1] + room)
+    for number, height in enumerate(heights[:-1], start=1):
+        used = max((1 + n for edge, n in track.items() if row[edge.target] == number), default=0)
+        tops.append(tops[-1] + height + _ABOVE_TRACKS + _TRACK * used + _BELOW_TRACKS)
 
     boxes = tuple(
-        Box(block, text[name], centre(name) - width / 2, tops[row[name]], width, heights[row[name]])
+        Box(block, text[name], centre[name] - width / 2, tops[row[name]], width, heights[row[name]])
         for name, block in blocks.items()
     )
     arrows = []
     for edge in edges:
-        source, target, role = edge
         start, end = leaves[edge], enters[edge]
-        corners = []
+        above, below = row[edge.source], row[edge.target]
+        points = [(start, tops[above] + heights[above]), (end, tops[below])]
         if edge in track:
-            above = tops[row[target] - 1] + heights[row[target] - 1]
-            turn = above + _ABOVE_TRACKS + _TRACK * track[edge]
-            corners = [(start, turn), (end, turn)]
-        first = (start, tops[row[source]] + heights[row[source]])
-        arrows.append(Arrow((first, *corners, (end, tops[row[target]])), role))
-    height = tops[-1] + heights[len(tops) - 1] + _MARGIN
-    return Chart(boxes, tuple(arrows), page_width, height)
+            turn = tops[below - 1] + heights[below - 1] + _ABOVE_TRACKS + _TRACK * track[edge]
+            points[1:1] = [(start, turn), (end, turn)]
+        arrows.append(Arrow(tuple(points), edge.role))
+    return Chart(boxes, tuple(arrows), page_width, tops[-1] + heights[-1] + _MARGIN)
+
+
+def _grid(blocks: Sequence[Block]) -> tuple[dict[str, int], dict[str, int | None]]:
+    """Row and column of each block; no column: in the middle, below all."""
+    row: dict[str, int] = {}
+    column: dict[str, int | None] = {}
+    streams = 0
+    for block in blocks:
+        # What goes on with a stream stands in its column: its only input, or the query of fusion.
+        queries = [i for i, role in zip(block.inputs, block.roles, strict=True) if role == "query"]
+        before = queries or block.inputs
+        if not before:
+            column[block.name], streams = streams, streams + 1
+        else:
+            column[block.name] = column[before[0]] if len(before) == 1 else None
+        # Below its input alone, or, where columns are joined, below all that is there.
+        alone = len(block.inputs) <= 1 and column[block.name] is not None
+        rows = [row[name] for name in block.inputs] if alone else row.values()
+        row[block.name] = 1 + max(rows, default=-1)
+    return row, column
+
+
+def _ends(
+    edges: Sequence[_Edge], row: Mapping[str, int], centre: Mapping[str, float]
+) -> tuple[dict[_Edge, float], dict[_Edge, float]]:
+    """Where arrows leave and enter, x in px."""
+    enters: dict[_Edge, float] = {}
+    leaves: dict[_Edge, float] = {}
+    for name, middle in centre.items():
+        # Side by side in the order of their sources, so that none crosses another.
+        coming = sorted((e for e in edges if e.target == name), key=lambda e: centre[e.source])
+        for number, edge in enumerate(coming):
+            enters[edge] = middle + _PORT * (number - (len(coming) - 1) / 2)
+    for name, middle in centre.items():
+        # One right above where it enters the next box of its column, the others beside it towards
+        # where they go, those that turn first outermost.
+        going = sorted((e for e in edges if e.source == name), key=lambda e: -row[e.target])
+        straight = [edge for edge in going if centre[edge.target] == middle]
+        start = enters[straight[0]] if straight else middle
+        leaves |= dict.fromkeys(straight, start)
+        for side in (-1, 1):
+            aside = [edge for edge in going if side * (centre[edge.target] - middle) > 0]
+            first = 0 if len(aside) == len(going) else 1
+            for number, edge in enumerate(aside, start=first):
+                leaves[edge] = start + side * _EXIT * number
+    return leaves, enters
+
+
+def _tracks(
+    edges: Sequence[_Edge], leaves: Mapping[_Edge, float], enters: Mapping[_Edge, float]
+) -> dict[_Edge, int]:
+    """Track of each horizontal piece above its target; straight arrows have none.
+
+    Inner ones run higher, so that none lies on another; those from the left and from the right do
+    not meet.
+    """
+    track: dict[_Edge, int] = {}
+    used: Counter[tuple[str, float]] = Counter()
+    for edge in sorted(edges, key=lambda edge: abs(leaves[edge] - enters[edge])):
+        if leaves[edge] != enters[edge]:
+            side = copysign(1, leaves[edge] - enters[edge])
+            track[edge] = used[edge.target, side]
+            used[edge.target, side] += 1
+    return track
 
 
 def _text_of(block: Block) -> tuple[str, ...]:
@@ -193,13 +215,13 @@ def flow_chart(summary: Summary) -> str:
     """
     chart = lay_out(summary)
     width, height = chart.width, chart.height + 1.5 * _LINE
+    size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
+    font = 'font-family="Arial, Helvetica, sans-serif"'
+    marker = 'viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" role="img" '
-        'font-family="Arial, Helvetica, sans-serif">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" {font}>',
         "<title>Flow chart of the network</title>",
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
-        'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
+        f'<defs><marker id="head" {marker} markerUnits="userSpaceOnUse">',
         f'<path d="M0 0L8 4L0 8z" fill="{_INK}"/></marker></defs>',
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]

@@ -149,8 +149,8 @@ def _bars(axes: Axes, classes: Sequence[str], sample: Sample) -> list[dict[str, 
     axes.invert_yaxis()
     axes.set_xlim(right=1.9 * axes.get_xlim()[1])  # room for the names
     across = axes.get_yaxis_transform()
-    for centre, name in zip(centres, classes, strict=True):
-        axes.text(0.97, centre, name, transform=across, fontsize=8, ha="right", va="center")
+    for code, name in enumerate(classes):
+        axes.text(0.97, code, name, transform=across, fontsize=8, ha="right", va="center")
     axes.minorticks_off()
     return shares
 

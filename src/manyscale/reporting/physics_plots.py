@@ -1,4 +1,7 @@
-"""Plots of what the scores promise in an analysis: significance, sculpted masses, limits."""
+"""Plots of what the scores promise in an analysis: significance, sculpted masses, limits.
+
+Luminosities are in fb^-1; dicts go by the name of the classifier.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +18,14 @@ from manyscale.reporting.formatting import short
 from manyscale.statistics.exclusion import CONFIDENCE
 from manyscale.statistics.sample import Floats
 
-__all__ = ["brazil", "classifier_limits", "score_templates", "sculpting", "significance"]
+__all__ = [
+    "brazil",
+    "classifier_limits",
+    "mass_ratio",
+    "score_templates",
+    "sculpting",
+    "significance",
+]
 
 _MARKERS = "os^D"
 # The colours that the field knows these bands by, in shades that colour-blind eyes tell apart.
@@ -44,13 +54,6 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
     taken in quadrature with the error from the number of simulated events. The marker is the best
     cut, its bar and the bands the error from the number of simulated events. Where too few
     effective background events are left the panel is grey.
-
-    Parameters
-    ----------
-    scans
-        By classifier; one at least.
-    luminosity
-        In fb^-1.
     """
     figure = Figure(figsize=(5.6, 0.9 + 2.7 * len(scans)))
     panels = figure.subplots(len(scans), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -60,6 +63,7 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
         for index, (systematic, (value, error)) in enumerate(scan.curves.items()):
             colour, label = f"C{index}", f"{systematic:.0%}" if systematic else "none"
             axes.plot(efficiency, value, color=colour, linestyle=DASHES[index], label=label)
+            # A significance below zero means nothing.
             low, high = np.maximum(value - error, 0), value + error
             axes.fill_between(efficiency, low, high, color=colour, alpha=0.15, linewidth=0)
             best = scan.best(systematic)
@@ -123,13 +127,6 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
 
     Above, each distribution with unit area, class-balanced weights; below, each over that of all
     background. The outermost bins also hold what lies beyond.
-
-    Parameters
-    ----------
-    sample
-        Background events in bins of their mass.
-    sculpted
-        By classifier, what each cut does to them.
     """
     figure = Figure(figsize=(5.6, 4.6))
     panels = figure.subplots(
@@ -199,16 +196,8 @@ def score_templates(
     """Expected events in bins of the score: backgrounds stacked, the signal on top, log scale.
 
     All bins are drawn equally wide, whatever their edges. The signal has the strength of its
-    expected limit; hatched is the error of the background, of the simulation and all systematics.
-
-    Parameters
-    ----------
-    templates
-        Of one classifier.
-    limits
-        Of each signal hypothesis, from the same classifier.
-    luminosity
-        In fb^-1.
+    expected limit of each hypothesis; hatched is the error of the background, of the simulation and
+    all systematics.
     """
     nominal = templates.nominal
     background, error = nominal.background, templates.background_error
@@ -231,6 +220,7 @@ def score_templates(
             label=nominal.processes[process].name,
         )
         total = total + content[process]
+    # On a log axis the band may not reach down to zero.
     axes.stairs(
         background + error,
         bins,
@@ -281,9 +271,17 @@ def _template_table(
     templates: ClassifierTemplates, limits: Sequence[HypothesisLimits]
 ) -> dict[str, list[object]]:
     nominal = templates.nominal
-
-    def rows(what: str, events: Floats, error: object, effective: object) -> dict[str, object]:
-        return {
+    names = [process.name for process in nominal.processes]
+    rows: list[tuple[str, Floats, object, object]] = [
+        *zip(names, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True),
+        ("all background", nominal.background, templates.background_error, np.nan),
+    ]
+    for one in limits:
+        strength = one.complete.limits[0]
+        signal = strength * nominal.signal(one.hypothesis.processes)
+        rows.append((f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
+    return stacked(
+        {
             "bin": np.arange(len(events)) + 1,
             "from": nominal.edges[:-1],
             "to": nominal.edges[1:],
@@ -292,37 +290,15 @@ def _template_table(
             "error": error,
             "effective simulated events": effective,
         }
-
-    table = [
-        rows(process.name, *columns)
-        for process, *columns in zip(
-            nominal.processes,
-            nominal.content,
-            np.sqrt(nominal.variance),
-            nominal.n_effective,
-            strict=True,
-        )
-    ]
-    table.append(rows("all background", nominal.background, templates.background_error, np.nan))
-    for one in limits:
-        strength = one.complete.limits[0]
-        signal = strength * nominal.signal(one.hypothesis.processes)
-        table.append(rows(f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
-    return stacked(table)
+        for what, events, error, effective in rows
+    )
 
 
 @styled
 def brazil(classifier: str, limits: Sequence[HypothesisLimits], luminosity: float) -> Drawn:
-    """Expected upper limit on the cross section against the mass, with its bands, log scale.
+    """Expected upper limit on the cross section [fb] against the mass [GeV] that each hypothesis has.
 
-    Parameters
-    ----------
-    classifier
-        Its name.
-    limits
-        Of signal hypotheses, each with a mass.
-    luminosity
-        In fb^-1.
+    With its bands of 68% and 95%, log scale; the line is the cross section of the data.
     """
     rising = sorted(limits, key=lambda one: one.hypothesis.mass or 0.0)
     mass = np.array([one.hypothesis.mass for one in rising], np.float64)
@@ -357,14 +333,8 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
     """Expected upper limit on the signal strength from the score of each classifier, with its bands.
 
     The open marker is the median with the statistical errors of data and simulation alone; the bar
-    on the filled one is the error from the number of simulated events.
-
-    Parameters
-    ----------
-    limits
-        By classifier, of the same signal hypothesis.
-    luminosity
-        In fb^-1.
+    on the filled one is the error from the number of simulated events. All are limits on the same
+    signal hypothesis.
     """
     figure = Figure(figsize=(5.6, 1.9 + 0.7 * len(limits)))
     axes = figure.subplots()
@@ -377,6 +347,7 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
         axes.errorbar(
             found[0],
             row,
+            # Down to a tenth at most, on a log axis.
             xerr=[[min(one.limit_error, 0.9 * found[0])], [one.limit_error]],
             fmt="o",
             color="black",

@@ -1,25 +1,43 @@
 """Writes the report of a run: one HTML file that needs nothing else, from the files of the run."""
 
+import base64
 import json
 import shlex
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from manyscale.errors import RunError
-from manyscale.reporting import story, wording
-from manyscale.reporting.captions import COMPARISON_PLOT
-from manyscale.reporting.drawn import Drawn
-from manyscale.reporting.inline_svg import inline_svg
-from manyscale.reporting.plot_figures import figures_by_section
-from manyscale.reporting.run_files import ComparisonRow, RunFiles
+from manyscale.evaluation.results import (
+    ComparisonRow,
+    DataFacts,
+    Deletion,
+    EventDisplay,
+    Explanation,
+    Limits,
+    Metrics,
+    Randomisation,
+    Separation,
+    read_history,
+)
+from manyscale.model.summary import Summary
+from manyscale.reporting import findings, formatting, tables
+from manyscale.settings import Record, read_json, read_text
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["PlotFigure", "figures_by_section", "lightened", "write_report"]
+
+# Bytes of a page that opens at once on a phone: all of it, what is not figures, all chosen events.
+_MOST = 3_000_000
+_MOST_WORDS = 250_000
+_MOST_EVENTS = 600_000
+
+R = TypeVar("R", bound=Record)
 
 
 def write_report(run: Path) -> Path:
@@ -35,33 +53,6 @@ def write_report(run: Path) -> Path:
     RunError
         Where a file of the first kind is missing, or any is not what it should be.
     """
-    page = _environment().get_template("report.html.jinja").render(_context(run))
-    draft = run / ".report.html.tmp"
-    draft.write_text(page, encoding="utf-8")
-    path = run / "report.html"
-    draft.replace(path)
-    return path
-
-
-def write_comparison(run: Path, rows: Sequence[ComparisonRow], curves: Drawn | None = None) -> None:
-    """Write comparison.json, and the common ROC plot, where `write_report` looks for them.
-
-    Parameters
-    ----------
-    run
-        The run folder whose report shows the comparison.
-    rows
-        One a classifier, all on the same test events; the first is what the others are held against.
-    curves
-        What `plots.roc` draws of all of them.
-    """
-    table = [row.model_dump() for row in rows]
-    (run / "comparison.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    if curves is not None:
-        curves.save(run / "plots", COMPARISON_PLOT)
-
-
-def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("manyscale", "reporting/page"),
         autoescape=True,
@@ -69,51 +60,66 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": wording.count,
-        "difference": wording.difference,
-        "percent": wording.percent,
-        "quantity": wording.quantity,
-        "rejection": wording.rejection,
-        "short": wording.short,
-        "sigmas": story.sigmas,
-        "value": wording.value,
-    }
-    return environment
+    for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
+        environment.filters[write.__name__] = write
+    page = environment.get_template("report.html.jinja").render(_context(run))
+    draft = run / ".report.html.tmp"
+    draft.write_text(page, encoding="utf-8")
+    path = run / "report.html"
+    draft.replace(path)
+    return path
 
 
 def _context(run: Path) -> dict[str, Any]:
-    """What the template asks for."""
-    files = RunFiles.read(run)
-    processes = files.data.processes if files.data else ()
+    """What the template needs: each file read and checked, what is absent None or empty."""
+    card = read_text(run / "card.yaml")
+    data = DataFacts.read_if_there(run / "data.json")
+    chart = run / "flow_chart.svg"
+    folder = run / "explanation"
+    explanation = Explanation.read_if_there(folder / "summary.json")
+    every_event = EventDisplay.read_if_there(folder / "display.json")
+    display = lightened(every_event) if every_event else None
+    embedded = _script_json(display) if display else ""
     return {
         "name": run.resolve().name,
         "path": shlex.quote(str(run)),
-        "preset": _preset(files.card, run),
-        "files": files,
-        "metrics": files.metrics,
-        "tiles": story.tiles(files),
-        "findings": story.findings(files),
-        "doubts": story.doubts(files),
-        "significance": story.significance_sentences(files.metrics),
-        "checks": story.check_sentences(files.explanation),
-        "limits": story.limit_sentences(files.limits),
-        "classes": {
-            label: [process.name for process in processes if process.label == label]
-            for label in ("signal", "background")
-        },
-        "provenance": list(wording.flatten({**files.provenance, "versions": None})),
-        "versions": list(wording.flatten(files.provenance.get("versions"))),
-        "time_spent": wording.time_spent(files.history),
-        "cutflow": wording.cutflow(processes),
-        "flow_chart": _drawing(files.flow_chart, "flow") if files.flow_chart else None,
-        "sections": figures_by_section(files.plots, files.tables),
-        "display": files.display.light() if files.display else None,
+        "tables": tables,
+        "findings": findings,
+        "preset": _preset(card, run),
+        "card": card,
+        "provenance": read_json(run / "provenance.json"),
+        "metrics": Metrics.read(run / "metrics.json"),
+        "history": read_history(run / "history.csv"),
+        "data": data,
+        "network": Summary.read_if_there(run / "summary.json"),
+        "flow_chart": _data_uri(chart) if chart.is_file() else None,
+        "comparison": _rows_if_there(run / "comparison.json", ComparisonRow),
+        "separation": _rows_if_there(run / "plots" / "separation.json", Separation),
+        "limits": Limits.read_if_there(run / "limits" / "limits.json"),
+        "explanation": explanation,
+        # Without its summary an explanation was not finished: its checks are not told.
+        "checks": findings.check_sentences(
+            Randomisation.read_if_there(folder / "randomisation.json"),
+            Deletion.read_if_there(folder / "deletion.json"),
+        )
+        if explanation
+        else [],
+        "sections": figures_by_section(run / "plots", _MOST - _MOST_WORDS - len(embedded)),
+        "display": display,
+        "display_json": embedded,
+        "displayed": len(every_event.events) if every_event else 0,
     }
 
 
-def _drawing(document: str, prefix: str) -> Markup:
-    return Markup(inline_svg(document, prefix))  # noqa: S704 - rewritten, scripts taken out
+def _rows_if_there(path: Path, kind: type[R]) -> tuple[R, ...]:
+    """Read a JSON file that holds a list of records; nothing where there is none."""
+    if not path.is_file():
+        return ()
+    rows = read_json(path)
+    try:
+        return tuple(kind.model_validate(row) for row in rows)
+    except (ValidationError, TypeError) as error:
+        raise RunError(f"{path} does not hold rows of {kind.__name__}: {error}") from error
 
 
 def _preset(card: str, run: Path) -> str:
@@ -124,3 +130,96 @@ def _preset(card: str, run: Path) -> str:
         raise RunError(f"{run / 'card.yaml'} is not YAML: {error}") from error
     named = content.get("preset") if isinstance(content, dict) else None
     return str(named or "custom")
+
+
+# ---- figures ----------------------------------------------------------------------------------
+
+
+class PlotFigure(NamedTuple):
+    """One plot in the page.
+
+    Attributes
+    ----------
+    name
+        Of its files in plots/.
+    source
+        The drawing as an address that holds all of it.
+    caption
+        What it shows.
+    numbers
+        CSV text; empty where the run has none, or where the page would be too large with it.
+    rows
+        Of the CSV file, its head not counted.
+    """
+
+    name: str
+    source: str
+    caption: str
+    numbers: str
+    rows: int
+
+
+def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
+    """Sort the plots of a run into the sections of its report.
+
+    Parameters
+    ----------
+    folder
+        With the SVG and CSV files of the plots.
+    room
+        Bytes that all may take: the numbers of the largest tables are left out, never a drawing.
+    """
+    sources = {path.stem: _data_uri(path) for path in folder.glob("*.svg")}
+    numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
+    room -= sum(map(len, sources.values()))
+    carried = set()
+    # The smallest first: of most plots the page carries all numbers.
+    for name in sorted(numbers, key=lambda name: (len(numbers[name]), name)):
+        room -= len(numbers[name])
+        if room >= 0:
+            carried.add(name)
+    sections: dict[str, list[PlotFigure]] = {section: [] for section in findings.SECTIONS}
+    for name in findings.in_order(sources):
+        figure = PlotFigure(
+            name,
+            sources[name],
+            findings.caption_of(name),
+            numbers[name] if name in carried else "",
+            max(numbers.get(name, "").count("\n") - 1, 0),
+        )
+        sections[findings.section_of(name)].append(figure)
+    return sections
+
+
+def _data_uri(path: Path) -> str:
+    """An image as an address that holds all of it: as drawn, apart from the page's names and styles."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+# ---- event display ----------------------------------------------------------------------------
+
+
+def lightened(display: EventDisplay) -> EventDisplay:
+    """As many of the events, from each reason the first, as a page can carry."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for event in display.events:
+        ranked.append((seen[event.why], event))
+        seen[event.why] += 1
+    kept, left = set(), _MOST_EVENTS
+    # The first of each reason before the second of any.
+    for _, event in sorted(ranked, key=lambda pair: pair[0]):
+        left -= len(event.model_dump_json())
+        if left < 0:
+            break
+        kept.add(id(event))
+    events = tuple(event for event in display.events if id(event) in kept)
+    return EventDisplay(events=events, streams=display.streams)
+
+
+def _script_json(display: EventDisplay) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(display.model_dump(), separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - no character of HTML is left

@@ -16,8 +16,8 @@ from manyscale.reporting.figure import (
     stacked,
     styled,
 )
-from manyscale.statistics.compatibility import Compatibility, kolmogorov_smirnov
 from manyscale.statistics.intervals import efficiency
+from manyscale.statistics.ks_test import KsTest, ks_test
 from manyscale.statistics.metrics import background_rejection
 from manyscale.statistics.sample import Sample
 
@@ -54,6 +54,7 @@ def roc(
     curves = []
     for name, score in scores.items():
         points = background_rejection(labels, score, weights, _EFFICIENCIES).values()
+        # Unknown is NaN, which is not drawn: the curve ends, the band goes on to its limit.
         rejection, low, high = (
             np.array([point[key] for point in points], np.float64)
             for key in ("value", "low", "high")
@@ -82,7 +83,7 @@ def roc(
     return Drawn(figure, stacked(curves))
 
 
-def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
+def overtraining(train: Sample, test: Sample) -> dict[str, KsTest]:
     """Kolmogorov-Smirnov test between the scores of train and test, of each class by itself.
 
     A small p-value says that the network scores the events it learned from differently.
@@ -97,7 +98,7 @@ def overtraining(train: Sample, test: Sample) -> dict[str, Compatibility]:
         samples = [(s, s.signal == bool(label)) for s in (train, test)]
         values = [sample.scores[members] for sample, members in samples]
         weights = [sample.weights[members] for sample, members in samples]
-        found[name] = kolmogorov_smirnov(*values, *weights)
+        found[name] = ks_test(*values, *weights)
     return found
 
 
@@ -117,6 +118,7 @@ def score_distributions(train: Sample, test: Sample) -> Drawn:
         for kind, sample in (("train", train), ("test", test)):
             members = sample.signal == bool(label)
             scores, weights = sample.scores[members], sample.weights[members]
+            # Unit area: classes and samples of other sizes are comparable.
             norm = weights.sum() * np.diff(edges)
             density = np.histogram(scores, edges, weights=weights)[0] / norm
             error = np.sqrt(np.histogram(scores, edges, weights=weights**2)[0]) / norm
@@ -168,7 +170,7 @@ def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
     """
     shown = ("epoch", "train_loss", "validation_loss", "validation_auc")
     epochs, train, validation, auc = ([row[name] for row in rows] for name in shown)
-    best = epochs[int(np.argmin(validation))]
+    best = epochs[int(np.argmin(validation))]  # the weights that the training keeps
     figure = Figure(figsize=(5.6, 5.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.plot(epochs, train, "o-", markersize=3, label="train")

@@ -1,2 +1,3 @@
-# TRANSITION: for explanation_plots, map_plots and profile_plots until they are rewritten.
+"""TRANSITION: old names, for explanation_plots, map_plots and profile_plots until rewritten."""
+
 from manyscale.reporting.figure import CLASS_COLOURS, styled  # noqa: F401

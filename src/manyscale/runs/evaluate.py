@@ -18,7 +18,7 @@ from manyscale.deployment.predict import Alignment, choose_device, class_probabi
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
-from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures
+from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, read_history
 from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
@@ -29,7 +29,6 @@ from manyscale.features.summaries import summaries
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import LOG
 from manyscale.reporting import input_plots, physics_plots, score_plots
-from manyscale.reporting.run_files import read_history
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import open_data, tree_extractors
 from manyscale.settings import write_json
@@ -66,17 +65,7 @@ class Trial:
 
     @staticmethod
     def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
-        """Open a trained run with its own test split, or with a dataset that is test as a whole.
-
-        Raises
-        ------
-        RunError
-            Where the run is not trained to its end.
-        DataError
-            Where the run's data are gone or lack a class, or `data` holds events of the training.
-        CardError
-            Where the device (auto, cpu, cuda) is not there.
-        """
+        """Open a trained run with its own test split, or with a dataset that is test as a whole."""
         folder = RunFolder.open(root)
         card = load_card(folder.card)
         try:
@@ -89,6 +78,7 @@ class Trial:
         if data is None:
             test = own.test
             test.require_classes()
+            # Of a limited run the yields stand for all events, not for those that it was limited to.
             whole = own if card.data.max_events is None else open_data(card)
         else:
             test = whole = _foreign(data, own, card)
@@ -161,13 +151,7 @@ def predict_trial(
 
 
 def scale(trial: Trial, events: PackedEvents, luminosity: float) -> ScaledEvents:
-    """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole.
-
-    Raises
-    ------
-    DataError
-        Where cross section or sum of weights of a process is not known; the message names it.
-    """
+    """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole."""
     processes = trial.whole.schema.processes
     every = trial.whole.process_weights
     part = np.bincount(events.process, events.weight, len(processes))
@@ -219,9 +203,7 @@ def evaluate_run(
     events = prediction.events
     weights = test.balance.weights(events)
     balanced = {"weights": "class-balanced"}
-    difference, error = auc_difference(
-        events.label, prediction.network, prediction.trees, weights
-    )
+    difference, error = auc_difference(events.label, prediction.network, prediction.trees, weights)
     trees = {
         **balanced,
         **evaluate(events.label, prediction.trees, weights),
@@ -248,6 +230,7 @@ def evaluate_run(
     score_plots.history(read_history(folder.history)).save(folder.plots, "history")
     _plot_images(folder, test, trial.bundle.streams, card.evaluation.images)
     _plot_training(trial, Sample.of(events.label, prediction.network, weights))
+    # Last: a run with metrics.json is evaluated, with its scores and plots.
     metrics.write(folder.metrics)
     folder.log(f"evaluated: AUC {metrics.auc:.5f} on {len(test)} events")
     return metrics
@@ -299,6 +282,7 @@ def _sculpting(
         )
         return {"sculpting_missing": said}
     masses = np.asarray(observables[observable], np.float64)
+    # Events without a mass, such as of no second jet, cannot be sculpted.
     chosen = (events.label == 0) & np.isfinite(masses)
     try:
         sample = MassSample.of(observable, masses[chosen], weights[chosen])

@@ -87,6 +87,7 @@ def limits_run(
     """
     trial = Trial.open(root, data, device)
     folder, card = trial.folder, trial.card
+    # Refuses a run that is not evaluated.
     folder.read_metrics()
     luminosity = trial.luminosity(luminosity)
     if luminosity is None:
@@ -134,9 +135,7 @@ def limits_run(
         confidence=CONFIDENCE,
         classifiers={name: _classifier(templates[name], limits[name]) for name in templates},
         systematics=tuple(variation.name for variation in moved),
-        effects=SystematicEffects(
-            cut=cut, changes=effects(moved, scaled, prediction.network, cut)
-        ),
+        effects=SystematicEffects(cut=cut, changes=effects(moved, scaled, prediction.network, cut)),
         counting=counting,
         notices=tuple(notices),
     )
@@ -173,11 +172,6 @@ def variations(
     -------
     One a systematic, in the order of the card. A `Shape` has the nominal scores and weights for
     events of processes that it does not move.
-
-    Raises
-    ------
-    CardError
-        Where a systematic names what the data do not have.
     """
     systematics = trial.card.evaluation.systematics
     # Events come to a shift with the columns of the run's own data; all else is of those tested.
@@ -212,6 +206,7 @@ def variations(
                     Varied(predict_trial(trial, shift).scores, scaled.weight)
                     for shift in shifts(settings, streams)
                 ]
+            # Events of processes that it does not move stay nominal.
             names = np.array([process.name in processes for process in scaled.processes], bool)
             moved = names[scaled.process]
             up, *down = (
@@ -274,11 +269,10 @@ def _workspace_file(classifier: str, signal: Hypothesis) -> str:
     return f"workspace_{classifier}_{re.sub(r'[^A-Za-z0-9_.-]', '_', signal.name)}.json"
 
 
-def _counting(
-    scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis
-) -> Counting:
+def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis) -> Counting:
     """The best cut on the score, its significance by formula and by exact Poisson counts."""
     of_signal = np.array([process.name in signal.processes for process in scaled.processes], bool)
+    # Other signal hypotheses are no background of this one.
     chosen = ~scaled.signal | of_signal[scaled.process]
     one = scaled._replace(process=scaled.process[chosen], weight=scaled.weight[chosen])
     scan = scan_cuts(one, scores[chosen])

@@ -175,4 +175,6 @@ def _crossing(
             "no signal, however strong, would be excluded: there is next to none in the "
             "templates, or the systematics could make any of it"
         )
-    return float(scipy.optimize.brentq(lambda mu: root_deviance(mu) - wanted, low, high, rtol=_PRECISION))
+    return float(
+        scipy.optimize.brentq(lambda mu: root_deviance(mu) - wanted, low, high, rtol=_PRECISION)
+    )

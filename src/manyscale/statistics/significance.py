@@ -205,7 +205,7 @@ def exact_significance(s: float, b: float, background_error: float = 0.0) -> flo
     first = np.floor(max(tau * b - np.sqrt(2 * rare * tau * b), 0))
     last = np.ceil(tau * b + rare / 3 + np.sqrt(rare**2 / 9 + 2 * rare * tau * b))
     # Of a great many, evenly spaced ones stand for their neighbours.
-    m = np.round(np.linspace(first, last, int(min(last - first + 1, _MOST_COUNTS))))
+    m: Floats = np.rint(np.linspace(first, last, int(min(last - first + 1, _MOST_COUNTS))))
     weight = poisson.pmf(m, tau * b) * (last - first) / (len(m) - 1)
 
     def reaches(root: float, mean: float) -> float:

@@ -13,7 +13,7 @@
   const LARGEST = 15;
   const SMALLEST = 2.2;
   const NAMED = 12;
-  const GREY = [205, 210, 217];
+  const GREY = "rgb(205,210,217)";
   // Pale to dark, so that what stands out is dark; blue over white to red where there are two signs.
   const SEQUENTIAL = [[255, 250, 220], [254, 217, 118], [253, 141, 60], [200, 60, 25], [95, 15, 25]];
   const DIVERGING = [[33, 102, 172], [103, 169, 207], [247, 247, 247], [239, 138, 98], [178, 24, 43]];
@@ -28,10 +28,10 @@
   ];
   const MEASURES = ["attention", "importance"];
 
-  const html = (tag, text, name) => {
+  const html = (tag, name, ...content) => {
     const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
     if (name) made.className = name;
+    made.append(...content);
     return made;
   };
   const svg = (tag, attributes, text) => {
@@ -44,14 +44,14 @@
     number === null || number === undefined ? "none" : String(Number(number.toPrecision(3)));
   const known = (values) => (values ?? []).filter((value) => value !== null);
 
-  const colour = (ramp, place) => {
-    const at = Math.min(Math.max(place, 0), 1) * (ramp.length - 1);
+  const colour = (ramp, share) => {
+    const at = Math.min(Math.max(share, 0), 1) * (ramp.length - 1);
     const low = Math.min(Math.floor(at), ramp.length - 2);
     const mixed = ramp[low].map((from, i) => Math.round(from + (at - low) * (ramp[low + 1][i] - from)));
     return `rgb(${mixed})`;
   };
 
-  // Streams that share a scale of colours: those that are looked at together, or drawn alike.
+  // Streams that share a scale of colours: those whose attention adds up, or that share a frame.
   const groupOf = (stream, measure) => (measure === "attention" && stream.attention) || stream.frame;
   const scalesOf = (event, measure) => {
     const groups = new Map();
@@ -76,17 +76,17 @@
   const shapes = new Map();
   for (const { name } of streams) {
     const kinds = [...new Set(events.flatMap((event) => event.streams[name]?.kind ?? []))];
-    kinds.forEach((kind, place) => shapes.has(kind) || shapes.set(kind, SHAPES[place % SHAPES.length]));
+    kinds.forEach((kind, index) => shapes.has(kind) || shapes.set(kind, SHAPES[index % SHAPES.length]));
   }
 
-  const mark = (kind, x, y, radius) => {
+  const mark = (kind, x, y, radius, fill) => {
     const shape = shapes.get(kind);
-    if (!shape) return svg("circle", { cx: x, cy: y, r: radius });
+    if (!shape) return svg("circle", { cx: x, cy: y, r: radius, class: "token", fill });
     const points = shape.map(([a, b]) => `${(x + 0.9 * radius * a).toFixed(1)},${(y + 0.9 * radius * b).toFixed(1)}`);
-    return svg("polygon", { points: points.join(" ") });
+    return svg("polygon", { points: points.join(" "), class: "token", fill });
   };
 
-  // How far the plane reaches: the same for all events, so that they can be held side by side.
+  // How far the plane reaches: the same for all events, so that they can be compared.
   const reach = (stream) => {
     const farthest = (column) =>
       events.reduce((most, event) => Math.max(most, ...(event.streams[stream.name]?.[column] ?? []).map(Math.abs)), 0);
@@ -103,106 +103,91 @@
   };
 
   const axes = (plane, { eta, phi }, frame, x, y) => {
-    const bottom = SIZE - MARGIN.bottom;
-    const right = SIZE - MARGIN.right;
-    plane.append(svg("rect", { x: MARGIN.left, y: MARGIN.top, width: right - MARGIN.left, height: bottom - MARGIN.top, class: "plane" }));
-    plane.append(svg("path", { d: `M${x(0)} ${MARGIN.top}V${bottom}M${MARGIN.left} ${y(0)}H${right}`, class: "axis" }));
-    for (const at of ticks(eta)) plane.append(svg("text", { x: x(at), y: bottom + 15, "text-anchor": "middle" }, short(at)));
-    for (const at of ticks(phi)) plane.append(svg("text", { x: MARGIN.left - 5, y: y(at) + 4, "text-anchor": "end" }, short(at)));
+    const [left, right, top, bottom] = [MARGIN.left, SIZE - MARGIN.right, MARGIN.top, SIZE - MARGIN.bottom];
+    const words = (x, y, text, more) => plane.append(svg("text", { x, y, "text-anchor": "middle", ...more }, text));
+    plane.append(svg("rect", { x: left, y: top, width: right - left, height: bottom - top, class: "plane" }));
+    plane.append(svg("path", { d: `M${x(0)} ${top}V${bottom}M${left} ${y(0)}H${right}`, class: "axis" }));
+    for (const at of ticks(eta)) words(x(at), bottom + 15, short(at));
+    for (const at of ticks(phi)) words(left - 5, y(at) + 4, short(at), { "text-anchor": "end" });
     const d = frame === "detector" ? "" : "Δ";
-    plane.append(svg("text", { x: (MARGIN.left + right) / 2, y: SIZE - 6, "text-anchor": "middle" }, `${d}η`));
-    const turned = `rotate(-90 11 ${(MARGIN.top + bottom) / 2})`;
-    plane.append(svg("text", { x: 11, y: (MARGIN.top + bottom) / 2 + 4, "text-anchor": "middle", transform: turned }, `${d}φ [rad]`));
+    const middle = (top + bottom) / 2;
+    words((left + right) / 2, SIZE - 6, `${d}η`);
+    words(11, middle + 4, `${d}φ [rad]`, { transform: `rotate(-90 11 ${middle})` });
   };
 
-  const wordsOf = (tokens, place) =>
-    `${tokens.kind[place]}: pT ${short(tokens.pt[place])} GeV, η ${short(tokens.eta[place])}, φ ${short(tokens.phi[place])}, ` +
-    MEASURES.map((measure) => `${measure} ${short(tokens[measure]?.[place])}`).join(", ");
+  const wordsOf = (tokens, i) =>
+    `${tokens.kind[i]}: pT ${short(tokens.pt[i])} GeV, η ${short(tokens.eta[i])}, φ ${short(tokens.phi[i])}, ` +
+    MEASURES.map((measure) => `${measure} ${short(tokens[measure]?.[i])}`).join(", ");
 
   const panel = (stream, tokens, measure, scale) => {
-    const figure = html("figure", undefined, "panel");
-    figure.append(html("figcaption", `${stream.name}, ${stream.frame}`));
     const count = tokens ? tokens.pt.length : 0;
     const label = `${stream.name}: ${count} ${count === 1 ? "token" : "tokens"} in the eta-phi plane, ${stream.frame}`;
     const plane = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", "aria-label": label });
+    const figure = html("figure", "panel", html("figcaption", "", `${stream.name}, ${stream.frame}`), plane);
     const limits = reaches.get(stream.name);
     const x = (eta) => MARGIN.left + ((eta / limits.eta + 1) / 2) * (SIZE - MARGIN.left - MARGIN.right);
     const y = (phi) => MARGIN.top + ((1 - phi / limits.phi) / 2) * (SIZE - MARGIN.top - MARGIN.bottom);
     axes(plane, limits, stream.frame, x, y);
-    figure.append(plane);
     if (!count) {
       plane.append(svg("text", { x: x(0), y: y(0) - 8, "text-anchor": "middle" }, "empty in this event"));
       return figure;
     }
     const most = Math.max(...tokens.pt) || 1;
+    const radius = (i) => LARGEST * Math.sqrt(Math.max(tokens.pt[i], 0) / most);
     // The largest first, so that none hides a smaller one.
-    const order = tokens.pt.map((_, place) => place).sort((a, b) => tokens.pt[b] - tokens.pt[a]);
-    for (const place of order) {
-      const value = tokens[measure]?.[place];
-      const radius = Math.max(SMALLEST, LARGEST * Math.sqrt(Math.max(tokens.pt[place], 0) / most));
-      const drawn = mark(tokens.kind[place], x(tokens.eta[place]), y(tokens.phi[place]), radius);
-      drawn.setAttribute("fill", value !== null && value !== undefined ? scale.of(value) : `rgb(${GREY})`);
-      drawn.setAttribute("class", "token");
-      drawn.dataset.words = wordsOf(tokens, place);
+    const order = tokens.pt.map((_, i) => i).sort((a, b) => tokens.pt[b] - tokens.pt[a]);
+    for (const i of order) {
+      const value = tokens[measure]?.[i] ?? null;
+      const fill = value === null ? GREY : scale.of(value);
+      const drawn = mark(tokens.kind[i], x(tokens.eta[i]), y(tokens.phi[i]), Math.max(SMALLEST, radius(i)), fill);
+      drawn.dataset.words = wordsOf(tokens, i);
       plane.append(drawn);
     }
     if (count <= NAMED)
-      for (const place of order) {
-        const left = tokens.eta[place] > 0;
-        const away = (left ? -1 : 1) * (4 + LARGEST * Math.sqrt(Math.max(tokens.pt[place], 0) / most));
-        plane.append(svg("text", { x: x(tokens.eta[place]) + away, y: y(tokens.phi[place]) + 4, "text-anchor": left ? "end" : "start", class: "name" }, tokens.kind[place]));
+      for (const i of order) {
+        const [sign, anchor] = tokens.eta[i] > 0 ? [-1, "end"] : [1, "start"];
+        const at = { x: x(tokens.eta[i]) + sign * (4 + radius(i)), y: y(tokens.phi[i]) + 4 };
+        plane.append(svg("text", { ...at, "text-anchor": anchor, class: "name" }, tokens.kind[i]));
       }
     const whose = measure === "attention" && stream.attention ? ` Attention: ${stream.attention}.` : "";
     const note = known(tokens[measure]).length ? whose : ` No ${measure} is known here: grey.`;
-    figure.append(html("p", `Largest pT: ${short(most)} GeV.${note}`, "quiet"));
+    figure.append(html("p", "quiet", `Largest pT: ${short(most)} GeV.${note}`));
     return figure;
   };
 
   const legend = (measure, scales) => {
-    const made = [];
-    for (const scale of scales.values()) {
-      if (scale.empty) continue;
-      const bar = html("div", undefined, "colours");
+    const bars = [...scales.values()].filter((scale) => !scale.empty).map((scale) => {
+      const strip = html("span", "strip");
       const stops = Array.from({ length: 21 }, (_, i) => colour(scale.ramp, i / 20));
-      const strip = html("span", undefined, "strip");
       strip.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
-      const words = `${measure}, ${scale.names.join(" and ")}`;
-      bar.append(html("span", words), html("span", short(scale.low)), strip, html("span", short(scale.high)));
-      made.push(bar);
-    }
-    const names = html("div", undefined, "shapes");
-    for (const kind of shapes.keys()) {
-      const item = html("span");
+      const words = [`${measure}, ${scale.names.join(" and ")}`, short(scale.low), short(scale.high)];
+      const [what, low, high] = words.map((text) => html("span", "", text));
+      return html("div", "colours", what, low, strip, high);
+    });
+    const names = [...shapes.keys()].map((kind) => {
       const icon = svg("svg", { viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" });
-      const drawn = mark(kind, 8, 8, 5.5);
-      drawn.setAttribute("class", "token");
-      drawn.setAttribute("fill", `rgb(${GREY})`);
-      icon.append(drawn);
-      item.append(icon, ` ${kind}`);
-      names.append(item);
-    }
-    made.push(names);
-    return made;
+      icon.append(mark(kind, 8, 8, 5.5, GREY));
+      return html("span", "", icon, ` ${kind}`);
+    });
+    return [...bars, html("div", "shapes", ...names)];
   };
 
   const listed = (event) => {
     const table = html("table");
-    const line = (tag, cells) => {
-      const row = html("tr");
-      cells.forEach((cell, place) => row.append(html(tag, cell, place > 1 ? "n" : "")));
-      return row;
-    };
+    const line = (tag, cells) => html("tr", "", ...cells.map((cell, i) => html(tag, i > 1 ? "n" : "", cell)));
     table.createTHead().append(line("th", ["stream", "kind", "pT [GeV]", "η", "φ", ...MEASURES]));
     const body = table.createTBody();
-    for (const stream of streams) {
-      const tokens = event.streams[stream.name];
-      tokens?.pt.forEach((pt, i) =>
-        body.append(line("td", [stream.name, tokens.kind[i], short(pt), short(tokens.eta[i]), short(tokens.phi[i]), ...MEASURES.map((measure) => short(tokens[measure]?.[i]))])));
+    for (const { name } of streams) {
+      const tokens = event.streams[name];
+      tokens?.pt.forEach((_, i) => {
+        const numbers = ["pt", "eta", "phi", ...MEASURES].map((column) => short(tokens[column]?.[i]));
+        body.append(line("td", [name, tokens.kind[i], ...numbers]));
+      });
     }
     return table;
   };
 
-  const state = { group: "", place: 0, measure: "attention" };
+  const state = { group: "", index: 0, measure: "attention" };
   const chosen = () => events.filter((event) => !state.group || event.why === state.group);
 
   const fillList = (event) => {
@@ -211,17 +196,13 @@
 
   const show = () => {
     const group = chosen();
-    const event = group[state.place];
+    const event = group[state.index];
     const scales = scalesOf(event, state.measure);
-    part("where").textContent = `event ${state.place + 1} of ${group.length}`;
+    part("where").textContent = `event ${state.index + 1} of ${group.length}`;
+    const facts = { "": event.why, "process ": event.process, "truly ": event.label };
+    Object.assign(facts, { "score ": event.score.toFixed(4), "event_id ": event.event_id });
     part("who").replaceChildren(
-      ...[["", event.why], ["process ", event.process], ["truly ", event.label], ["score ", event.score.toFixed(4)], ["event_id ", event.event_id]].map(
-        ([name, text]) => {
-          const item = html("span", name);
-          item.append(html("b", text));
-          return item;
-        },
-      ),
+      ...Object.entries(facts).map(([name, text]) => html("span", "", name, html("b", "", text))),
     );
     part("planes").replaceChildren(
       ...streams.map((stream) =>
@@ -235,18 +216,18 @@
 
   const step = (by) => {
     const count = chosen().length;
-    state.place = (state.place + by + count) % count;
+    state.index = (state.index + by + count) % count;
     show();
   };
 
   const select = part("group");
   for (const group of new Set(events.map((event) => event.why))) {
-    const option = html("option", `${group} (${events.filter((event) => event.why === group).length})`);
+    const option = html("option", "", `${group} (${events.filter((event) => event.why === group).length})`);
     option.value = group;
     select.append(option);
   }
   select.addEventListener("change", () => {
-    Object.assign(state, { group: select.value, place: 0 });
+    Object.assign(state, { group: select.value, index: 0 });
     show();
   });
   part("previous").addEventListener("click", () => step(-1));
@@ -256,7 +237,7 @@
       state.measure = radio.value;
       show();
     });
-  part("list").parentElement.addEventListener("toggle", () => fillList(chosen()[state.place]));
+  part("list").parentElement.addEventListener("toggle", () => fillList(chosen()[state.index]));
 
   const tip = part("tip");
   const point = (event) => {

@@ -2,7 +2,6 @@
 (() => {
   "use strict";
   const SHOWN = 200;
-  const SVG = "http://www.w3.org/2000/svg";
 
   // Rows of a CSV text: RFC 4180, as Python's csv module writes it.
   const parse = (text) => {
@@ -31,11 +30,11 @@
 
   const table = (rows) => {
     const [head, ...body] = rows;
-    const numeric = head.map((_, place) => body.every((row) => !Number.isNaN(Number(row[place]))));
+    const numeric = head.map((_, i) => body.every((row) => !Number.isNaN(Number(row[i]))));
     const made = element("table");
     const line = (tag, row) => {
       const cells = element("tr");
-      row.forEach((cell, place) => cells.append(element(tag, cell, numeric[place])));
+      row.forEach((cell, i) => cells.append(element(tag, cell, numeric[i])));
       return cells;
     };
     made.createTHead().append(line("th", head));
@@ -44,7 +43,7 @@
     return made;
   };
 
-  // Text until it is asked for: forty tables would make the page slow to draw.
+  // Text until it is unfolded: forty tables would make the page slow to draw.
   const unfold = (details) => {
     const text = details.querySelector("pre");
     const rows = parse(text.textContent);
@@ -55,22 +54,16 @@
       scroll.after(element("p", `The first ${SHOWN} of ${rows.length - 1} rows; the CSV has all.`));
   };
 
-  const save = (name, type, text) => {
+  const save = (name, type, content) => {
     const link = element("a");
-    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.href = URL.createObjectURL(new Blob([content], { type }));
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
-  const drawing = (svg) => {
-    const copy = svg.cloneNode(true);
-    const [, , width, height] = svg.getAttribute("viewBox").split(/[\s,]+/);
-    copy.setAttribute("xmlns", SVG);
-    copy.setAttribute("width", `${width}pt`);
-    copy.setAttribute("height", `${height}pt`);
-    return `<?xml version="1.0" encoding="utf-8"?>\n${new XMLSerializer().serializeToString(copy)}\n`;
-  };
+  // The drawing as it was embedded, byte by byte.
+  const drawing = (image) => Uint8Array.from(atob(image.src.split(",")[1]), (byte) => byte.charCodeAt(0));
 
   for (const figure of document.querySelectorAll("figure[data-name]")) {
     const { name } = figure.dataset;
@@ -80,7 +73,7 @@
       button.hidden = false;
       button.addEventListener("click", () => {
         if (button.dataset.save === "svg")
-          save(`${name}.svg`, "image/svg+xml", drawing(figure.querySelector("svg")));
+          save(`${name}.svg`, "image/svg+xml", drawing(figure.querySelector("img")));
         else save(`${name}.csv`, "text/csv", details.querySelector("pre").textContent);
       });
     }

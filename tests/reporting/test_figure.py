@@ -1,13 +1,15 @@
 import csv
+import re
 import shutil
 import subprocess
+from xml.etree import ElementTree as ET
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from manyscale.reporting.drawn import Drawn, stacked
-from manyscale.reporting.style import styled
+from manyscale.reporting.figure import Drawn, classifier_styles, stacked, styled
 
 
 @styled
@@ -83,3 +85,42 @@ def test_a_name_with_dollars_is_no_formula(tmp_path):
     assert text.count(r"$\bad{ and a $_&lt;é</text>") == 3
     assert "fb$^{-1}$</text>" not in text
     assert "mathdefault{10^{2}}$</text>" not in text
+
+
+def test_a_drawing_is_made_small_and_its_words_stay(tmp_path):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1 / 3, 1], [1, 2, 4 / 3])
+    axes.set_title("0.123456 GeV")
+    Drawn(figure, {"x": [0]}).save(tmp_path, "plot")
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert "0.123456 GeV</text>" in text
+    paths = re.findall(r' d="([^"]*)"', text)
+    assert paths
+    assert not any(re.search(r"\.\d{3}|\n", path) for path in paths)
+    assert ET.fromstring(text).tag.endswith("svg")  # noqa: S314 - our own file
+
+
+NAMES = ["network", "trees", "model-2", "mine", "yours", "ours", "theirs"]
+
+
+def test_a_classifier_keeps_its_colour_whatever_stands_beside_it():
+    for known in ("trees", "model-2", "concatenation"):
+        assert classifier_styles([known])[known] == classifier_styles([*NAMES, known])[known]
+
+
+def test_no_two_classifiers_of_a_plot_look_the_same():
+    styles = classifier_styles(NAMES)
+    assert len(set(styles.values())) == len(styles)
+
+
+def test_settings_of_matplotlib_are_left_as_they_were():
+    before = dict(mpl.rcParams)
+
+    @styled
+    def fail():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert dict(mpl.rcParams) == before

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from manyscale.errors import DataError
-from manyscale.reporting import plots
-from manyscale.reporting.feature_plots import InputColumn, input_distributions
+from manyscale.reporting import score_plots as plots
 from manyscale.statistics.metrics import background_rejection
 from manyscale.statistics.sample import Sample
 
@@ -74,32 +73,3 @@ def test_confusion_rows_are_shares_of_the_true_class():
 def test_plots_refuse_data_of_one_class():
     with pytest.raises(DataError, match="no signal events"):
         plots.confusion([0, 0], [0.1, 0.2])
-
-
-def test_inputs_are_ranked_by_separation_and_drawn_in_that_order():
-    generator = np.random.default_rng(6)
-    labels = generator.integers(0, 2, 3000)
-    columns = [
-        InputColumn("noise", generator.normal(size=3000), "GeV"),
-        InputColumn("perfect", labels.astype(float)),
-        InputColumn("kind", generator.integers(0, 3, 3000) // (1 + labels), "", ("a", "b", "c")),
-        InputColumn("constant", np.ones(3000)),
-    ]
-    inputs, ranking = input_distributions("jet1", columns, labels)
-    assert [row.feature for row in ranking] == ["perfect", "kind", "noise", "constant"]
-    assert ranking[0].separation == pytest.approx(1)
-    assert ranking[-1].separation == pytest.approx(0)
-    assert all(row.stream == "jet1" for row in ranking)
-    drawn = [axes.get_xlabel() for axes in inputs.figure.axes]
-    assert drawn == ["perfect", "kind", "noise [GeV]", "constant"]
-    assert [text.get_text() for text in inputs.figure.axes[1].texts] == ["a", "b", "c"]
-
-
-def test_each_class_of_an_input_has_unit_area():
-    labels = np.array([0] * 10 + [1] * 1000)
-    column = InputColumn("charge", np.tile([-1.0, 1.0], 505))
-    inputs, _ = input_distributions("jet1", [column], labels)
-    for patch in inputs.figure.axes[0].patches:
-        values, edges, _ = patch.get_data()
-        np.testing.assert_allclose(values, [0.5, 0, 0.5])
-        np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from manyscale.reporting.captions import caption_of, in_order
-from manyscale.reporting.image_plots import class_images
+from manyscale.reporting.findings import caption_of, in_order
+from manyscale.reporting.input_plots import InputColumn, class_images, input_distributions
 
 
 @pytest.fixture
@@ -49,3 +49,32 @@ def test_file_is_small_and_explained(images, tmp_path):
     assert in_order(["other", "image_jet1", "inputs_jet1", "roc"]) == [
         "roc", "inputs_jet1", "image_jet1", "other",
     ]  # fmt: skip
+
+
+def test_inputs_are_ranked_by_separation_and_drawn_in_that_order():
+    generator = np.random.default_rng(6)
+    labels = generator.integers(0, 2, 3000)
+    columns = [
+        InputColumn("noise", generator.normal(size=3000), "GeV"),
+        InputColumn("perfect", labels.astype(float)),
+        InputColumn("kind", generator.integers(0, 3, 3000) // (1 + labels), "", ("a", "b", "c")),
+        InputColumn("constant", np.ones(3000)),
+    ]
+    inputs, ranking = input_distributions("jet1", columns, labels)
+    assert [row.feature for row in ranking] == ["perfect", "kind", "noise", "constant"]
+    assert ranking[0].separation == pytest.approx(1)
+    assert ranking[-1].separation == pytest.approx(0)
+    assert all(row.stream == "jet1" for row in ranking)
+    drawn = [axes.get_xlabel() for axes in inputs.figure.axes]
+    assert drawn == ["perfect", "kind", "noise [GeV]", "constant"]
+    assert [text.get_text() for text in inputs.figure.axes[1].texts] == ["a", "b", "c"]
+
+
+def test_each_class_of_an_input_has_unit_area():
+    labels = np.array([0] * 10 + [1] * 1000)
+    column = InputColumn("charge", np.tile([-1.0, 1.0], 505))
+    inputs, _ = input_distributions("jet1", [column], labels)
+    for patch in inputs.figure.axes[0].patches:
+        values, edges, _ = patch.get_data()
+        np.testing.assert_allclose(values, [0.5, 0, 0.5])
+        np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5])

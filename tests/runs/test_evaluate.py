@@ -1,4 +1,4 @@
-"""A trained run judged at a luminosity: yields by hand, what is said, and bad input."""
+"""A trained run evaluated at a luminosity: yields by hand, what is said, and bad input."""
 
 import csv
 import json
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from manyscale.runs.train import train_run
 
 from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
@@ -18,9 +19,11 @@ from manyscale.data.parts import write_events
 from manyscale.data.schema import Process
 from manyscale.data.split import SplitSettings
 from manyscale.errors import ManyscaleError
-from manyscale.runs import evaluation
-from manyscale.runs.evaluation import evaluate_run
-from manyscale.runs.training import train_run
+from manyscale.evaluation.results import Metrics
+from manyscale.features.images import ImageSettings
+from manyscale.runs import evaluate as module
+from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.folder import RunFolder
 from manyscale.training.schedule import TrainingSettings
 
 PROCESSES = (
@@ -73,7 +76,7 @@ def write(folder, seed, processes=PROCESSES, observables=("m_j1",)):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("judged")
+    return tmp_path_factory.mktemp("evaluated")
 
 
 @pytest.fixture(scope="module")
@@ -94,26 +97,26 @@ def trained(folder, dataset):
 @pytest.fixture(scope="module")
 def metrics(trained):
     """The first evaluation, at 300 fb^-1, with all plots."""
-    return evaluate_run(trained, luminosity=300)
+    return evaluate_run(trained, luminosity=300, device="cpu").plain()
 
 
 @pytest.fixture
 def again(trained, metrics, monkeypatch, tmp_path):
-    """Judge a copy of the run, without the plots that nothing here looks at."""
-    for name in ("_plot_images", "_plot_training", "plot_scores"):
-        monkeypatch.setattr(evaluation, name, lambda *_: None)
+    """Evaluate a copy of the run, without the plots that nothing here looks at."""
+    for name in ("_plot_images", "_plot_training"):
+        monkeypatch.setattr(module, name, lambda *_: None)
     root = tmp_path / "run"
     shutil.copytree(trained, root)
 
-    def judge(*, card=(), **keywords):
+    def evaluated(*, card=(), **keywords):
         for old, new in card:
             text = (root / "card.yaml").read_text(encoding="utf-8")
             assert old in text
             (root / "card.yaml").write_text(text.replace(old, new), encoding="utf-8")
-        return evaluate_run(root, **keywords)
+        return evaluate_run(root, **keywords).plain()
 
-    judge.root = root
-    return judge
+    evaluated.root = root
+    return evaluated
 
 
 def test_yields_agree_with_a_hand_calculation(metrics, dataset):
@@ -157,7 +160,7 @@ def test_every_group_of_figures_says_its_weights(metrics, trained):
 
 
 def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys):
-    print_metrics(metrics)
+    print_metrics(Metrics.model_validate(metrics))
     said = capsys.readouterr()
     assert "Test events, class-balanced" in said.err
     for words in (
@@ -194,7 +197,7 @@ def test_without_luminosity_the_other_figures_are_given(again, metrics, capsys):
     assert "yields" not in found
     assert found["auc"] == metrics["auc"]
     assert "no luminosity; give --luminosity" in found["yields_missing"]
-    print_metrics(found)
+    print_metrics(Metrics.model_validate(found))
     assert found["yields_missing"] in capsys.readouterr().out
     # What an earlier evaluation drew is no longer true.
     assert not list((again.root / "plots").glob("significance.*"))
@@ -215,7 +218,7 @@ def test_process_without_cross_section_is_named(again, dataset, metrics, tmp_pat
 def test_data_without_the_mass_say_so(again, capsys):
     found = again(card=[("mass: m_j1", "mass: m_w")])
     assert "no observable 'm_w' (they have m_j1)" in found["sculpting_missing"]
-    print_metrics(found)
+    print_metrics(Metrics.model_validate(found))
     assert found["sculpting_missing"] in capsys.readouterr().out
     assert not list((again.root / "plots").glob("sculpting.*"))
 
@@ -278,3 +281,18 @@ def test_test_split_without_background_is_refused(again, dataset, tmp_path):
     merge(target)
     with pytest.raises(ManyscaleError, match=r"the test part of the data .* hold no background"):
         again(card=[(str(dataset), str(target))])
+
+
+def test_images_of_an_earlier_evaluation_go(trained, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.plots.mkdir()
+    for name in ("image_jet1.svg", "image_jet1.csv", "roc.svg"):
+        (folder.plots / name).touch()
+    test = module.Trial.open(trained, device="cpu").test
+    module._plot_images(folder, test, (), ImageSettings())
+    assert [path.name for path in folder.plots.iterdir()] == ["roc.svg"]
+
+
+def test_device_that_is_not_there_is_refused(trained, metrics):
+    with pytest.raises(ManyscaleError, match="there is no device 'gpu'"):
+        evaluate_run(trained, device="gpu")
