@@ -13,44 +13,36 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
-
-from manyscale.data.dataset import Dataset
-from manyscale.runs.explanation import EventSample, add_up
-from manyscale.runs.judging import Trial
-from manyscale.runs.scoring import signal_scores
 from manyscale.training.memory import peak_memory_mb
 
-
-def open_sample(run: Path, events: int) -> tuple[Trial, EventSample]:
-    """A trained run, and some events of all of its data, decoded whenever they are asked for."""
-    trial = replace(Trial.open(run), test=Dataset.open(Trial.open(run).own.source))
-    return trial, EventSample.of(trial, events)
-
-
-def seconds(task: Callable[[], object]) -> float:
-    """Processor time of a task."""
-    begun = time.process_time()
-    task()
-    return time.process_time() - begun
+from manyscale.data.dataset import Dataset
+from manyscale.deployment.predict import predict
+from manyscale.runs.evaluate import Trial
+from manyscale.runs.explain import add_up
 
 
-def compare_times(run: Path, events: int, repeats: int) -> None:
+def compare_times(trial: Trial, sample: Dataset, repeats: int) -> None:
     """Print seconds and their ratio."""
-    trial, sample = open_sample(run, events)
-    images = trial.card.evaluation.images
-    predict = partial(signal_scores, sample.network, sample.dataset)
-    explain = partial(add_up, sample, images, 30)
-    times = [(seconds(predict), seconds(explain)) for _ in range(repeats + 1)][1:]
-    print(f"{len(sample.dataset)} events, one core, medians of {repeats}")
-    for place, name in enumerate(("prediction", "attention maps and Grad-CAM")):
-        print(f"{name:40}{statistics.median(pair[place] for pair in times):8.2f} s")
-    ratio = statistics.median(later / first for first, later in times)
+    network, times = trial.bundle.network, []
+    for _ in range(repeats + 1):
+        begun = time.process_time()
+        for _events, _probabilities in predict(network, sample):
+            pass
+        predicted = time.process_time()
+        add_up(network, sample, trial.card.evaluation.images)
+        times.append((predicted - begun, time.process_time() - predicted))
+    print(f"{len(sample)} events, one core, medians of {repeats}")
+    # The first round warms up.
+    predictions, explanations = zip(*times[1:], strict=True)
+    for name, of in (
+        ("prediction", predictions),
+        ("attention maps and Grad-CAM", explanations),
+    ):
+        print(f"{name:40}{statistics.median(of):8.2f} s")
+    ratio = statistics.median(later / first for first, later in times[1:])
     print(f"{'ratio (goal: under 5)':40}{ratio:8.2f}")
 
 
@@ -70,12 +62,13 @@ def main() -> None:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    trial = Trial.open(chosen.run)
+    sample = Dataset.open(trial.own.source).restricted(max_events=max(1, chosen.events // 2))
     if chosen.child:
-        trial, sample = open_sample(chosen.run, chosen.events)
-        add_up(sample, trial.card.evaluation.images, 30)
+        add_up(trial.bundle.network, sample, trial.card.evaluation.images)
         print(json.dumps(peak_memory_mb(torch.device("cpu"))))
         return
-    compare_times(chosen.run, chosen.events, chosen.repeats)
+    compare_times(trial, sample, chosen.repeats)
     few, all_of_them = (peak_of(chosen.run, chosen.events // part) for part in (10, 1))
     print(f"{'peak memory, a tenth of the events':40}{few:8.0f} MB")
     print(f"{'peak memory, all of them':40}{all_of_them:8.0f} MB")

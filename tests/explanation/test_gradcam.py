@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,13 +7,17 @@ import torch
 from helpers.networks import NAMES, network_of
 from helpers.toys import toy_events
 from manyscale.data.packing import PackedStream
-from manyscale.explanation import gradcam
-from manyscale.explanation.gradcam import grad_cam, token_importance
-from manyscale.explanation.response import logit_difference
+from manyscale.explanation.gradcam import (
+    grad_cam,
+    grad_cam_places,
+    logit_difference,
+    token_importance,
+)
 from manyscale.features.columns import to_torch
 from manyscale.model import attention
 from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
+from manyscale.model.taps import Taps
 
 EVENTS = 20
 
@@ -24,14 +30,30 @@ def evidence_of(network, streams):
     return grad_cam(network, to_torch(streams, np.arange(len(streams["jet1"])))).evidence
 
 
+class Moved(Taps):
+    """Moves the rows at a place; keeps those of all places of Grad-CAM."""
+
+    def __init__(self, network, place=None, by=0.0):
+        self.places, self.place, self.by = grad_cam_places(network), place, by
+        self.found = {}
+
+    def rows(self, place, rows):
+        if place in self.places.values():
+            self.found[place.stream] = rows
+        return rows + self.by if place == self.place else rows
+
+
 @pytest.fixture
 def double(monkeypatch):
     """Brings a network to double precision, so that differences of scores mean something."""
     # torch's kernel reads a single-precision mask beside double-precision queries wrongly.
     usual = attention.attend
-    monkeypatch.setattr(
-        attention, "attend", lambda q, k, v, hidden: usual(q, k, v, hidden.to(q.dtype))
-    )
+
+    def attend(query, key, value, layout, **options):
+        masks = tuple(mask.to(query.dtype) for mask in layout.masks)
+        return usual(query, key, value, replace(layout, masks=masks), **options)
+
+    monkeypatch.setattr(attention, "attend", attend)
     return _doubled
 
 
@@ -51,48 +73,36 @@ def _doubled(network):
     return network
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS, "custom"])
 def test_gradient_is_that_of_finite_differences(preset, double):
     network = double(network_of(preset))
-    streams = toy_events(3, events=3).streams
-    batch = to_torch(streams, np.arange(3))
-    with gradcam._watching(network) as watched:
-        logit = logit_difference(network(batch))
-        found = torch.autograd.grad(logit.sum(), list(watched.values()))
-    assert set(watched) == set(network.settings.streams)
-    for (name, rows), gradient in zip(watched.items(), found, strict=True):
-        point = gradcam._point(network, name)
+    batch = to_torch(toy_events(3, events=3).streams, np.arange(3))
+    taps = Moved(network)
+    logit = logit_difference(network(batch, taps))
+    assert set(taps.found) == set(network.settings.streams)
+    gradients = torch.autograd.grad(logit.sum(), list(taps.found.values()))
+    for (name, rows), gradient in zip(taps.found.items(), gradients, strict=True):
         direction = torch.randn(rows.shape, dtype=rows.dtype, generator=torch.manual_seed(1))
-        moved = [_moved(network, batch, point, step * direction) for step in (1e-5, -1e-5)]
-        slope = (moved[0] - moved[1]) / 2e-5
+        place = grad_cam_places(network)[name]
+        with torch.no_grad():
+            up, down = (
+                logit_difference(network(batch, Moved(network, place, step * direction))).sum()
+                for step in (1e-5, -1e-5)
+            )
+        slope = (up - down).item() / 2e-5
         assert (gradient * direction).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-6)
-
-
-def _moved(network, batch, point, by):
-    """Score of a batch when the rows at a point are moved."""
-    if point.of_input:
-        handle = point.module.register_forward_pre_hook(
-            lambda _, given: (given[0] + by, *given[1:])
-        )
-    else:
-        handle = point.module.register_forward_hook(lambda _, __, out: out + by)
-    with torch.no_grad():
-        moved = logit_difference(network(batch)).sum().item()
-    handle.remove()
-    return moved
 
 
 def test_evidence_is_the_mean_gradient_times_the_row():
     network = network_of("model-2")
     streams = toy_events(3, events=EVENTS).streams
-    batch = to_torch(streams, np.arange(EVENTS))
-    with gradcam._watching(network) as watched:
-        logit = logit_difference(network(batch))
-        (gradient,) = torch.autograd.grad(logit.sum(), [watched["jet1"]])
+    taps = Moved(network)
+    logit = logit_difference(network(to_torch(streams, np.arange(EVENTS)), taps))
+    (gradient,) = torch.autograd.grad(logit.sum(), [taps.found["jet1"]])
     found = evidence_of(network, streams)["jet1"]
     first = EVENTS
     for count in streams["jet1"].counts:
-        rows, slope = (of[first : first + count] for of in (watched["jet1"].detach(), gradient))
+        rows, slope = (of[first : first + count] for of in (taps.found["jet1"].detach(), gradient))
         wanted = rows @ slope.mean(0) if count else rows[:, 0]
         torch.testing.assert_close(found[first - EVENTS :][:count], wanted, atol=1e-5, rtol=1e-4)
         first += count
@@ -175,6 +185,4 @@ def test_network_is_left_as_it_was():
     before = [parameter.requires_grad for parameter in network.parameters()]
     token_importance(network, toy_events(4, events=EVENTS).streams)
     assert [parameter.requires_grad for parameter in network.parameters()] == before
-    assert all(not module._forward_hooks for module in network.modules())
-    assert all(not module._forward_pre_hooks for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -1,5 +1,7 @@
 """Linear CKA: its invariances, the naive formula, and the layers of a network."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,9 @@ from hypothesis import strategies as st
 
 from helpers.networks import network_of
 from helpers.toys import toy_events
-from manyscale.explanation import response
-from manyscale.explanation.similarity import Similarity, alignment, layer_similarity
-from manyscale.model.batches import batches_by_length
+from manyscale.deployment.predict import batches
+from manyscale.explanation import similarity
+from manyscale.explanation.similarity import alignment, layer_similarity
 from manyscale.model.layers import StreamSettings
 
 
@@ -19,6 +21,14 @@ def naive(x, y):
     centre = np.eye(events) - 1 / events
     k, other = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre
     return (k * other).sum() / np.sqrt((k**2).sum() * (other**2).sum())
+
+
+def compared(network, streams, weights):
+    """Names of the layers, and the matrix of their CKA."""
+    pairs = layer_similarity(network, streams, weights)
+    names = list(dict.fromkeys(pair.first for pair in pairs))
+    matrix = np.array([np.nan if pair.cka is None else pair.cka for pair in pairs])
+    return names, matrix.reshape(len(names), len(names))
 
 
 def cka(*layers, events=None):
@@ -60,8 +70,8 @@ def test_layers_of_a_network_are_named_and_compared(monkeypatch):
     network = network_of("model-2", jet2=StreamSettings(layers=1))
     streams = toy_events(1, events=80).streams
     weights = np.full(80, 1 / 80)
-    found = layer_similarity(network, streams, weights)
-    assert found.names == (
+    names, matrix = compared(network, streams, weights)
+    assert names == [
         "jet1, layer 1",
         "jet1, layer 2",
         "jet2, layer 1",
@@ -71,18 +81,18 @@ def test_layers_of_a_network_are_named_and_compared(monkeypatch):
         "jet1, pooled",
         "jet2, pooled",
         "kinematics, pooled",
-    )
-    np.testing.assert_allclose(np.diag(found.matrix), 1)
-    np.testing.assert_allclose(found.matrix, found.matrix.T)
-    place = found.names.index
-    own = found.matrix[place("jet1, layer 2"), place("jet1, pooled")]
-    apart = found.matrix[place("jet1, layer 2"), place("jet2, pooled")]
+    ]
+    np.testing.assert_allclose(np.diag(matrix), 1)
+    np.testing.assert_allclose(matrix, matrix.T)
+    place = names.index
+    own = matrix[place("jet1, layer 2"), place("jet1, pooled")]
+    apart = matrix[place("jet1, layer 2"), place("jet2, pooled")]
     assert own > 0.9
     assert apart < 0.2
 
-    monkeypatch.setattr(response, "batches_by_length", lambda s: batches_by_length(s, rows=100))
-    in_pieces = layer_similarity(network, streams, weights)
-    np.testing.assert_allclose(in_pieces.matrix, found.matrix, atol=1e-4)
+    monkeypatch.setattr(similarity, "batches", partial(batches, rows=100))
+    _, in_pieces = compared(network, streams, weights)
+    np.testing.assert_allclose(in_pieces, matrix, atol=1e-4)
 
 
 def test_pooled_rows_are_those_that_the_head_is_given():
@@ -90,10 +100,10 @@ def test_pooled_rows_are_those_that_the_head_is_given():
     streams = toy_events(1, events=50).streams
     given_to_head = []
     hook = network.head.register_forward_pre_hook(lambda _, args: given_to_head.extend(args[0]))
-    found = layer_similarity(network, streams, np.ones(50))
+    _, matrix = compared(network, streams, np.ones(50))
     hook.remove()
     x, y = (rows.double().numpy() for rows in given_to_head[1:3])
-    assert found.matrix[-2, -1] == pytest.approx(naive(x, y), rel=1e-6)
+    assert matrix[-2, -1] == pytest.approx(naive(x, y), rel=1e-6)
 
 
 def test_a_shared_encoder_gives_layers_of_each_stream():
@@ -101,10 +111,10 @@ def test_a_shared_encoder_gives_layers_of_each_stream():
     network = network_of("concatenation", jet1=shared, jet2=shared)
     streams = toy_events(1, events=60).streams
     same = {**streams, "jet2": streams["jet1"]}
-    found = layer_similarity(network, same, np.ones(60))
-    first, second = (found.names.index(f"{name}, layer 2") for name in ("jet1", "jet2"))
-    assert found.matrix[first, second] == pytest.approx(1)
-    assert layer_similarity(network, streams, np.ones(60)).matrix[first, second] < 0.5
+    names, matrix = compared(network, same, np.ones(60))
+    first, second = (names.index(f"{name}, layer 2") for name in ("jet1", "jet2"))
+    assert matrix[first, second] == pytest.approx(1)
+    assert compared(network, streams, np.ones(60))[1][first, second] < 0.5
 
 
 def test_weights_count_as_events_repeated():
@@ -112,17 +122,14 @@ def test_weights_count_as_events_repeated():
     events = toy_events(1, events=40)
     times = np.random.default_rng(2).integers(0, 4, 40)
     repeated = events.take(np.repeat(np.arange(40), times))
-    weighted = layer_similarity(network, events.streams, times.astype(float))
-    plain = layer_similarity(network, repeated.streams, np.ones(len(repeated)))
-    np.testing.assert_allclose(weighted.matrix, plain.matrix, atol=1e-5)
+    _, weighted = compared(network, events.streams, times.astype(float))
+    _, plain = compared(network, repeated.streams, np.ones(len(repeated)))
+    np.testing.assert_allclose(weighted, plain, atol=1e-5)
 
 
 def test_a_layer_that_says_the_same_of_all_events_has_no_similarity():
     network = network_of("concatenation", jet1=StreamSettings(layers=0))
-    found = layer_similarity(network, toy_events(1).streams, np.ones(40))
-    constant = found.names.index("jet1, pooled")
-    assert np.isnan(found.matrix[constant]).all()
-    assert not np.isnan(np.delete(np.delete(found.matrix, constant, 0), constant, 1)).any()
-    row = next(r for r in found.rows() if r["first"] == "jet1, pooled")
-    assert row["cka"] is None
-    assert isinstance(found, Similarity)
+    names, matrix = compared(network, toy_events(1).streams, np.ones(40))
+    constant = names.index("jet1, pooled")
+    assert np.isnan(matrix[constant]).all()
+    assert not np.isnan(np.delete(np.delete(matrix, constant, 0), constant, 1)).any()

@@ -6,7 +6,7 @@ depends on the training and agrees with what permutation and deletion say (Wiegr
 arXiv:1908.04626).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch import Tensor
 from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import batches
 from manyscale.explanation.tokens import CLASS_TOKEN, ClassMeans, Labelled, TokenReader, Tokens
-from manyscale.features.columns import StreamBatch
 from manyscale.model.attention import AttentionWeights, WeightsTap
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import Place, Taps
@@ -28,13 +27,6 @@ __all__ = ["AttentionMaps", "last_attention", "token_attention"]
 
 class AttentionMaps:
     """Adds up the attention of a network, batch by batch, in memory that does not grow.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    readers
-        By stream, what its tokens are: pixels and frame of the maps.
 
     Attributes
     ----------
@@ -59,6 +51,7 @@ class AttentionMaps:
             block.query: (CLASS_TOKEN, *readers[block.query].kinds)
             for block in network.settings.fusion
         }
+        # One channel without a name.
         self.pt = {
             name: ClassMeans(reader, [{}], device)
             for name, reader in readers.items()
@@ -67,6 +60,7 @@ class AttentionMaps:
         self.cross: dict[tuple[Place, str], ClassMeans] = {}
         self.own: dict[Place, ClassMeans] = {}
         for place in network.attention_places():
+            # Each head, their mean, and what equal parts would give.
             heads = (*range(1, place.heads + 1), "mean")
             if not place.context:
                 channels: list[dict[str, object]] = [{"head": head} for head in (*heads, "even")]
@@ -96,17 +90,37 @@ class AttentionMaps:
             share = tokens[name].pt_share
             assert share is not None  # noqa: S101 - it has a pT
             means.add(tokens[name], share[:, None], events)
-        return _MapTaps(self, tokens, events)
+        shares = {name: _shares(tokens[name], len(kinds)) for name, kinds in self.queries.items()}
+
+        def count(place: Place, weights: AttentionWeights) -> None:
+            names = place.context or (place.stream,)
+            counts = torch.stack([tokens[name].segments.counts + 1 for name in names]).sum(0)
+            # What each key would have were all keys of the event alike, class tokens among them.
+            even = (1 / counts)[:, None]
+            ones = torch.ones_like(even)
+            # Several tokens of a kind share one unit; an event without such a token does not count.
+            if place.context:
+                share, there = shares[place.stream]
+            else:
+                share, there = _class_queries(weights, len(even)), ones
+            given = weights.onto_keys(share)
+            given = torch.cat([given, given.mean(1, keepdim=True)], 1).flatten(1)
+            there = torch.cat([there.repeat(1, place.heads + 1), ones], 1)
+            sizes = {name: len(tokens[name].kind) for name in names}
+            for name, (of_class, of_tokens) in _by_stream(given, len(even), sizes).items():
+                means = self.cross[place, name] if place.context else self.own[place]
+                means.add(
+                    tokens[name],
+                    torch.cat([of_tokens, even[tokens[name].segments.event]], 1),
+                    events,
+                    torch.cat([of_class, even], 1),
+                    there,
+                )
+
+        return _WeightTaps(count, {*self.own, *(place for place, _ in self.cross)})
 
     def numbers(self) -> dict[str, Any]:
-        """Shares and profiles of every attention and of pT, for JSON.
-
-        Returns
-        -------
-        `cross_attention`: rows of place, context stream, kind of query, head and class;
-        `self_attention`: of place, head and class, the query being the class token; `pt`: the same
-        of pT, by stream. See `ClassMeans.numbers`.
-        """
+        """Shares and profiles of every attention and of pT, for JSON: see `ClassMeans.numbers`."""
 
         def words(place: Place) -> dict[str, Any]:
             return {"stream": place.stream, "block": place.block, "layer": place.layer}
@@ -130,44 +144,19 @@ class AttentionMaps:
         }
 
 
-class _MapTaps(Taps):
-    """Counts the attention of one batch in the maps."""
+class _WeightTaps(Taps):
+    """Hands the attention weights of some places on, with their place."""
 
-    def __init__(self, maps: AttentionMaps, tokens: Mapping[str, Tokens], events: Labelled) -> None:
-        self.maps, self.tokens, self.events = maps, tokens, events
-        self.shares = {
-            name: _shares_of_kinds(tokens[name], len(kinds)) for name, kinds in maps.queries.items()
-        }
+    def __init__(
+        self, read: Callable[[Place, AttentionWeights], None], places: Collection[Place]
+    ) -> None:
+        self.read, self.places = read, places
 
-    def weights(self, place: Place) -> WeightsTap:
-        return partial(self._count, place)
-
-    def _count(self, place: Place, weights: AttentionWeights) -> None:
-        events, names = self.events, place.context or (place.stream,)
-        counts = [self.tokens[name].segments.counts for name in names]
-        even = (1 / (torch.stack(counts) + 1).sum(0)).float()[:, None]
-        if place.context:
-            share, there = self.shares[place.stream]
-        else:
-            share = _class_queries(weights, len(even))
-            there = torch.ones_like(even)
-        given = weights.onto_keys(share)
-        given = torch.cat([given, given.mean(1, keepdim=True)], 1).flatten(1)
-        there = torch.cat([there.repeat(1, place.heads + 1), torch.ones_like(even)], 1)
-        sizes = {name: len(self.tokens[name].kind) for name in names}
-        for name, (of_class, of_tokens) in _by_stream(given, len(even), sizes).items():
-            tokens = self.tokens[name]
-            means = self.maps.cross[place, name] if place.context else self.maps.own[place]
-            means.add(
-                tokens,
-                torch.cat([of_tokens, even[tokens.segments.event]], 1),
-                events,
-                torch.cat([of_class, even], 1),
-                there,
-            )
+    def weights(self, place: Place) -> WeightsTap | None:
+        return partial(self.read, place) if place in self.places else None
 
 
-def _shares_of_kinds(tokens: Tokens, kinds: int) -> tuple[Tensor, Tensor]:
+def _shares(tokens: Tokens, kinds: int) -> tuple[Tensor, Tensor]:
     """Share of each query row in its kind, and which kinds an event has.
 
     The class tokens are the first kind; the tokens of a kind share it evenly in an event:
@@ -215,30 +204,6 @@ def last_attention(network: MultiScaleClassifier) -> dict[str, Place]:
     return own | cross
 
 
-class _LastTaps(Taps):
-    """Keeps what the tokens of each stream of a batch are given where they are attended to last."""
-
-    def __init__(self, last: Mapping[str, Place], batch: Mapping[str, StreamBatch]) -> None:
-        self.last, self.batch = last, batch
-        self.given: dict[str, Tensor] = {}
-
-    def weights(self, place: Place) -> WeightsTap | None:
-        return partial(self._keep, place) if place in self.last.values() else None
-
-    def _keep(self, place: Place, weights: AttentionWeights) -> None:
-        counts = self.batch[place.stream].counts
-        if place.context:
-            share = 1 / (counts + 1)
-            share = torch.cat([share, share.repeat_interleave(counts)])[:, None]
-        else:
-            share = _class_queries(weights, len(counts))
-        rows = weights.onto_keys(share).mean(1)[:, 0]
-        sizes = {n: len(self.batch[n].values) for n in place.context or (place.stream,)}
-        for name, (_, of_tokens) in _by_stream(rows, len(counts), sizes).items():
-            if self.last[name] == place:
-                self.given[name] = of_tokens
-
-
 @torch.no_grad()
 def token_attention(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
@@ -246,24 +211,25 @@ def token_attention(
     """Attention that each token is given where the network attends to it last, by `last_attention`.
 
     Of cross-attention the mean over all queries of the event, the class token among them; of
-    self-attention that of the class token alone. Averaged over heads.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-
-    Returns
-    -------
-    (tokens,) by stream; of an event they sum to one at most, class tokens being keys, too.
+    self-attention that of the class token alone. Averaged over heads. Those of an event sum to one at
+    most, class tokens being keys, too.
     """
     last = last_attention(network)
     found = {name: np.zeros(len(streams[name].values), np.float32) for name in last}
+    kept: dict[Place, AttentionWeights] = {}
+    taps = _WeightTaps(kept.__setitem__, last.values())
     for chosen, batch in batches(network, streams):
-        taps = _LastTaps(last, batch)
         network(batch, taps)
-        for name, given in taps.given.items():
-            found[name][streams[name].rows(chosen)] = given.cpu().numpy()
+        for place, weights in kept.items():
+            counts = batch[place.stream].counts
+            share = _class_queries(weights, len(chosen))
+            if place.context:
+                # The class token and the tokens of an event count alike.
+                even = 1 / (counts + 1)
+                share = torch.cat([even, even.repeat_interleave(counts)])[:, None]
+            rows = weights.onto_keys(share).mean(1)[:, 0]
+            sizes = {name: len(batch[name].values) for name in place.context or (place.stream,)}
+            for name, (_, of_tokens) in _by_stream(rows, len(chosen), sizes).items():
+                if last[name] == place:
+                    found[name][streams[name].rows(chosen)] = of_tokens.cpu().numpy()
     return found

@@ -61,18 +61,10 @@ def deletion(
 
     Parameters
     ----------
-    network
-        In evaluation mode.
-    events
-        With labels of both classes; streams already trimmed by the network.
-    weights
-        (events,): class-balanced.
     rankings
         Name -> stream -> (tokens,): the highest are deleted first. All name the same streams, and
         from these alone is deleted. "pT", where all of them have that column, and "random" are
         added.
-    random
-        Draws what is deleted at random.
     fractions
         Each above 0 and below 1.
 
@@ -103,27 +95,28 @@ def deletion(
         for _ in range(_RANDOM_DRAWS)
     ]
 
+    # An event that the network has wrong has nothing to lose: it does not count in the drop.
     signal, whole, weight = Sample.of(events.label, responses(network, events.streams), weights)
     right = signal == (whole > 0)
 
-    def drop(answer: Floats, other: NDArray[np.floating]) -> Mean:
-        """How much further `answer` has moved away from the true class than `other`."""
-        away = np.where(signal, other - answer, answer - other)
+    def drop(response: Floats, other: NDArray[np.floating]) -> Mean:
+        """How much further `response` has moved away from the true class than `other`."""
+        away = np.where(signal, other - response, response - other)
         return weighted_mean(away[right], weight[right])
 
-    def answer(ranking: Ranking, fraction: float) -> Floats:
+    def response(ranking: Ranking, fraction: float) -> Floats:
         kept = {name: _kept(stream, ranking[name], fraction) for name, stream in streams.items()}
         return responses(network, {**events.streams, **kept})
 
-    answers = {
-        by: [np.mean([answer(one, fraction) for one in several], axis=0) for fraction in fractions]
+    after = {
+        by: [
+            np.mean([response(one, fraction) for one in several], axis=0) for fraction in fractions
+        ]
         for by, several in draws.items()
     }
     points = []
-    for by, of_ranking in answers.items():
-        for fraction, found, at_random in zip(
-            fractions, of_ranking, answers["random"], strict=True
-        ):
+    for by, of_ranking in after.items():
+        for fraction, found, at_random in zip(fractions, of_ranking, after["random"], strict=True):
             moved, beyond = drop(found, whole), drop(found, at_random)
             loss, loss_error = auc_difference(signal, whole, found, weight)
             points.append(
@@ -139,9 +132,9 @@ def deletion(
                 )
             )
     excess = {}
-    for by, of_ranking in answers.items():
+    for by, of_ranking in after.items():
         if by != "random":
-            mean = drop(np.mean(of_ranking, axis=0), np.mean(answers["random"], axis=0))
+            mean = drop(np.mean(of_ranking, axis=0), np.mean(after["random"], axis=0))
             excess[by] = Excess(
                 value=mean.value, error=mean.error, passes=mean.value > 2 * mean.error
             )
@@ -175,24 +168,7 @@ def randomisation(
     correlation with that of the trained network, averaged over the streams of the event, then over
     the events. An explanation that stays as it was tells of the inputs, not of the network.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode; it is copied, not changed.
-    streams
-        Already trimmed by the network.
-    weights
-        (events,): class-balanced.
-    importance
-        The explanation.
-    seed
-        Of the weights that are drawn.
-    draws
-        How often the cascade is run.
-
-    Returns
-    -------
-    Each weight is drawn from a normal distribution of the mean and deviation that its tensor had, so
+    Each weight of a copy of the network is drawn from a normal distribution of the mean and deviation that its tensor had, so
     that the size of what flows through the network stays. An importance that is the same for all
     tokens counts as no correlation; where it is so in the trained network, the event is left out.
     The error is that of the mean over the events, and the spread of the draws, in quadrature.
@@ -218,6 +194,7 @@ def randomisation(
 
     curves: list[list[Mean]] = []
     for draw in range(draws):
+        # Blocks stay re-drawn: at the end of the cascade nothing is left of what was learned.
         other = copy.deepcopy(network)
         generator = torch.Generator().manual_seed(seed + draw)
         curves.append([])

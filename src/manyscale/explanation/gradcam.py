@@ -123,21 +123,16 @@ class _RowTaps(Taps):
 def grad_cam(
     network: MultiScaleClassifier, batch: Mapping[str, StreamBatch], weights: Taps = NO_TAPS
 ) -> GradCam:
-    """Work out Grad-CAM of a batch, its streams as trimmed by the network.
+    """Work out Grad-CAM of a batch.
 
     The forward pass keeps a graph from the rows in question on alone, so that a pass costs little more
-    than a prediction. A stream whose tokens do not reach the head has no evidence at all.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    weights
-        Is given the attention weights of the same pass.
+    than a prediction. A stream whose tokens do not reach the head has no evidence at all. `weights` is
+    given the attention weights of the same pass.
     """
     taps = _RowTaps(grad_cam_places(network), weights)
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
+        # Were parameters to have gradients, the graph would begin at the embedding.
         for parameter in learned:
             parameter.requires_grad_(False)
         with torch.enable_grad():
@@ -154,11 +149,13 @@ def grad_cam(
     evidence = {name: stream.values.new_zeros(len(stream.values)) for name, stream in batch.items()}
     for (name, rows), gradient in zip(watched.items(), gradients, strict=True):
         if gradient is not None:
+            # Class tokens, which come first, gather what is of all tokens.
             counts, of_tokens = segments[name].counts, slice(len(logit), None)
             total = torch.segment_reduce(gradient[of_tokens], "sum", lengths=counts, initial=0)
             alpha = total / counts.clamp(min=1)[:, None]
             evidence[name] = (segments[name].spread(alpha) * rows.detach()[of_tokens]).sum(1)
 
+    # An event in which no token speaks for the predicted class has no importance at all.
     predicted = torch.where(logit < 0, -1.0, 1.0)
     positive = {
         name: (of * segments[name].spread(predicted)).relu() for name, of in evidence.items()
@@ -172,19 +169,7 @@ def grad_cam(
 def token_importance(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
 ) -> dict[str, NDArray[np.float32]]:
-    """Say how much each token speaks for the predicted class.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-
-    Returns
-    -------
-    (tokens,) by stream, see `GradCam.importance`: the tokens of an event, over all streams, sum to one.
-    """
+    """Say how much each token speaks for the predicted class: `GradCam.importance`, by stream."""
     found = {name: np.zeros(len(stream.values), np.float32) for name, stream in streams.items()}
     for chosen, batch in batches(network, streams):
         importance = grad_cam(network, batch).importance

@@ -33,33 +33,28 @@ class Attributions:
         Names by stream.
     values
         (tokens, features) by stream, float32, in logits: positive towards signal.
-    answer
+    response
         (events,): logit difference.
     baseline
         (events,): logit difference of the baseline, as many average tokens without a class.
     residual
-        (events,): sum of all attributions of the event minus (answer - baseline); it vanishes with
+        (events,): sum of all attributions of the event minus (response - baseline); it vanishes with
         the number of steps.
     """
 
     features: Mapping[str, tuple[str, ...]]
     values: Mapping[str, NDArray[np.float32]]
-    answer: NDArray[np.float64]
+    response: NDArray[np.float64]
     baseline: NDArray[np.float64]
     residual: NDArray[np.float64]
 
     def importance(self, streams: Mapping[str, PackedStream]) -> dict[str, NDArray[np.float32]]:
-        """(tokens,) by stream: what a token says for the predicted class, in logits.
+        """(tokens,) by stream: how much a token speaks for the predicted class, in logits.
 
         The sum over its features, negated for events predicted as background: a ranking for
-        `checks.deletion`.
-
-        Parameters
-        ----------
-        streams
-            Those attributed.
+        `checks.deletion`. `streams`: those attributed.
         """
-        towards = np.where(self.answer >= 0, 1, -1).astype(np.float32)
+        towards = np.where(self.response >= 0, 1, -1).astype(np.float32)
         return {
             name: values.sum(axis=1) * np.repeat(towards, streams[name].counts)
             for name, values in self.values.items()
@@ -68,14 +63,10 @@ class Attributions:
     @property
     def completeness(self) -> dict[str, float]:
         """Largest and root mean square `residual`, and root mean square change, in logits."""
-
-        def root_mean_square(values: NDArray[np.float64]) -> float:
-            return math.sqrt(float((values**2).sum()) / max(len(values), 1))
-
         return {
-            "largest_residual": float(np.abs(self.residual).max(initial=0)),
-            "rms_residual": root_mean_square(self.residual),
-            "rms_change": root_mean_square(self.answer - self.baseline),
+            "largest_residual": float(np.abs(self.residual).max()),
+            "rms_residual": math.sqrt((self.residual**2).mean()),
+            "rms_change": math.sqrt(((self.response - self.baseline) ** 2).mean()),
         }
 
 
@@ -112,16 +103,8 @@ def integrated_gradients(
         x_i int_0^1 df/dx_i(a x) da,
 
     the integral by Gauss-Legendre quadrature. All tokens move together; their number and the class
-    tokens stay. The attributions of an event sum to f(x) - f(0): completeness.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Already trimmed by the network.
-    steps
-        Points at which the gradient is taken: one pass forward and back each.
+    tokens stay. The attributions of an event sum to f(x) - f(0): completeness. Each of the steps is a
+    point at which the gradient is taken, one pass forward and back.
 
     References
     ----------
@@ -132,9 +115,10 @@ def integrated_gradients(
         name: np.empty((len(streams[name].values), len(inputs)), np.float32)
         for name, inputs in inputs_of.items()
     }
-    answer = responses(network, streams)
-    baseline, total = np.empty_like(answer), np.zeros_like(answer)
+    response = responses(network, streams)
+    baseline, total = np.empty_like(response), np.zeros_like(response)
     for chosen, batch in batches(network, streams):
+        # Numbers are standardised, so that 0 is their mean over the training events.
         with torch.no_grad():
             baseline[chosen] = logit_difference(network(batch, _Scaled(0.0))).double().cpu().numpy()
         for name, integral in _integrate(network, batch, steps).items():
@@ -145,7 +129,7 @@ def integrated_gradients(
             event = np.repeat(chosen, streams[name].counts[chosen])
             total += np.bincount(event, found.sum(axis=1, dtype=np.float64), len(total))
     features = {name: tuple(inputs) for name, inputs in inputs_of.items()}
-    return Attributions(features, values, answer, baseline, total - (answer - baseline))
+    return Attributions(features, values, response, baseline, total - (response - baseline))
 
 
 @torch.enable_grad()
@@ -169,15 +153,7 @@ def _integrate(
 def summarise(
     attributions: Attributions, events: PackedEvents, weights: NDArray[np.float64]
 ) -> IntegratedGradients:
-    """Average the attributions over the events of each class.
-
-    Parameters
-    ----------
-    events
-        Those attributed, streams trimmed as there.
-    weights
-        (events,): class-balanced.
-    """
+    """Average the attributions over the events of each class."""
     rows = []
     for stream, features in attributions.features.items():
         counts = events.streams[stream].counts

@@ -80,19 +80,6 @@ def permutation_importance(
     The error of a loss of AUC is DeLong's on the same events, and the spread of the repeats, in
     quadrature; that of the rejection see `rejection_factor`.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    events
-        With labels of both classes; streams trimmed here.
-    weights
-        (events,): class-balanced.
-    random
-        Draws the orders.
-    repeats
-        How often each is permuted.
-
     Raises
     ------
     DataError
@@ -103,7 +90,7 @@ def permutation_importance(
     L. Breiman, Mach. Learn. 45 (2001) 5, section 10; A. Fisher, C. Rudin, F. Dominici,
     arXiv:1801.01489.
     """
-    streams = network.trim(events.streams)
+    streams = events.streams
     sample = Sample.of(events.label, responses(network, streams), weights)
     wanted = working_point(sample)
 
@@ -135,6 +122,7 @@ def permutation_importance(
     for name, stream in streams.items():
         extractor = network.extractor(name)
         inputs, columns = _token_inputs(network, name, stream), feature_inputs(extractor)
+        # As the network sees them: several features may come from the same column.
         for group, features in feature_groups(extractor.names).items():
             members = [c for feature in features for c in columns[feature]]
             scores = []
@@ -148,7 +136,7 @@ def permutation_importance(
         auc=auc(*sample),
         auc_error=auc_error(*sample),
         signal_efficiency=wanted,
-        rejection=None if wanted is None else 1 / _background(sample, wanted).value,
+        rejection=None if wanted is None else 1 / efficiency(*_background(sample, wanted)).value,
         repeats=repeats,
         streams=tuple(wholes),
         groups=tuple(groups),
@@ -161,22 +149,17 @@ def working_point(sample: Sample) -> float | None:
     Enough are five effective events: below, the rejection is hardly known. None where none does.
     """
     for wanted in _WANTED:
-        kept = sample.weights[~sample.signal & (sample.scores >= _cut(sample, wanted))]
-        if kept.sum() > 0 and effective_events(kept) >= _FEWEST:
+        weights, passed = _background(sample, wanted)
+        if weights[passed].sum() > 0 and effective_events(weights[passed]) >= _FEWEST:
             return wanted
     return None
 
 
-def _cut(sample: Sample, wanted: float) -> float:
-    """The tightest cut that keeps so much of the signal."""
+def _background(sample: Sample, wanted: float) -> tuple[Floats, NDArray[np.bool_]]:
+    """Weights of the background, and which of it passes the tightest cut that keeps enough signal."""
     curve = roc_curve(*sample)
-    return float(curve.threshold[int(np.argmax(curve.signal >= wanted * (1 - _ROUNDING)))])
-
-
-def _background(sample: Sample, wanted: float) -> Interval:
-    """Background efficiency at a signal efficiency, with its Clopper-Pearson interval."""
-    passed = sample.scores >= _cut(sample, wanted)
-    return efficiency(sample.weights[~sample.signal], passed[~sample.signal])
+    cut = curve.threshold[int(np.argmax(curve.signal >= wanted * (1 - _ROUNDING)))]
+    return sample.weights[~sample.signal], sample.scores[~sample.signal] >= cut
 
 
 def rejection_factor(
@@ -190,8 +173,6 @@ def rejection_factor(
 
     Parameters
     ----------
-    sample
-        Scored events.
     others
         Scores (events,) of each repeat.
     wanted
@@ -199,12 +180,13 @@ def rejection_factor(
 
     Returns
     -------
-    None where either leaves no background.
+    None where any leaves no background.
     """
-    whole = _background(sample, wanted)
-    found = [_background(sample._replace(scores=scores), wanted) for scores in others]
+    whole = efficiency(*_background(sample, wanted))
+    found = [efficiency(*_background(sample._replace(scores=scores), wanted)) for scores in others]
     shares = np.array([share.value for share in found])
     mean = float(shares.mean())
+    # Of none left neither the ratio nor its error is known.
     if min(whole.low, mean, *(share.low for share in found)) <= 0:
         return None
     errors = [math.log(share.high / share.low) / 2 for share in found]

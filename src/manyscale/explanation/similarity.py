@@ -51,25 +51,14 @@ def layer_similarity(
 ) -> tuple[LayerPair, ...]:
     """Compare the class tokens after every layer of every stream and fusion block, and as pooled.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    streams
-        Trimmed here.
-    weights
-        (events,): class-balanced.
-
-    Returns
-    -------
-    Each layer with each, as the network runs; see `alignment` for the formula. Memory grows with the
-    square of the widths, not with the events.
+    Each layer with each, in the order of the network; see `alignment` for the formula. Memory grows
+    with the square of the widths, not with the events.
     """
     widths: dict[str, int] = {}
     # Weighted sums of rows and of their products: all that CKA needs of any number of events.
     total: Matrix | float = 0.0
     products: Matrix | float = 0.0
-    for chosen, batch in batches(network, network.trim(streams)):
+    for chosen, batch in batches(network, streams):
         taps = _ClassTokens(network, len(chosen))
         network(batch, taps)
         widths = {name: rows.shape[1] for name, rows in taps.found.items()}
@@ -109,7 +98,7 @@ def alignment(
     covariance
         (columns, columns).
     squares
-        (columns,): mean square of each column, that says what is rounding.
+        (columns,): mean square of each column, to tell variation from rounding.
     events
         Effective number.
 
@@ -118,6 +107,7 @@ def alignment(
     S. Kornblith, M. Norouzi, H. Lee, G. Hinton, arXiv:1905.00414, section 3.
     """
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]]).astype(np.int64)
+    # The squared norm of every block at once: squares added up block by block, down and across.
     block_sums = np.add.reduceat(np.add.reduceat(covariance**2, starts, axis=0), starts, axis=1)
     traces = np.add.reduceat(np.diag(covariance), starts)
     lengths = np.add.reduceat(squares, starts)

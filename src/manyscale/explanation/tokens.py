@@ -1,8 +1,9 @@
 """What tokens are (kind, direction, pT) and weighted means by class of any number given to them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyscale.data.schema import COLUMNS, StreamSchema
-from manyscale.features.columns import Segments, StreamBatch, TokenColumns, on_device
+from manyscale.features.columns import Segments, StreamBatch, TokenColumns
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import JetFrame
 from manyscale.features.registry import can_compute, recipe
@@ -154,25 +155,11 @@ def token_readers(network: MultiScaleClassifier, images: ImageSettings) -> dict[
     }
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Class and weight of the events of a batch.
-
-    Attributes
-    ----------
-    label
-        (events,), int64: 1 signal, 0 background.
-    weight
-        (events,), float64: class-balanced; 0 for an event of unknown class.
-    """
+class Labelled(NamedTuple):
+    """Label, (events,) int64, 1 signal; and class-balanced weight, (events,) float64, of a batch."""
 
     label: Tensor
     weight: Tensor
-
-    @staticmethod
-    def of(label: NDArray[np.int64], weight: Floats, device: torch.device | str) -> "Labelled":
-        """Bring both to torch and to a device."""
-        return Labelled(on_device(label.clip(0), device), on_device(weight, device))
 
 
 class ClassMeans:
@@ -210,9 +197,9 @@ class ClassMeans:
             return torch.zeros(2, *shape, len(channels), dtype=torch.float64, device=device)
 
         self._weight, self._weight2 = zeros(), zeros()
-        # The last of each collects what is out of range.
-        self._image = zeros(reader.images.bins**2 + 1)
-        self._rank, self._distance = zeros(RANKS + 1), zeros(DISTANCES + 1)
+        # By attribute of `Tokens`; the last bin of each collects what is out of range.
+        sizes = {"pixel": reader.images.bins**2, "rank": RANKS, "distance": DISTANCES}
+        self._binned = {name: zeros(bins + 1) for name, bins in sizes.items()}
         # Sums of w x, w^2 x and w^2 x^2 of what an event's tokens of a kind are given together.
         self._moments = [zeros(len(self.rows)) for _ in range(3)]
 
@@ -244,11 +231,8 @@ class ClassMeans:
         number, channels = len(events.label), given.shape[1]
         owner, label = tokens.segments.event, events.label
         weighted = given * events.weight.to(given.dtype)[owner, None]
-        for sums, index in (
-            (self._image, tokens.pixel),
-            (self._rank, tokens.rank),
-            (self._distance, tokens.distance),
-        ):
+        for name, sums in self._binned.items():
+            index: Tensor | None = getattr(tokens, name)
             if index is not None:
                 # On a CPU faster than bincount and scatter_add_.
                 flat = given.new_zeros(2 * sums.shape[1], channels)
@@ -273,23 +257,15 @@ class ClassMeans:
         ):
             sums.index_add_(0, label, terms)
 
-    def _mean(self, sums: Tensor) -> Floats:
-        """(2, bins, channels), without what was out of range."""
-        means: Floats = (sums / self._weight[:, None])[:, :-1].cpu().numpy()
+    def binned(self, by: str) -> Floats:
+        """(2, bins, channels): mean of background and signal, in bins of pixel, rank or distance."""
+        means: Floats = (self._binned[by] / self._weight[:, None])[:, :-1].cpu().numpy()
         return means
 
     def image(self) -> Floats:
         """(2, bins, bins, channels): mean of background and signal; pixels of eta first."""
         bins = self.reader.images.bins
-        return self._mean(self._image).reshape(2, bins, bins, -1)
-
-    def by_rank(self) -> Floats:
-        """(2, RANKS, channels): mean of what the token of each rank is given."""
-        return self._mean(self._rank)
-
-    def by_distance(self) -> Floats:
-        """(2, DISTANCES, channels): mean of what the tokens in each bin are given together."""
-        return self._mean(self._distance)
+        return self.binned("pixel").reshape(2, bins, bins, -1)
 
     def by_kind(self) -> tuple[Floats, Floats]:
         """(2, rows, channels): mean of what the tokens of each of `rows` are given, and its error.
@@ -309,31 +285,30 @@ class ClassMeans:
         index = self.rows.index(row)
         return mean[:, index, channel], error[:, index, channel]
 
-    def numbers(self) -> Iterator[dict[str, Any]]:
-        """Give what each channel has of each class, for JSON; a class without events is left out.
+    def numbers(self) -> list[dict[str, Any]]:
+        """What each channel has of each class, for JSON; a class without events is left out.
 
         `share` has the mean of each of `rows`, with its error; `by_rank` and `by_distance` that of
         the token of each rank in pT, and of all tokens in each bin of the distance to the axis.
         """
-        mean, error = self.by_kind()
-        rank, distance = self.by_rank(), self.by_distance()
 
         def rounded(values: Floats) -> list[float | None]:
             return [None if np.isnan(value) else round(float(value), _DIGITS) for value in values]
 
-        for channel, words in enumerate(self.channels):
-            for label, name in enumerate(("background", "signal")):
-                values, errors = rounded(mean[label, :, channel]), rounded(error[label, :, channel])
-                if values[-1] is None:
-                    continue
-                numbers: dict[str, Any] = {**words, "class": name}
-                numbers["share"] = {
-                    row: {"value": value, "error": of_value}
-                    for row, value, of_value in zip(self.rows, values, errors, strict=True)
-                    if value or row == ALL
-                }
-                if self.reader.has_pt:
-                    numbers["by_rank"] = rounded(rank[label, :, channel])
-                if self.reader.plane:
-                    numbers["by_distance"] = rounded(distance[label, :, channel])
-                yield numbers
+        found = []
+        there = {"rank": self.reader.has_pt, "distance": self.reader.plane}
+        binned = {f"by_{by}": self.binned(by) for by in ("rank", "distance") if there[by]}
+        mean, error = self.by_kind()
+        for (channel, words), (label, name) in product(
+            enumerate(self.channels), enumerate(("background", "signal"))
+        ):
+            pairs = zip(*(rounded(of[label, :, channel]) for of in (mean, error)), strict=True)
+            share = {
+                row: {"value": value, "error": of_value}
+                for row, (value, of_value) in zip(self.rows, pairs, strict=True)
+                if value or row == ALL
+            }
+            if share[ALL]["value"] is not None:
+                bins = {by: rounded(values[label, :, channel]) for by, values in binned.items()}
+                found.append({**words, "class": name, "share": share, **bins})
+        return found

@@ -20,12 +20,11 @@ from manyscale.evaluation.results import (
     LayerPair,
     PermutationImportance,
 )
-from manyscale.reporting.drawn import Drawn, stacked
-from manyscale.reporting.style import CLASS_COLOURS, styled
+from manyscale.features.images import ImageSettings
+from manyscale.reporting.figure import CLASS_COLOURS, CLASS_NAMES, GREY, Drawn, stacked, styled
 
 __all__ = [
     "Curve",
-    "Plane",
     "Share",
     "attributions",
     "class_maps",
@@ -41,15 +40,13 @@ __all__ = [
 R = TypeVar("R")
 Floats = NDArray[np.float64]
 
-_CLASS_NAMES = ("background", "signal")
-_GREY = "#717581"
 # Colour and dashes of the rankings by which tokens are deleted.
 _RANKINGS = {
     "Grad-CAM": ("#bd1f01", "solid"),
     "attention": ("#ffa90e", "dashdot"),
     "integrated gradients": ("#832db6", "solid"),
     "pT": ("#3f90da", "dashdot"),
-    "random": (_GREY, "dashed"),
+    "random": (GREY, "dashed"),
 }
 _OTHERS = ("#a96b59", "#e76300", "#94a4a2", "#92dadd", "#b9ac70")
 _AUC_COLOUR, _REJECTION_COLOUR = "#832db6", "#e76300"
@@ -154,7 +151,7 @@ def permutation(found: PermutationImportance) -> Drawn:
         if known:
             # Bars begin at 1; a cross stands where the factor is not known.
             of_known = ~np.isnan(factor)
-            axes[1].plot(np.ones((~of_known).sum()), places[~of_known], "x", color=_GREY)
+            axes[1].plot(np.ones((~of_known).sum()), places[~of_known], "x", color=GREY)
             ends = np.array([factor - low, high - factor])[:, of_known]
             look = {"height": 0.6, "left": 1, "color": _REJECTION_COLOUR}
             _bars(axes[1], places[of_known], factor[of_known], ends, **look)
@@ -318,26 +315,8 @@ def deletion(points: Sequence[DeletionCurvePoint]) -> Drawn:
 # ---- maps in the plane of a jet ----
 
 
-class Plane(NamedTuple):
-    """The plane in which maps are drawn.
-
-    Attributes
-    ----------
-    half_width
-        It reaches from -half_width to half_width.
-    turned
-        Whether the axes are no longer those of eta and phi.
-    unit
-        What a pixel holds.
-    """
-
-    half_width: float
-    turned: bool
-    unit: str
-
-
 @styled
-def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
+def class_maps(images: Mapping[str, Floats], plane: ImageSettings, unit: str) -> Drawn:
     """Draw a row of three maps each: background, signal, signal minus background.
 
     Parameters
@@ -345,9 +324,11 @@ def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
     images
         Name of the row -> (2, bins, bins): mean of background and of signal, pixels of eta first.
     plane
-        Where they are.
+        Reach and frame of the maps.
+    unit
+        What a pixel holds.
     """
-    figure, panels = _grid(list(images), (*_CLASS_NAMES, "difference"), plane)
+    figure, panels = _grid(list(images), (*CLASS_NAMES, "difference"), plane)
     shades = _shades(images)
     widest = max(float(np.abs(image[1] - image[0]).max()) for image in images.values()) or 1.0
     # Linear near zero alone: the core of a jet holds most, its rest tells the classes apart, too.
@@ -356,13 +337,15 @@ def class_maps(images: Mapping[str, Floats], plane: Plane) -> Drawn:
         _picture(row[0], image[0], plane, shades)
         _picture(row[1], image[1], plane, shades)
         _picture(row[2], image[1] - image[0], plane, apart)
-    _colour_bar(figure, panels[:, :2], shades, plane.unit)
+    _colour_bar(figure, panels[:, :2], shades, unit)
     _colour_bar(figure, panels[:, 2:], apart, "signal − background")
-    return Drawn(figure, _pixels(images, _CLASS_NAMES, plane))
+    return Drawn(figure, _pixels(images, CLASS_NAMES, plane))
 
 
 @styled
-def head_maps(images: Mapping[str, Floats], heads: Sequence[str], plane: Plane) -> Drawn:
+def head_maps(
+    images: Mapping[str, Floats], heads: Sequence[str], plane: ImageSettings, unit: str
+) -> Drawn:
     """Draw a row of maps each, one a head.
 
     Parameters
@@ -372,19 +355,21 @@ def head_maps(images: Mapping[str, Floats], heads: Sequence[str], plane: Plane) 
     heads
         Their names.
     plane
-        Where they are.
+        Reach and frame of the maps.
+    unit
+        What a pixel holds.
     """
     figure, panels = _grid(list(images), heads, plane)
     shades = _shades(images)
     for row, image in zip(panels, images.values(), strict=True):
         for axes, of_head in zip(row, image, strict=True):
             _picture(axes, of_head, plane, shades)
-    _colour_bar(figure, panels, shades, plane.unit)
+    _colour_bar(figure, panels, shades, unit)
     return Drawn(figure, _pixels(images, heads, plane))
 
 
 def _grid(
-    rows: Sequence[str], columns: Sequence[str], plane: Plane
+    rows: Sequence[str], columns: Sequence[str], plane: ImageSettings
 ) -> tuple[Figure, NDArray[np.object_]]:
     """Square panels with their names above and beside them; numbers along the last row alone.
 
@@ -408,7 +393,7 @@ def _grid(
         axes.set_title(name, fontsize=10, pad=4)
     for axes, name in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(name, fontsize=9, loc="center", labelpad=4)
-    turned = ", turned" if plane.turned else ""
+    turned = ", turned" if plane.frame.rotate != "none" else ""
     figure.text(
         0.5, 0.08 / height, f"across: Δη, up: Δφ{turned}; same scale", fontsize=9, ha="center"
     )
@@ -422,7 +407,7 @@ def _shades(images: Mapping[str, Floats]) -> LogNorm:
     return LogNorm(most * 10.0**-_DECADES, most)
 
 
-def _picture(axes: Axes, image: Floats, plane: Plane, shades: Normalize) -> None:
+def _picture(axes: Axes, image: Floats, plane: ImageSettings, shades: Normalize) -> None:
     reach, logarithmic = plane.half_width, isinstance(shades, LogNorm)
     least = -np.inf if shades.vmin is None else shades.vmin
     # An image stays small in the SVG, where a rectangle a pixel would be half a megabyte.
@@ -455,7 +440,7 @@ def _colour_bar(figure: Figure, panels: NDArray[np.object_], shades: Normalize, 
 
 
 def _pixels(
-    images: Mapping[str, Floats], columns: Sequence[str], plane: Plane
+    images: Mapping[str, Floats], columns: Sequence[str], plane: ImageSettings
 ) -> dict[str, list[object]]:
     """A row a pixel in which any map is not zero, by the place of its middle; a column a map."""
     together = np.concatenate(list(images.values()))
@@ -534,9 +519,9 @@ def shares(points: Sequence[Share], *, label: str, expected: str) -> Drawn:
             np.array([getattr(point, of) for point in members])
             for of in ("value", "error", "expected")
         )
-        for of_class, name_of_class in enumerate(_CLASS_NAMES):
+        for of_class, name_of_class in enumerate(CLASS_NAMES):
             height = places + (0.16 if of_class else -0.16)
-            axes.plot(compared[:, of_class], height, "|", color=_GREY, ms=9, label=expected)
+            axes.plot(compared[:, of_class], height, "|", color=GREY, ms=9, label=expected)
             axes.errorbar(
                 value[:, of_class],
                 height,
@@ -555,7 +540,7 @@ def shares(points: Sequence[Share], *, label: str, expected: str) -> Drawn:
         {
             "of": point.panel,
             "by": point.row,
-            "class": _CLASS_NAMES,
+            "class": CLASS_NAMES,
             "value": point.value,
             "error": point.error,
             expected: point.expected,
@@ -579,7 +564,7 @@ def profiles(curves: Sequence[Curve], *, label: str) -> Drawn:
     figure, panels = _panels(titles, 2.1, sharey=False)
     for axes, members in zip(panels, panels_of.values(), strict=False):
         for curve, dashes in zip(members, cycle(_DASHES), strict=False):
-            for of, values, colour in zip(_CLASS_NAMES, curve.values, CLASS_COLOURS, strict=True):
+            for of, values, colour in zip(CLASS_NAMES, curve.values, CLASS_COLOURS, strict=True):
                 # No verticals down to zero: many bins would hide the curves of others.
                 axes.stairs(
                     values,
@@ -606,7 +591,7 @@ def profiles(curves: Sequence[Curve], *, label: str) -> Drawn:
             "value": values,
         }
         for curve in curves
-        for of, values in zip(_CLASS_NAMES, curve.values, strict=True)
+        for of, values in zip(CLASS_NAMES, curve.values, strict=True)
     ]
     return Drawn(figure, stacked(table))
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Process
 from manyscale.deployment.bundle import CLASSES
 from manyscale.deployment.predict import Alignment, batches
 from manyscale.errors import DataError
@@ -41,7 +40,7 @@ from manyscale.explanation.tokens import (
     TokenReader,
     token_readers,
 )
-from manyscale.features.columns import StreamBatch, TokenColumns
+from manyscale.features.columns import StreamBatch, TokenColumns, on_device
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.features.registry import can_compute, recipe
@@ -49,13 +48,12 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import Place
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import explanation_plots as plots
-from manyscale.reporting.drawn import Drawn
-from manyscale.reporting.explanation_plots import Curve, Plane, Share
-from manyscale.runs.judging import Trial
-from manyscale.runs.plotting import drop_plot
+from manyscale.reporting.explanation_plots import Curve, Share
+from manyscale.reporting.figure import Drawn
+from manyscale.runs.evaluate import Trial, drop_plot
 from manyscale.settings import Record, write_json
 
-__all__ = ["EventSample", "Scores", "add_up", "chosen_events", "event_display", "explain_run"]
+__all__ = ["add_up", "chosen_events", "event_display", "explain_run"]
 
 Floats = NDArray[np.float64]
 
@@ -76,47 +74,6 @@ _PLOTS = (
 )
 # About the jet's axis, not turned: as a detector sees it.
 _AS_STORED = ImageSettings(frame=FrameSettings())
-
-
-@dataclass(frozen=True)
-class EventSample:
-    """Some test events of a trial, as many of each class, their columns those of the network.
-
-    Attributes
-    ----------
-    dataset
-        The events.
-    network
-        Of the trial, in evaluation mode.
-    alignment
-        From the columns of the dataset to those of the network.
-    """
-
-    dataset: Dataset
-    network: MultiScaleClassifier
-    alignment: Alignment
-
-    @staticmethod
-    def of(trial: Trial, events: int) -> "EventSample":
-        """At most so many, half of them of each class, chosen by a hash of `event_id`."""
-        return EventSample(
-            trial.test.restricted(max_events=max(1, events // 2)),
-            trial.bundle.network,
-            Alignment(trial.test.schema, trial.bundle.streams),
-        )
-
-    def trimmed(self, events: PackedEvents) -> PackedEvents:
-        """The events with their streams as the network sees them."""
-        return replace(events, streams=self.network.trim(self.alignment(events.streams)))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Identity, label and score of some events, (events,) each: what the display chooses from."""
-
-    event_id: NDArray[np.uint64]
-    label: NDArray[np.int64]
-    score: NDArray[np.float32]
 
 
 def explain_run(
@@ -158,10 +115,10 @@ def explain_run(
         Where the run's data are gone or lack a class, `data` holds events of the training, or more
         events are to be displayed than a page can carry.
     """
-    trial = Trial.open(root, data)
+    trial = Trial.open(root, data, device)
     if display > _MOST_DISPLAYED:
-        few = next(trial.test.chunks(256))
-        tokens = sum(stream.counts.sum() for stream in few.streams.values()) / len(few)
+        some = next(trial.test.chunks(256))
+        tokens = sum(stream.counts.sum() for stream in some.streams.values()) / len(some)
         raise DataError(
             f"{display:,} events to display would make the page about "
             f"{display * tokens * _BYTES_A_TOKEN / 1e6:,.0f} MB, which no browser likes; "
@@ -180,13 +137,14 @@ def explain_run(
 
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
-    sample, network = EventSample.of(trial, events), trial.bundle.network
-    attention, importance, scores = add_up(sample, images)
-    shown = event_display(sample, scores, display)
+    network = trial.bundle.network
+    sample = trial.test.restricted(max_events=max(1, events // 2))
+    attention, importance, known, score = add_up(network, sample, images)
+    shown = event_display(network, sample, known, score, display)
     seconds["attention maps and Grad-CAM"] = time.perf_counter() - begun
     shown.write(folder / "display.json")
     about = {
-        "events": sample.dataset.class_counts,
+        "events": sample.class_counts,
         "weights": "class-balanced",
         "images": images.model_dump(include={"bins", "half_width", "frame"}),
     }
@@ -203,13 +161,14 @@ def explain_run(
     ):
         drawn.save(trial.folder.plots, name)
 
-    few_events = EventSample.of(trial, deep)
-    whole = few_events.trimmed(few_events.dataset.events())
-    weights = few_events.dataset.balance.weights(whole)
+    few = trial.test.restricted(max_events=max(1, deep // 2))
+    deep_events = _as_seen(network, few, few.events())
+    weights = few.balance.weights(deep_events)
     begun = time.perf_counter()
-    for name, found, drawn in _studies(network, whole, weights, trial.card.seed):
+    # The time of a study is that of its numbers and its figure, without writing them.
+    for name, found, drawn in _studies(network, deep_events, weights, trial.card.seed):
         seconds[name.replace("_", " ")] = took = time.perf_counter() - begun
-        LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(whole), took)
+        LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(deep_events), took)
         rows = found.plain() if isinstance(found, Record) else [row.plain() for row in found]
         write_json(folder / f"{name}.json", rows)
         drawn.save(trial.folder.plots, name)
@@ -218,8 +177,8 @@ def explain_run(
         begun = time.perf_counter()
 
     explanation = Explanation(
-        events=sample.dataset.class_counts,
-        deep_events=few_events.dataset.class_counts,
+        events=sample.class_counts,
+        deep_events=few.class_counts,
         displayed=len(shown.events),
         weights="class-balanced",
         seconds={name: round(value, 2) for name, value in seconds.items()},
@@ -227,42 +186,46 @@ def explain_run(
         streams=streams,
     )
     explanation.write(folder / "summary.json")
-    trial.folder.log(f"explained on {len(sample.dataset)} events")
+    trial.folder.log(f"explained on {len(sample)} events")
     return explanation
 
 
+def _as_seen(network: MultiScaleClassifier, sample: Dataset, events: PackedEvents) -> PackedEvents:
+    """Events of a sample with their streams as the network sees them."""
+    wanted = [network.extractor(name).stream for name in network.settings.streams]
+    return replace(events, streams=network.trim(Alignment(sample.schema, wanted)(events.streams)))
+
+
 def add_up(
-    sample: EventSample, images: ImageSettings
-) -> tuple[AttentionMaps, ImportanceMaps, Scores]:
+    network: MultiScaleClassifier, sample: Dataset, images: ImageSettings
+) -> tuple[AttentionMaps, ImportanceMaps, PackedEvents, NDArray[np.float32]]:
     """Add up attention and Grad-CAM over a sample, in one pass.
 
-    Parameters
-    ----------
-    images
-        Pixels and frame of the maps.
+    `images` has pixels and frame of the maps. Returned with both are the events, without what they are
+    made of, and their scores.
     """
-    network = sample.network
     device = next(network.parameters()).device
     readers = token_readers(network, images)
     attention, importance = AttentionMaps(network, readers), ImportanceMaps(network, readers)
-    found: list[Scores] = []
-    with progress_bar("attention maps and Grad-CAM", len(sample.dataset), "events") as bar:
-        for events in map(sample.trimmed, sample.dataset.chunks(_CHUNK)):
-            weights = sample.dataset.balance.weights(events)
+    known: list[PackedEvents] = []
+    scores: list[NDArray[np.float32]] = []
+    with progress_bar("attention maps and Grad-CAM", len(sample), "events") as bar:
+        for chunk in sample.chunks(_CHUNK):
+            events = _as_seen(network, sample, chunk)
+            weights = sample.balance.weights(events)
             score = np.empty(len(events), np.float32)
             for chosen, batch in batches(network, events.streams):
-                labelled = Labelled.of(events.label[chosen], weights[chosen], device)
+                labels = events.label[chosen].clip(0)
+                labelled = Labelled(on_device(labels, device), on_device(weights[chosen], device))
                 tokens = {name: reader(batch[name]) for name, reader in readers.items()}
                 cam = grad_cam(network, batch, attention.taps(tokens, labelled))
                 importance.add(cam.importance, tokens, labelled)
+                # With two classes the softmax is the sigmoid of the logit difference.
                 score[chosen] = torch.sigmoid(cam.logit).cpu().numpy()
                 bar.advance(len(chosen))
-            found.append(Scores(events.event_id, events.label, score))
-    ids, labels, scores = (
-        np.concatenate([getattr(part, of) for part in found])
-        for of in ("event_id", "label", "score")
-    )
-    return attention, importance, Scores(ids, labels, scores)
+            known.append(events.only([]))
+            scores.append(score)
+    return attention, importance, PackedEvents.concatenate(known), np.concatenate(scores)
 
 
 def _studies(
@@ -327,7 +290,9 @@ def _stream_rows(
 # ---- the event display ----
 
 
-def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
+def chosen_events(
+    events: PackedEvents, scores: NDArray[np.float32], most: int
+) -> list[tuple[str, int]]:
     """Choose the events of the display: why, and the index of each; none twice.
 
     A third each: signal events with the highest score; background events with the lowest; worst
@@ -343,20 +308,26 @@ def chosen_events(scores: Scores, most: int) -> list[tuple[str, int]]:
         ("worst mistake", 1, False, mistakes - mistakes // 2),
         ("worst mistake", 0, True, mistakes // 2),
     ):
-        members = np.flatnonzero(scores.label == label)
-        score = scores.score[members]
-        best = np.lexsort((scores.event_id[members], -score if high else score))[:number]
+        members = np.flatnonzero(events.label == label)
+        score = scores[members]
+        best = np.lexsort((events.event_id[members], -score if high else score))[:number]
         if why == "worst mistake":
             best = best[(score[best] < 0.5) == (label == 1)]
+        # Of few events one may be wanted twice: the first reason stays.
         for index in members[best].tolist():
             chosen.setdefault(index, why)
     return [(why, index) for index, why in chosen.items()]
 
 
-def event_display(sample: EventSample, scores: Scores, most: int) -> EventDisplay:
-    """Say of each chosen event all that its display shows: explanation/display.json."""
-    network = sample.network
-    chosen = chosen_events(scores, most)
+def event_display(
+    network: MultiScaleClassifier,
+    sample: Dataset,
+    known: PackedEvents,
+    scores: NDArray[np.float32],
+    most: int,
+) -> EventDisplay:
+    """Say of each chosen event all that its display shows; `known` and `scores` as of `add_up`."""
+    chosen = chosen_events(known, scores, most)
     readers = token_readers(network, _AS_STORED)
     directions = {
         name: ("delta_eta", "delta_phi") if reader.plane else ("eta", "phi")
@@ -379,15 +350,17 @@ def event_display(sample: EventSample, scores: Scores, most: int) -> EventDispla
     if not chosen:
         return EventDisplay(events=(), streams=streams)
 
-    ids = scores.event_id[[index for _, index in chosen]]
+    # The sample is read again for the few events that are shown: they need not be held till here.
+    ids = known.event_id[[index for _, index in chosen]]
     found = PackedEvents.concatenate(
         [
             events.take(np.flatnonzero(np.isin(events.event_id, ids)))
-            for events in sample.dataset.chunks(_CHUNK)
+            for events in sample.chunks(_CHUNK)
         ]
     )
     order = np.argsort(found.event_id)
-    events = sample.trimmed(found.take(order[np.searchsorted(found.event_id, ids, sorter=order)]))
+    found = found.take(order[np.searchsorted(found.event_id, ids, sorter=order)])
+    events = _as_seen(network, sample, found)
     attention = token_attention(network, events.streams)
     importance = token_importance(network, events.streams)
     tokens = {
@@ -396,13 +369,12 @@ def event_display(sample: EventSample, scores: Scores, most: int) -> EventDispla
         )
         for name, reader in shown.items()
     }
-    processes: Sequence[Process] = sample.dataset.schema.processes
     displayed = tuple(
         DisplayedEvent(
             event_id=str(events.event_id[number]),
             label=CLASSES[events.label[number]],
-            process=processes[events.process[number]].name,
-            score=round(float(scores.score[index]), _DIGITS),
+            process=sample.schema.processes[events.process[number]].name,
+            score=round(float(scores[index]), _DIGITS),
             why=why,
             streams={name: of_stream[number] for name, of_stream in tokens.items()},
         )
@@ -441,20 +413,15 @@ _EVEN = "were all alike"
 Named = Iterator[tuple[str, Drawn]]
 
 
-def _plane(images: ImageSettings, unit: str) -> Plane:
-    return Plane(images.half_width, images.frame.rotate != "none", unit)
-
-
 def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
     """Draw what was added up of attention: the name of each plot, and the plot.
 
     Of several attentions of one stream to another the last is drawn; attention.json has all.
     """
-    plane = _plane(images, "attention in a pixel")
     last = {(place.stream, context): place for place, context in maps.cross}
-    for (query, context), place in last.items():
+    for (_, context), place in last.items():
         if maps.readers[context].plane:
-            yield from _cross_maps(maps, place, context, plane, f"{query}_{context}")
+            yield from _cross_maps(maps, place, context, images)
     for query, place in {query: place for (query, _), place in last.items()}.items():
         yield f"attention_shares_{query}", _stream_shares(maps, place)
         kinds: list[Share] = []
@@ -487,10 +454,10 @@ def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
             for head in range(place.heads)
         }
         if reader.plane and rows:
-            yield f"attention_self_{name}", plots.class_maps(rows, plane)
+            yield f"attention_self_{name}", plots.class_maps(rows, images, "attention in a pixel")
 
 
-def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: Plane, name: str) -> Named:
+def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: ImageSettings) -> Named:
     """Maps of a context by kind of query: by class, and by head with the classes weighted alike."""
     means = maps.cross[place, context]
     images = means.image()
@@ -503,9 +470,10 @@ def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: Plane, n
             by_class[kind] = of_class
             channels = [means.channel(query=kind, head=head) for head in heads]
             by_head[kind] = np.moveaxis(images[..., channels].mean(axis=0), -1, 0)
-    yield f"attention_maps_{name}", plots.class_maps(by_class, plane)
+    name, unit = f"{place.stream}_{context}", "attention in a pixel"
+    yield f"attention_maps_{name}", plots.class_maps(by_class, plane, unit)
     titles = [f"head {head}" for head in heads]
-    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane)
+    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane, unit)
 
 
 def _stream_shares(maps: AttentionMaps, place: Place) -> Drawn:
@@ -530,7 +498,7 @@ def _importance_figures(
     in_plane = [name for name, of in means.items() if of.reader.plane]
     if in_plane:
         maps = {name: means[name].image()[..., 0] for name in in_plane}
-        yield "gradcam_maps", plots.class_maps(maps, _plane(images, "importance in a pixel"))
+        yield "gradcam_maps", plots.class_maps(maps, images, "importance in a pixel")
 
     def share(panel: str, row: str, name: str, kind: str) -> Share:
         return Share(panel, row, *means[name].share(kind, 0), means[name].share(kind, 1)[0])
@@ -564,13 +532,13 @@ def _profiles(means: ClassMeans, channel: int, pt: ClassMeans, name: str) -> Ite
     reader = means.reader
     ranks = np.linspace(0.5, RANKS + 0.5, RANKS + 1)
     distances = np.linspace(0, reader.images.half_width, DISTANCES + 1)
-    axes = [("rank in pT", ranks, ClassMeans.by_rank)]
-    if reader.plane:
-        axes.append(("ΔR to the axis", distances, ClassMeans.by_distance))
-    for axis, edges, values in axes:
+    axes = {"rank": ("rank in pT", ranks), "distance": ("ΔR to the axis", distances)}
+    for by, (axis, edges) in axes.items():
+        if by == "distance" and not reader.plane:
+            continue
         for curve, of, number in ((name, means, channel), ("pT", pt, 0)):
             whole, _ = of.share(ALL, number)
-            parts = _over(values(of)[..., number], whole[:, None])
+            parts = _over(of.binned(by)[..., number], whole[:, None])
             yield Curve(reader.stream.name, axis, curve, edges, parts)
 
 
