@@ -10,7 +10,7 @@ from manyscale.data.npz import LONE_STREAM
 from manyscale.data.schema import Label
 from manyscale.data.split import SplitSettings
 from manyscale.errors import CardError
-from manyscale.evaluation.limit_settings import LimitSettings
+from manyscale.evaluation.limits import LimitSettings
 from manyscale.evaluation.systematics import Systematics
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
