@@ -76,13 +76,7 @@ class Request:
     weights: str | None = None
 
     def named(self) -> tuple[str, Label]:
-        """Name and class of the process that all the events are of.
-
-        Raises
-        ------
-        DataError
-            Where neither a class nor a process whose class is known is given.
-        """
+        """Name and class of the process that all the events are of."""
         if self.label is not None:
             return self.process or self.label, self.label
         classes: dict[str, Label] = {"signal": "signal", "background": "background"}

@@ -60,13 +60,7 @@ class SourceFile:
 
 
 def find_files(paths: Sequence[str]) -> list[SourceFile]:
-    """Identify files; a local path is made absolute, so that workers elsewhere find it.
-
-    Raises
-    ------
-    DataError
-        Where one cannot be read, or two are the same: of the same name, size and first MiB.
-    """
+    """Identify files; a local path is made absolute, so that workers elsewhere find it."""
     known: dict[str, SourceFile] = {}
     for path in paths:
         if "://" in path:
@@ -99,13 +93,7 @@ def one_reader(
     convert: ConvertSettings,
     lines: tuple[str, ...] = (),
 ) -> Reader:
-    """Choose the reader of files, which must be one.
-
-    Raises
-    ------
-    DataError
-        Where two need different ones: Delphes and NanoAOD files, say.
-    """
+    """Choose the reader of files, which must be one."""
     first = choose_reader(files[0].path, kind, generate, convert, lines)
     # Only ROOT files must be opened to tell who reads them.
     for file in files[1:] if kind == "ROOT" else ():
@@ -119,13 +107,7 @@ def one_reader(
 
 
 def look_at_first(files: Sequence[SourceFile], reader: Reader) -> tuple[SourceFile, Contents]:
-    """Look into the first file that has events.
-
-    Raises
-    ------
-    DataError
-        Where none has, or one is damaged.
-    """
+    """Look into the first file that has events."""
     for file in files:
         try:
             return file, reader.look(file.path)
@@ -172,11 +154,6 @@ def plan_files(
         card, and `processes`, each of which has a part a unit.
     again
         The command of the call.
-
-    Raises
-    ------
-    DataError
-        Where a file is in the dataset as something else, or other cuts selected its process.
     """
     ours = json.loads(settings)
     wanted = {file.identity: file.path for file in files}

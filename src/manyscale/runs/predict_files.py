@@ -39,11 +39,6 @@ def score_files(
     Returns
     -------
     The number of rows, and the rows, some thousand at a time, in the order of the files.
-
-    Raises
-    ------
-    DataError
-        Where a file cannot be read, or gives not all that the network wants.
     """
     # Of the streams and columns that a file could give, those of the network.
     names = [stream.name for stream in bundle.streams]

@@ -58,13 +58,7 @@ def collision_schema(
 
 
 def check_streams(folder: Path, schema: Schema) -> None:
-    """Refuse, before any work, a dataset whose events are made of something else.
-
-    Raises
-    ------
-    DataError
-        Names the streams of the dataset.
-    """
+    """Refuse, before any work, a dataset whose events are made of something else."""
     path = next(iter(sorted(part_path(folder, "x").parent.glob("*.parquet"))), None)
     if path is None:
         return
