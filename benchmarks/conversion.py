@@ -45,9 +45,8 @@ SAMPLES = {
 CONVERT = """
 import json, resource, sys, time
 from pathlib import Path
-import manyscale.runs.file_conversion, manyscale.events.files.delphes, manyscale.events.files.nanoaod
-from manyscale.runs.conversion import convert_files
-from manyscale.runs.request import Request
+import manyscale.runs.plan_files, manyscale.events.files.delphes, manyscale.events.files.nanoaod
+from manyscale.runs.convert import Request, convert_files
 files, out, card, workers, cluster = sys.argv[1:]
 begun = time.perf_counter()
 convert_files([f"{files}/*.root"], out, Request(label="signal"), card=card,

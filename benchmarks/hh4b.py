@@ -3,18 +3,18 @@
     python benchmarks/hh4b.py runs/hh4b
 
 Makes the events (some minutes on two cores), trains the three networks on the same events, and
-prints one table with paired errors. Goes on where it was interrupted.
+prints one table with paired errors. An interrupted run is resumed by the same command.
 """
 
 import argparse
 from pathlib import Path
 
-from manyscale.card import Card
-from manyscale.card.preset_cards import preset_card
-from manyscale.console import ConsoleProgress, print_comparison, print_cutflow
+from manyscale.card import Card, preset_card
+from manyscale.console import print_comparison, print_cutflow
 from manyscale.model.presets import Preset
-from manyscale.runs.comparison import compare_cards
-from manyscale.runs.production import generate_dataset
+from manyscale.progress import show
+from manyscale.runs.compare import compare_cards
+from manyscale.runs.generate import generate_dataset
 from manyscale.training.schedule import TrainingSettings
 
 PRESETS: tuple[Preset, ...] = ("model-2", "concatenation", "kinematics-only")
@@ -37,10 +37,10 @@ def main() -> None:
                 "training": TrainingSettings(epochs=30, batch_size=128),
             }
         )
-    progress = ConsoleProgress()
-    dataset = generate_dataset(cards["model-2"], chosen.out / "data", progress=progress)
+    show()
+    dataset = generate_dataset(cards["model-2"], chosen.out / "data")
     print_cutflow(dataset.schema.processes)
-    rows = compare_cards(cards, chosen.out, seeds=chosen.seeds, progress=progress)
+    rows = compare_cards(cards, chosen.out, seeds=chosen.seeds)
     print_comparison(rows, trainings=chosen.seeds)
 
 

@@ -3,8 +3,8 @@
     python examples/hh4b_discovery.py runs/discovery
 
 Makes the events of hh4b_discovery.yaml, trains three networks on the same events with the trees
-beside them, counts at 3,000 fb^-1 and fits the limits: some 20 minutes on two cores. Goes on where it
-was interrupted. The table goes into the folder, too: discovery.md and discovery.json.
+beside them, counts at 3,000 fb^-1 and fits the limits: some 20 minutes on two cores. Given again, it
+resumes where it was interrupted. The table goes into the folder, too: discovery.md and discovery.json.
 """
 
 import argparse
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from manyscale.card import Card, load_card
-from manyscale.console import ConsoleProgress, print_cutflow, table
+from manyscale.console import print_cutflow, print_table
 from manyscale.model.presets import Preset
-from manyscale.progress import Progress
-from manyscale.runs.comparison import compare_cards
-from manyscale.runs.folder import RunFolder, read_metrics, write_json
+from manyscale.progress import show
+from manyscale.reporting.tables import Table
+from manyscale.runs.compare import compare_cards
+from manyscale.runs.folder import RunFolder
+from manyscale.runs.generate import generate_dataset
 from manyscale.runs.limits import limits_run
-from manyscale.runs.production import generate_dataset
+from manyscale.settings import write_json
 
 CARD = Path(__file__).with_name("hh4b_discovery.yaml")
 RIVALS: tuple[Preset, ...] = ("concatenation", "kinematics-only")
@@ -48,21 +50,21 @@ def main() -> None:
     card = load_card(chosen.card)
     data = card.data.model_copy(update={"dataset": chosen.out / "data"})
     card = card.model_copy(update={"data": data})
-    progress = ConsoleProgress()
+    show()
 
-    make_events(card, chosen.events or card.generate.events, progress)
+    make_events(card, chosen.events or card.generate.events)
     rivals = {name: card.model_copy(update={"preset": name, "fusion": None}) for name in RIVALS}
     runs = chosen.out / "runs"
-    rows = compare_cards({"cross-attention": card, **rivals}, runs, progress=progress)
+    rows = [row.plain() for row in compare_cards({"cross-attention": card, **rivals}, runs)]
     limits = {
-        row["name"]: limits_run(runs / row["name"], progress=progress)
+        row["name"]: limits_run(runs / row["name"]).plain()
         for row in rows
         if row["name"] != "trees"
     }
     report([figures(row, runs, limits) for row in rows], chosen.out)
 
 
-def make_events(card: Card, background: int, progress: Progress) -> None:
+def make_events(card: Card, background: int) -> None:
     """Make so many background events, and fewer of the signal, into the card's dataset."""
     settings = card.generate
     events = {"background": background, "signal": max(1, background // BACKGROUND_TO_SIGNAL)}
@@ -74,7 +76,7 @@ def make_events(card: Card, background: int, progress: Progress) -> None:
         }
         part = settings.model_copy(update={"events": number, "processes": processes})
         of_class = card.model_copy(update={"generate": part})
-        dataset = generate_dataset(of_class, card.data.dataset, progress=progress)
+        dataset = generate_dataset(of_class, card.data.dataset)
     print_cutflow(dataset.schema.processes)
 
 
@@ -82,7 +84,7 @@ def figures(row: Figures, runs: Path, limits: dict[str, Figures]) -> Figures:
     """What the table says of a classifier; the trees are those beside the first network."""
     trees = row["name"] == "trees"
     run = next(iter(limits)) if trees else row["name"]
-    metrics = read_metrics(RunFolder(runs / run))
+    metrics = RunFolder(runs / run).read_metrics().plain()
     counted = (metrics["trees"] if trees else metrics)["significance"]
     best = {found["background"]: found["best"] for found in counted["systematics"]}
     (limit,) = limits[run]["classifiers"]["trees" if trees else "network"]["hypotheses"]
@@ -93,16 +95,15 @@ def figures(row: Figures, runs: Path, limits: dict[str, Figures]) -> Figures:
         "best_cut": best[0.0],
         "best_cut_with_systematic": best[SYSTEMATIC],
         "limit": limit,
-        "notice": counted["notice"],
+        "notice": counted.get("notice", ""),
     }
 
 
 def report(found: list[Figures], out: Path) -> None:
     """Print the table and what stands behind it, and write both."""
     rows = [cells(one) for one in found]
-    table(
-        "best cut in sigma, mu of the card's cross section, both at physical weights", HEADER, rows
-    )
+    title = "best cut in sigma, mu of the card's cross section, both at physical weights"
+    print_table(Table(title, HEADER, rows))
     print(behind(found[0]))
     lines = [HEADER, ["---"] * len(HEADER), *rows]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -14,7 +14,7 @@ from manyscale.statistics.metrics import auc_difference
 
 
 def main() -> None:
-    """Train, judge, cut, count."""
+    """Train, evaluate, cut, count."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     parser.add_argument("--epochs", type=int, default=10)

@@ -1,6 +1,7 @@
 """The commands end to end, as a user types them."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,15 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import typer
 
 import manyscale as ms
-from helpers.commands import run, toy_dataset, toy_npz
+from helpers.commands import run, toy_dataset, toy_npz, write_parts
 from helpers.toys import SCHEMA, toy_events
-from manyscale.card import load_card
-from manyscale.card.preset_cards import preset_card_text
-from manyscale.data.manifest import merge
+from manyscale import cli
+from manyscale.card import load_card, preset_card_text
 from manyscale.data.packing import PackedStream
-from manyscale.data.parts import write_events
+from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
 
 
@@ -347,44 +348,85 @@ def test_dataset_of_one_class_is_refused_with_advice(type_, npz):
     assert "no background events" in done.err
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["card", "demo", "generate", "convert", "inspect", "train", "evaluate", "predict", "compare",
-     "report"],
-)  # fmt: skip
+COMMANDS = typer.main.get_command(cli.app).commands
+WITH_DEVICE = {"train", "evaluate", "limits", "explain", "predict", "compare"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_has_an_example(type_, command):
-    done = type_(command, "--help")
-    assert done.code == 0
-    assert f"Example: manyscale {command}" in done.out
+    texts = [type_(command, flag) for flag in ("--help", "-h")]
+    assert texts[0].code == 0
+    assert texts[0].out == texts[1].out
+    assert f"Example: manyscale {command}" in texts[0].out
+    assert ("--device" in texts[0].out) == (command in WITH_DEVICE)
 
 
-def test_column_order_of_the_data_does_not_matter(type_, trained, dataset, tmp_path):
-    """A dataset whose columns stand in another order is scored the same."""
-    opened = ms.Dataset.open(dataset)
-    events = opened.events()
-    turned, streams = {}, []
-    for stream in opened.schema.streams:
-        packed = events.streams[stream.name]
-        turned[stream.name] = PackedStream(
-            packed.values[:, ::-1].copy(), packed.counts, packed.axis[:, ::-1].copy()
-        )
-        streams.append(
-            stream.model_copy(update={"columns": stream.columns[::-1], "axis": stream.axis[::-1]})
-        )
-    schema = opened.schema.model_copy(update={"streams": tuple(streams)})
-    for place, process in enumerate(schema.processes):
-        members = np.flatnonzero(events.process == place)
-        part = replace(events, streams=turned).take(members)
-        write_events(tmp_path / "turned", process.name, part, schema, process, process.name)
-    merge(tmp_path / "turned")
-    for name, source in (("a", dataset), ("b", "turned")):
-        assert type_("predict", trained, source, "--out", f"{name}.npz").code == 0
-    with np.load("a.npz") as a, np.load("b.npz") as b:
-        order = [np.argsort(scores["event_id"]) for scores in (a, b)]
-        np.testing.assert_array_equal(a["score"][order[0]], b["score"][order[1]])
+def test_version_and_module(type_):
+    done = type_("--version")
+    assert (done.code, done.out) == (0, f"manyscale {ms.__version__}\n")
+    command = [sys.executable, "-m", "manyscale", "-h"]
+    module = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert module.returncode == 0
+    assert "Usage: manyscale" in module.stdout
+    assert all(name in module.stdout for name in COMMANDS)
 
 
-def test_killed_training_goes_on_to_the_same_bits(type_, dataset, tmp_path):
+def test_device_goes_to_the_card_and_to_the_network(type_, trained, dataset):
+    Path("card.yaml").write_text(
+        f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n", encoding="utf-8"
+    )
+    assert type_("train", "card.yaml", "--out", "run", "--device", "cpu", *QUICK).code == 0
+    assert load_card("run/card.yaml").training.accelerator == "cpu"
+    for command in ("evaluate", "limits", "explain"):
+        done = type_(command, trained, "--device", "tpu")
+        assert (done.code, "tpu" in done.err) == (2, True)
+    if not torch.cuda.is_available():
+        done = type_("predict", trained, dataset, "--out", "scores.npz", "--device", "cuda")
+        assert (done.code, "torch finds no GPU here" in done.err) == (1, True)
+        done = type_("train", "card.yaml", "--out", "other", "--device", "cuda")
+        assert (done.code, "finds none here" in done.err) == (1, True)
+
+
+def turned(schema, events):
+    """The same events with the columns of each stream in the other order."""
+    streams = tuple(
+        of.model_copy(update={"columns": of.columns[::-1], "axis": of.axis[::-1]})
+        for of in schema.streams
+    )
+    packed = {
+        name: PackedStream(of.values[:, ::-1].copy(), of.counts, of.axis[:, ::-1].copy())
+        for name, of in events.streams.items()
+    }
+    return schema.model_copy(update={"streams": streams}), replace(events, streams=packed)
+
+
+def test_column_order_of_the_data_does_not_matter(type_, trained, tmp_path):
+    """A dataset whose columns stand in another order is scored and evaluated the same."""
+    events = toy_events(77, events=80, learnable=True)
+    figures, scores = [], []
+    for name, (schema, packed) in {
+        "as trained": (SCHEMA, events),
+        "turned": turned(SCHEMA, events),
+    }.items():
+        # A stream more does not matter either.
+        more = schema.stream("kinematics").model_copy(update={"name": name[:2]})
+        wider = schema.model_copy(update={"streams": (*schema.streams, more)})
+        streams = {**packed.streams, more.name: packed.streams["kinematics"]}
+        folder = write_parts(tmp_path / name / "data", wider, replace(packed, streams=streams))
+        assert type_("predict", trained, folder, "--out", f"{name}.npz").code == 0
+        with np.load(f"{name}.npz") as found:
+            scores.append(found["score"][np.argsort(found["event_id"])])
+        run_copy = shutil.copytree(trained, tmp_path / name / "run")
+        done = type_("evaluate", run_copy, "--data", folder)
+        assert done.code == 0, done.err
+        figures.append(metrics_of(run_copy))
+    np.testing.assert_array_equal(*scores)
+    assert figures[0]["auc"] == pytest.approx(figures[1]["auc"], abs=1e-6)
+    assert figures[0]["trees"]["auc"] == figures[1]["trees"]["auc"]
+    assert figures[0]["n_events"] == 80
+
+
+def test_killed_training_is_resumed_to_the_same_bits(type_, dataset, tmp_path):
     command = [
         str(Path(sys.executable).with_name("manyscale")), "train", "card.yaml",
         "--set", f"data.dataset={dataset}", "--set", "training.batch_size=4", "--out",
@@ -435,6 +477,33 @@ def test_generated_events_do_not_depend_on_the_number_of_workers(type_):
     assert not Path("bad").exists()
 
 
+def test_pythia_without_its_data_files_says_so(tmp_path):
+    pytest.importorskip("pythia8mc")
+    environment = {**os.environ, "PYTHIA8DATA": str(tmp_path)}
+    command = [sys.executable, "-m", "manyscale", "generate", "--out", str(tmp_path / "new")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert f"does not find its data files (Index.xml): PYTHIA8DATA is {tmp_path}" in done.stderr
+    assert "refuses" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_workers_are_no_more_than_the_cores_that_may_be_used(type_, monkeypatch):
+    pytest.importorskip("manyscale.events.generation")
+    asked = []
+
+    def one_here(workers, cluster):
+        asked.append(workers)
+        return open_executor(1, cluster)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr("manyscale.events.work.open_executor", one_here)
+    few = "generate={events: 8, unit_events: 2, multiparton: false, processes: {zz: {}}}"
+    assert type_("generate", "--out", "data", "--set", few).code == 0
+    assert asked == [3]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -460,7 +529,7 @@ def test_mixed_precision_trains(type_, dataset):
     assert type_("train", "card.yaml", "--out", "run", *change).code == 0
 
 
-def test_interrupt_ends_with_130_and_a_run_that_goes_on(dataset, tmp_path):
+def test_interrupt_ends_with_130_and_a_run_that_can_be_resumed(dataset, tmp_path):
     (tmp_path / "card.yaml").write_text(
         f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\ntraining: {{epochs: 10000}}\n",
         encoding="utf-8",
@@ -487,7 +556,7 @@ def test_fault_of_ours_is_still_one_line(type_, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("manyscale.runs.inspection.known_features", broken)
+    monkeypatch.setattr("manyscale.runs.inspect.known_features", broken)
     done = type_("inspect", "--features")
     assert (done.code, done.err) == (1, "error: ZeroDivisionError: by zero (--debug shows where)\n")
 
@@ -505,38 +574,6 @@ def test_yields_stand_for_all_events_also_with_fewer_trained_on(type_, dataset):
     expected = metrics_of("run")["yields"]["processes"]["hh4b"]["expected"]
     # 0.01 pb at 3000 fb^-1, all generated toys are in the dataset.
     assert expected == pytest.approx(0.01 * 1000 * 3000)
-
-
-def test_data_of_another_column_order_are_judged_the_same(type_, trained, tmp_path):
-    """Another dataset: other events, other order of columns, one stream more."""
-    events = toy_events(77, events=80, learnable=True)
-    order = {stream.name: stream.columns[::-1] for stream in SCHEMA.streams}
-    found = []
-    for turned in (False, True):
-        streams, packed = [], {}
-        for stream in SCHEMA.streams:
-            values = events.streams[stream.name]
-            packed[stream.name] = (
-                replace(values, values=values.values[:, ::-1].copy()) if turned else values
-            )
-            columns = order[stream.name] if turned else stream.columns
-            streams.append(stream.model_copy(update={"columns": columns}))
-        if turned:
-            packed["more"] = packed["kinematics"]
-            streams.append(streams[-1].model_copy(update={"name": "more"}))
-        schema = SCHEMA.model_copy(update={"streams": tuple(streams)})
-        folder = tmp_path / f"data-{turned}"
-        for place, process in enumerate(SCHEMA.processes):
-            part = replace(events, streams=packed).take(np.flatnonzero(events.process == place))
-            write_events(folder, process.name, part, schema, process, f"other {process.name}")
-        merge(folder)
-        run_copy = shutil.copytree(trained, tmp_path / f"run-{turned}")
-        done = type_("evaluate", run_copy, "--data", folder)
-        assert done.code == 0, done.err
-        found.append(metrics_of(run_copy))
-    assert found[0]["auc"] == pytest.approx(found[1]["auc"], abs=1e-6)
-    assert found[0]["trees"]["auc"] == found[1]["trees"]["auc"]
-    assert found[0]["n_events"] == 80
 
 
 def test_predicted_labels_are_those_of_the_run_s_classes(type_, dataset):

@@ -1,25 +1,29 @@
-"""Links, commands and card excerpts of the docs hold against the code; nothing is run here."""
+"""Links, commands, card excerpts and Python of the docs hold against the code."""
 
+import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 import typer
 
+from helpers.commands import toy_dataset, toy_npz
 from helpers.toys import SCHEMA
 from manyscale import cli
-from manyscale.card import parse_card
-from manyscale.card.preset_cards import preset_card
+from manyscale.card import parse_card, preset_card
 from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.runs.building import build_model
+from manyscale.runs.train import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
 COMMAND = re.compile(r"^\s{4,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
 YAML_BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+INDENTED_BLOCK = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -60,6 +64,37 @@ def test_commands_are_found():
 def test_card_excerpts_are_cards(page):
     for block in YAML_BLOCK.findall(page.read_text(encoding="utf-8")):
         parse_card(block, page.name)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "python.md"])
+def test_python_runs(page, tmp_path, monkeypatch):
+    """All of a page in turn, in a folder with the files that the pages name; one epoch is enough."""
+    blocks = PYTHON_BLOCK.findall(page.read_text(encoding="utf-8"))
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    toy_dataset(tmp_path / "data" / "hh4b")
+    for seed, name in enumerate(("s", "s1", "s2", "b", "b1", "b2")):
+        toy_npz(tmp_path / f"{name}.npz", 60, name[0] == "s", seed)
+    (tmp_path / "card.yaml").write_text("data: {dataset: data/hh4b}\n", encoding="utf-8")
+    names = {}
+    for block in blocks:
+        exec(compile(re.sub(r"epochs=\d+", "epochs=1", block), page.name, "exec"), names)  # noqa: S102
+
+
+@pages
+def test_python_that_runs_is_all_python(page):
+    """Pages of which nothing is run have none, and no indented block is any."""
+    text = page.read_text(encoding="utf-8")
+    if page.name not in {"README.md", "python.md"}:
+        assert not PYTHON_BLOCK.search(text)
+    text = PYTHON_BLOCK.sub("", YAML_BLOCK.sub("", text))
+    for block in INDENTED_BLOCK.findall(text):
+        try:
+            tree = ast.parse(textwrap.dedent(block))
+        except SyntaxError:  # a command, say
+            continue
+        code = (ast.Call, ast.Import, ast.ImportFrom, ast.Attribute)
+        assert not any(isinstance(node, code) for node in ast.walk(tree)), block
 
 
 def test_architecture_names_every_file():

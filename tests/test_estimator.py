@@ -40,13 +40,43 @@ def test_rules_of_scikit_learn(arrays):
     assert cross_val_score(small(), X, y, cv=2).shape == (2,)
 
 
-def test_labels_may_be_any_two_values(arrays):
+def test_labels_may_be_any_two_values(arrays, tmp_path):
     X, y = arrays
     names = np.where(y == 1, "signal", "background")
     model = small().fit(X, names)
     assert model.classes_.tolist() == ["background", "signal"]
     assert set(model.predict(X)) <= {"background", "signal"}
     np.testing.assert_array_equal(model.predict_proba(X), small().fit(X, y).predict_proba(X))
+    model.save(tmp_path / "model")
+    again = ms.Classifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_training_defaults_are_those_of_a_card():
+    card, ours = ms.Card().training, ms.Classifier().get_params()
+    for name in ("epochs", "batch_size", "learning_rate", "max_steps", "patience"):
+        assert ours[name] == getattr(card, name)
+
+
+def test_dataset_is_scored_chunk_by_chunk(monkeypatch):
+    data = Dataset.from_events(SCHEMA, toy_events(1, events=120, learnable=True))
+    clf = ms.Classifier(preset="kinematics-only", epochs=1).fit(data)
+    whole = clf.predict_proba(data)
+    monkeypatch.setattr("manyscale.deployment.predict.CHUNK", 50)
+    unread = Dataset.from_events(SCHEMA, data.events())
+    monkeypatch.setattr(Dataset, "events", None)
+    np.testing.assert_allclose(clf.predict_proba(unread), whole, atol=1e-6)
+
+
+def test_device_is_that_of_training_and_prediction(arrays):
+    X, y = arrays
+    model = small(device="cpu").fit(X, y)
+    assert next(model.network_.parameters()).device.type == "cpu"
+    assert clone(model).device == "cpu"
+    with pytest.raises(ms.ManyscaleError, match=r"training\.accelerator is 'tpu'"):
+        small(device="tpu").fit(X, y)
+    with pytest.raises(ms.ManyscaleError, match="no device 'tpu'"):
+        model.set_params(device="tpu").predict(X)
 
 
 def test_lines_of_the_contract(tmp_path):

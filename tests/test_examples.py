@@ -14,12 +14,11 @@ import typer
 
 from helpers.commands import run, toy_dataset, toy_npz
 from manyscale import cli
-from manyscale.card import load_card
-from manyscale.card.writing import card_text
+from manyscale.card import card_text, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.reporting.drawn import Drawn
+from manyscale.reporting.figure import Drawn
 from manyscale.training.schedule import TrainingSettings
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -118,13 +117,14 @@ def test_pythia_takes_the_heavy_higgs():
     assert settings.event_class("zh") == "background"
 
 
-def test_custom_fusion_asks_in_the_order_written(type_, tmp_path):
+def test_custom_fusion_attends_in_the_order_written(type_, tmp_path):
     toy_dataset(tmp_path / "data" / "hh4b", events=60)
     (tmp_path / "card.yaml").write_bytes((FOLDER / "custom_fusion.yaml").read_bytes())
     done = type_("inspect", "card.yaml")
     assert done.code == 0, done.err
-    asked = [done.out.index(f"{a} asks {b}") for a, b in (("jet1", "jet2"), ("jet2", "jet1"))]
-    assert asked == sorted(asked)
+    pairs = (("jet1", "jet2"), ("jet2", "jet1"))
+    blocks = [done.out.index(f"{query} attends to {context}") for query, context in pairs]
+    assert blocks == sorted(blocks)
 
 
 TRAINING = sorted(FOLDER.glob("train_*.sh"))

@@ -1,4 +1,4 @@
-"""manyscale: collision events to a calibrated, interpretable multi-scale classifier.
+"""manyscale: collision events to an interpretable multi-scale classifier.
 
 The names below are imported when first used, so that ``import manyscale`` costs next to nothing.
 """

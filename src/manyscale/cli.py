@@ -10,30 +10,37 @@ from typing import Annotated, Literal
 
 import typer
 
+from manyscale import __version__
 from manyscale.errors import ManyscaleError
+from manyscale.progress import show
 
-__all__ = ["main"]
+__all__ = ["app", "main"]
 
 _DEBUG = "--debug"
 _INTERRUPTED = 130
 
 app = typer.Typer(
     name="manyscale",
-    help="Collision events to a calibrated, interpretable classifier, by a multi-scale transformer.",
+    help="Collision events to an interpretable classifier, by a multi-scale transformer.",
     epilog="Any command with --debug shows the traceback of a failure.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="folder of a trained run")]
-Cards = Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key of the card")
 ]
 Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
 Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
-Workers = Annotated[int | None, typer.Option(min=1, help="processes; without it, one a core")]
+Where = Literal["auto", "cpu", "cuda"]
+Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
+TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="processes; without it, one for each core")
+]
 Cluster = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="dask scheduler, tcp://host:8786, whose workers to use"),
@@ -51,21 +58,34 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="manyscale")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             typer.echo("interrupted", err=True)
         raise
-    except ManyscaleError as error:
-        if debug:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from None
     except Exception as error:  # noqa: BLE001 - a fault of ours: still one line, and a way to see more
         if debug:
             traceback.print_exc()
-        typer.echo(f"error: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        ours = isinstance(error, ManyscaleError)
+        said = error if ours else f"{type(error).__name__}: {error} (--debug shows where)"
+        typer.echo(f"error: {said}", err=True)
         raise SystemExit(1) from None
+
+
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    if asked:
+        typer.echo(f"manyscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    pass
 
 
 def _example(text: str) -> str:
@@ -83,21 +103,18 @@ def card(
     ] = None,
 ) -> None:
     """Print a complete, commented card."""
-    from manyscale.card.preset_cards import check_preset, preset_card_text
-    from manyscale.card.seed import translate_seed
-    from manyscale.card.writing import card_text
+    from manyscale.card import card_text, check_preset, preset_card_text
+    from manyscale.card.seed_input import translate_seed
 
     if (preset is None) == (from_seed is None):
         raise typer.BadParameter("give either a preset or --from-seed FILE")
     if preset is not None:
-        typer.echo(preset_card_text(check_preset(preset)), nl=False)
-        return
-    assert from_seed is not None  # noqa: S101 - the check above
-    translation = translate_seed(from_seed)
-    for remark in translation.remarks:
-        typer.echo(remark, err=True)
-    unused = frozenset[str]() if translation.card.fusion else frozenset({"fusion"})
-    text = card_text(translation.card, f"manyscale card, from {from_seed}", leave_out=unused)
+        text = preset_card_text(check_preset(preset))
+    elif from_seed is not None:
+        found = translate_seed(from_seed)
+        for remark in found.remarks:
+            typer.echo(remark, err=True)
+        text = card_text(found.card, f"manyscale card, from {from_seed}", unused=False)
     typer.echo(text, nl=False)
 
 
@@ -107,12 +124,11 @@ def demo(
     workers: Workers = None,
 ) -> None:
     """Make events, train, evaluate and report: the whole way at once."""
-    from manyscale.console import ConsoleProgress, print_comparison
-    from manyscale.runs.whole import run_demo
+    from manyscale.console import print_comparison
+    from manyscale.runs.demo import run_demo
 
-    with ConsoleProgress() as progress:
-        rows = run_demo(out, workers=workers, progress=progress)
-    print_comparison(rows)
+    show()
+    print_comparison(run_demo(out, workers=workers))
     typer.echo(f"report: {out / 'report.html'}")
 
 
@@ -128,15 +144,13 @@ def generate(
 ) -> None:
     """Make events with Pythia 8, a parametrised detector and anti-kT jets."""
     from manyscale.card import load_card, parse_card
-    from manyscale.console import ConsoleProgress, print_cutflow
-    from manyscale.runs.production import generate_dataset, parse_share
+    from manyscale.console import print_cutflow
+    from manyscale.runs.generate import generate_dataset, parse_share
 
+    show()
     chosen = load_card(card, changes or []) if card else parse_card("", "defaults", changes or [])
     share = parse_share(units) if units else None
-    with ConsoleProgress() as progress:
-        dataset = generate_dataset(
-            chosen, out, workers=workers, cluster=cluster, share=share, progress=progress
-        )
+    dataset = generate_dataset(chosen, out, workers=workers, cluster=cluster, share=share)
     print_cutflow(dataset.schema.processes)
     typer.echo(f"dataset: {out}")
 
@@ -170,26 +184,18 @@ def convert(
     units: Units = None,
 ) -> None:
     """Add the events of files to a dataset: Delphes, NanoAOD, ntuples, HepMC, LHE, npz."""
-    from manyscale.console import ConsoleProgress, table
-    from manyscale.runs.conversion import convert_files
-    from manyscale.runs.inspection import cutflow_table
-    from manyscale.runs.production import parse_share
-    from manyscale.runs.request import Request
+    from manyscale.console import print_cutflow
+    from manyscale.runs.convert import Request, convert_files
+    from manyscale.runs.generate import parse_share
 
-    with ConsoleProgress() as progress:
-        added = convert_files(
-            files,
-            out,
-            Request(label, process, cross_section, sum_weights, weights),
-            card=card,
-            workers=workers,
-            cluster=cluster,
-            share=parse_share(units) if units else None,
-            progress=progress,
-        )
+    show()
+    request = Request(label, process, cross_section, sum_weights, weights)
+    share = parse_share(units) if units else None
+    added = convert_files(
+        files, out, request, card=card, workers=workers, cluster=cluster, share=share
+    )
     if added.processes:
-        cutflow = cutflow_table(added.processes)
-        table(cutflow.title, cutflow.header, cutflow.rows)
+        print_cutflow(added.processes)
     typer.echo(added.said)
 
 
@@ -209,18 +215,17 @@ def inspect(
     ] = 3000.0,
 ) -> None:
     """Say what is in a dataset, a run, a card or a file."""
-    from manyscale.console import table
-    from manyscale.runs.inspection import inspect_path, known_features
+    from manyscale.console import print_table
+    from manyscale.runs.inspect import inspect_path, known_features
 
     if features == (path is not None):
         raise typer.BadParameter("give either a PATH or --features")
-    found = (
-        known_features()
-        if path is None
-        else inspect_path(path, verify=verify, luminosity=luminosity)
-    )
+    if path is None:
+        found = known_features()
+    else:
+        found = inspect_path(path, verify=verify, luminosity=luminosity)
     for part in found.tables:
-        table(part.title, part.header, part.rows)
+        print_table(part)
     for line in found.lines:
         typer.echo(line)
 
@@ -230,16 +235,17 @@ def train(
     card: Annotated[Path, typer.Argument(help="card that says all of the run")],
     out: Annotated[Path, typer.Option(help="folder of the run")],
     changes: Changes = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where a killed run was")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume a run that was ended")] = False,
+    device: TrainingDevice = None,
 ) -> None:
     """Train a network and the trees beside it, evaluate both on the test events, report."""
     from manyscale.card import load_card
-    from manyscale.console import ConsoleProgress, print_metrics
-    from manyscale.runs.whole import whole_run
+    from manyscale.console import print_metrics
+    from manyscale.runs.train import whole_run
 
+    show()
     chosen = load_card(card, changes or [])
-    with ConsoleProgress() as progress:
-        metrics = whole_run(chosen, out, resume=resume, progress=progress)
+    metrics = whole_run(chosen.on_device(device) if device else chosen, out, resume=resume)
     if metrics:  # only the first of several processes has them
         print_metrics(metrics)
         typer.echo(f"report: {out / 'report.html'}")
@@ -247,35 +253,29 @@ def train(
 
 @app.command(epilog=_example("manyscale evaluate runs/first --luminosity 300"))
 def evaluate(
-    run: Run,
-    data: Data = None,
-    luminosity: Luminosity = None,
+    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
 ) -> None:
-    """Judge a run on its test events: metrics.json, scores, plots and report."""
-    from manyscale.console import ConsoleProgress, print_metrics
+    """Evaluate a run on its test events: metrics.json, scores, plots and report."""
+    from manyscale.console import print_metrics
     from manyscale.reporting.report import write_report
-    from manyscale.runs.evaluation import evaluate_run
+    from manyscale.runs.evaluate import evaluate_run
 
-    with ConsoleProgress() as progress:
-        metrics = evaluate_run(run, data=data, luminosity=luminosity, progress=progress)
-    print_metrics(metrics)
+    show()
+    print_metrics(evaluate_run(run, data=data, luminosity=luminosity, device=device))
     typer.echo(f"report: {write_report(run)}")
 
 
 @app.command(epilog=_example("manyscale limits runs/first --luminosity 3000"))
 def limits(
-    run: Run,
-    data: Data = None,
-    luminosity: Luminosity = None,
+    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
 ) -> None:
     """Expected limits and significance from the scores: workspaces for pyhf, plots and report."""
-    from manyscale.console import ConsoleProgress, print_limits
+    from manyscale.console import print_limits
     from manyscale.reporting.report import write_report
     from manyscale.runs.limits import limits_run
 
-    with ConsoleProgress() as progress:
-        found = limits_run(run, data=data, luminosity=luminosity, progress=progress)
-    print_limits(found)
+    show()
+    print_limits(limits_run(run, data=data, luminosity=luminosity, device=device))
     typer.echo(f"report: {write_report(run)}")
 
 
@@ -287,15 +287,15 @@ def explain(
         int, typer.Option(min=2, help="test events of the maps at most, half of each class")
     ] = 5000,
     display: Annotated[int, typer.Option(min=0, help="events to step through in the report")] = 30,
+    device: Device = "auto",
 ) -> None:
-    """What a run looks at and what moves its score: maps, Grad-CAM, ablations, event display."""
-    from manyscale.console import ConsoleProgress, print_explanation
+    """What a run attends to and what moves its score: maps, Grad-CAM, ablations, event display."""
+    from manyscale.console import print_explanation
     from manyscale.reporting.report import write_report
-    from manyscale.runs.explanation import explain_run
+    from manyscale.runs.explain import explain_run
 
-    with ConsoleProgress() as progress:
-        found = explain_run(run, data=data, events=events, display=display, progress=progress)
-    print_explanation(found)
+    show()
+    print_explanation(explain_run(run, data=data, events=events, display=display, device=device))
     typer.echo(f"report: {write_report(run)}")
 
 
@@ -306,33 +306,34 @@ def predict(
         str, typer.Argument(metavar="INPUT", help="dataset folder, npz, or any file convert reads")
     ],
     out: Annotated[Path, typer.Option(help="scores: ends in .npz, .parquet or .root")],
+    device: Device = "auto",
 ) -> None:
     """Score every event of a dataset or a file."""
-    from manyscale.console import ConsoleProgress
-    from manyscale.runs.prediction import predict_run
+    from manyscale.runs.predict import predict_run
 
-    with ConsoleProgress() as progress:
-        events = predict_run(run, source, out, progress=progress)
+    show()
+    events = predict_run(run, source, out, device=device)
     typer.echo(f"scores of {events} events: {out}")
 
 
 @app.command(epilog=_example("manyscale compare a.yaml b.yaml --out runs/both --seeds 3"))
 def compare(
-    cards: Cards,
+    cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")],
     out: Annotated[Path, typer.Option(help="folder for the runs and their table")],
     seeds: Annotated[int, typer.Option(min=1, help="trainings of each card")] = 1,
     changes: Changes = None,
+    device: TrainingDevice = None,
 ) -> None:
     """Train several cards on the same events: one table with paired errors, trees beside."""
     from manyscale.card import load_card
-    from manyscale.console import ConsoleProgress, print_comparison
-    from manyscale.runs.comparison import compare_cards
+    from manyscale.console import print_comparison
+    from manyscale.runs.compare import compare_cards
 
+    show()
     loaded = {path.stem: load_card(path, changes or []) for path in cards}
     if len(loaded) < len(cards):
         raise typer.BadParameter("two cards have the same file name")
-    with ConsoleProgress() as progress:
-        rows = compare_cards(loaded, out, seeds=seeds, progress=progress)
+    rows = compare_cards(loaded, out, seeds=seeds, device=device)
     print_comparison(rows, trainings=seeds)
     typer.echo(f"table: {out / 'comparison.json'}")
 

@@ -1,6 +1,5 @@
 """The multi-scale classifier as an estimator of scikit-learn's shape."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,12 @@ from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.identity import uniform
 from manyscale.data.npz import Arrays, Columns, from_arrays, read_npz_events
-from manyscale.data.packing import PackedStream
-from manyscale.deployment.predict import Alignment
 from manyscale.deployment.bundle import load_bundle, save_bundle
-from manyscale.deployment.predict import class_probabilities
+from manyscale.deployment.predict import choose_device, class_probabilities, predict
 from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import StreamSettings
-from manyscale.model.layers import FusionSettings
 from manyscale.model.presets import Preset
-from manyscale.runs.building import build_model, fit_features
-from manyscale.runs.training import fit_network
+from manyscale.runs.train import build_model, fit_features, fit_network
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["Classifier"]
@@ -33,6 +27,8 @@ X = Dataset | Arrays
 
 # Share of the events that choose the best epoch, where the user names none.
 _HELD_OUT = 0.15
+_TRAINING = {name: field.default for name, field in TrainingSettings.model_fields.items()}
+_OURS = ("epochs", "batch_size", "learning_rate", "max_steps", "patience")
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -50,6 +46,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in the card's section `training`.
     seed
         The one seed from which all randomness comes.
+    device
+        Where it trains and predicts: cpu, cuda, or auto, a GPU if there is one.
 
     Attributes
     ----------
@@ -58,7 +56,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     network_
         The trained torch module.
     history_
-        A dict an epoch: losses, validation AUC, learning rate, events a second.
+        A dict an epoch: losses, validation AUC, learning rate, events per second.
 
     Examples
     --------
@@ -77,12 +75,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         streams: dict[str, dict[str, Any]] | None = None,
         fusion: list[dict[str, Any]] | None = None,
         columns: Columns = None,
-        epochs: int = 20,
-        batch_size: int = 256,
-        learning_rate: float = 2e-3,
-        max_steps: int | None = None,
-        patience: int | None = None,
+        epochs: int = _TRAINING["epochs"],
+        batch_size: int = _TRAINING["batch_size"],
+        learning_rate: float = _TRAINING["learning_rate"],
+        max_steps: int | None = _TRAINING["max_steps"],
+        patience: int | None = _TRAINING["patience"],
         seed: int = 1,
+        device: str = "auto",
     ) -> None:
         self.preset = preset
         self.streams = streams
@@ -94,6 +93,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_steps = max_steps
         self.patience = patience
         self.seed = seed
+        self.device = device
 
     def fit(
         self,
@@ -108,10 +108,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X
-            A dataset (labels and weights inside), or padded arrays (events, tokens, columns), one
-            or a dict of one a stream.
+            A dataset, which holds its labels and weights; or (events, tokens, columns), padded with
+            zeros; or such an array a stream, by name.
         y
-            (events,): two different labels; the larger is the signal. Not for a dataset.
+            (events,): two different labels, the larger is the signal; not for a dataset.
         sample_weight
             (events,): event weights, not for a dataset.
         validation
@@ -123,18 +123,24 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         DataError, CardError
             Where data, labels or settings are not what they should be.
         """
+        card = self._card()
         train = self._dataset(X, y, sample_weight)
         if validation is None:
-            train, held_out = _set_aside(train, self.seed)
+            events = train.events()
+            aside = uniform(events.event_id, f"set aside {self.seed}") < _HELD_OUT
+            parts = (events.take(np.flatnonzero(chosen)) for chosen in (~aside, aside))
+            train, held_out = (Dataset.from_events(train.schema, part) for part in parts)
         elif isinstance(validation, tuple):
             held_out = self._dataset(*validation, None, fitted=True)
         else:
             held_out = validation
-        card = self._card()
         network = build_model(card, train.schema)
         train.require_classes()
         held_out.require_classes()
-        _check_streams(train, held_out)
+        if train.schema.streams != held_out.schema.streams:
+            raise DataError(
+                "the validation events have other streams or columns than the training's"
+            )
         fit_features(network, train)
         state = fit_network(network, card, train=train, validation=held_out)
         self.network_: MultiScaleClassifier = network
@@ -142,30 +148,25 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _card(self) -> Card:
+        training = {name: getattr(self, name) for name in _OURS}
+        # Further processes would have to be started by a command.
+        training |= {"accelerator": "gpu" if self.device == "cuda" else self.device, "devices": 1}
         try:
-            return self._settings()
+            return Card.model_validate(
+                {
+                    "preset": self.preset,
+                    "seed": self.seed,
+                    "streams": self.streams or {},
+                    "fusion": self.fusion,
+                    "training": training,
+                }
+            )
         except ValidationError as error:
             faults = [
                 f"{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}"
                 for fault in error.errors()
             ]
             raise CardError("; ".join(faults)) from error
-
-    def _settings(self) -> Card:
-        return Card(
-            preset=self.preset,
-            seed=self.seed,
-            streams={k: StreamSettings(**v) for k, v in (self.streams or {}).items()},
-            fusion=None if self.fusion is None else tuple(FusionSettings(**b) for b in self.fusion),
-            training=TrainingSettings(
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                max_steps=self.max_steps,
-                patience=self.patience,
-                devices=1,  # further processes would have to be started by a command
-            ),
-        )
 
     def _dataset(
         self,
@@ -200,45 +201,33 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return from_arrays(X, signal, sample_weight, self.columns, seed=self.seed)
 
     def predict_proba(self, X: X) -> NDArray[np.float32]:  # noqa: N803
-        """Probability of each class, (events, 2), in the order of `classes_`."""
+        """Probability of each class, (events, 2), in the order of `classes_`.
+
+        A dataset is decoded chunk by chunk, in memory that does not grow with its size.
+        """
         check_is_fitted(self)
-        return class_probabilities(self.network_, self._streams(X))
+        network = self.network_.to(choose_device(self.device))
+        if isinstance(X, Dataset):
+            parts = [probability for _, probability in predict(network, X)]
+            return np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
+        wanted = [network.extractor(name).stream for name in network.settings.streams]
+        return class_probabilities(network, read_npz_events(X, wanted).streams)
 
     def predict(self, X: X) -> NDArray[Any]:  # noqa: N803
         """The more probable label of each event, (events,)."""
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
 
-    def _streams(self, X: X) -> Mapping[str, PackedStream]:  # noqa: N803
-        wanted = [self.network_.extractor(name).stream for name in self.network_.settings.streams]
-        if isinstance(X, Dataset):
-            return Alignment(X.schema, wanted)(X.events().streams)
-        return read_npz_events(X, wanted).streams
-
     def save(self, folder: Path | str) -> None:
-        """Write a model folder: weights, architecture, features; no pickle."""
+        """Write a model folder: weights, architecture, features, labels; no pickle."""
         check_is_fitted(self)
-        save_bundle(Path(folder), self.network_)
+        save_bundle(Path(folder), self.network_, self.classes_.tolist())
 
     @staticmethod
-    def load(folder: Path | str) -> "Classifier":
+    def load(folder: Path | str, device: str = "auto") -> "Classifier":
         """Read a model folder, of `save` or of a run; ready to predict."""
         bundle = load_bundle(folder)
-        classifier = Classifier(preset="custom")
-        classifier.classes_ = np.array([0, 1])
+        classifier = Classifier(preset="custom", device=device)
+        classifier.classes_ = np.array(bundle.labels)
         classifier.network_ = bundle.network
         return classifier
-
-
-def _check_streams(train: Dataset, validation: Dataset) -> None:
-    if train.schema.streams != validation.schema.streams:
-        raise DataError("the validation events have other streams or columns than the training's")
-
-
-def _set_aside(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Split events, each by itself, to those trained on and those that choose the best epoch."""
-    events = dataset.events()
-    held_out = uniform(events.event_id, f"set aside {seed}") < _HELD_OUT
-    parts = (np.flatnonzero(~held_out), np.flatnonzero(held_out))
-    train, validation = (Dataset.from_events(dataset.schema, events.take(part)) for part in parts)
-    return train, validation

@@ -15,7 +15,7 @@ from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import resolve
-from manyscale.runs.building import fit_features
+from manyscale.runs.train import fit_features
 
 STREAMS = ("jet1", "jet2", "kinematics")
 
@@ -72,6 +72,14 @@ def test_same_network_gives_the_same_bytes(network, tmp_path):
     save_bundle(tmp_path / "b", network)
     for name in ("weights.safetensors", "config.json", "features.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_labels_are_kept_where_they_are_not_0_and_1(network, tmp_path):
+    save_bundle(tmp_path / "numbers", network)
+    assert "labels" not in json.loads((tmp_path / "numbers" / "config.json").read_text("utf-8"))
+    assert list(load_bundle(tmp_path / "numbers").labels) == [0, 1]
+    save_bundle(tmp_path / "words", network, ["b", "s"])
+    assert load_bundle(tmp_path / "words").labels == ["b", "s"]
 
 
 def test_features_are_spelled_out(network, tmp_path):

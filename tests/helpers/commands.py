@@ -32,17 +32,25 @@ def run(capsys, monkeypatch, *arguments):
     return Done(code, captured.out, captured.err)
 
 
+def write_parts(folder, schema, events):
+    """Write a dataset of events, a part a process."""
+    for number, process in enumerate(schema.processes):
+        chosen = events.take(np.flatnonzero(events.process == number))
+        name = f"{process.name}-000000"
+        write_events(folder, name, chosen, schema, process, f"{folder.name} {process.name}")
+    merge(folder)
+    return folder
+
+
 def toy_dataset(folder, events=240):
     """Write a dataset of toy events, both classes, as `generate` would."""
     packed = toy_events(11, events=events, learnable=True)
-    for place, process in enumerate(SCHEMA.processes):
-        chosen = packed.take(np.flatnonzero(packed.process == place))
-        book = process.model_copy(
-            update={"generated": len(chosen), "sum_weights": float(len(chosen))}
-        )
-        write_events(folder, f"{process.name}-000000", chosen, SCHEMA, book, f"toys {process.name}")
-    merge(folder)
-    return folder
+    counts = np.bincount(packed.process).tolist()
+    processes = tuple(
+        process.model_copy(update={"generated": count, "sum_weights": float(count)})
+        for process, count in zip(SCHEMA.processes, counts, strict=True)
+    )
+    return write_parts(folder, SCHEMA.model_copy(update={"processes": processes}), packed)
 
 
 def toy_npz(path, events, signal, seed=0, tokens=6, columns=3):

@@ -1,7 +1,16 @@
 """The card: one YAML file that says all of a run."""
 
-from manyscale.card.reading import load_card, parse_card
-from manyscale.card.settings import Card, DataSettings, EvaluationSettings
-from manyscale.card.writing import card_text
+from manyscale.card.card import Card, DataSettings, EvaluationSettings, check_preset, preset_card
+from manyscale.card.yaml_io import card_text, load_card, parse_card, preset_card_text
 
-__all__ = ["Card", "DataSettings", "EvaluationSettings", "card_text", "load_card", "parse_card"]
+__all__ = [
+    "Card",
+    "DataSettings",
+    "EvaluationSettings",
+    "card_text",
+    "check_preset",
+    "load_card",
+    "parse_card",
+    "preset_card",
+    "preset_card_text",
+]

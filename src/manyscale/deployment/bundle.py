@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,22 @@ class Bundle:
         Ready to score.
     streams
         Schema of each stream that the network takes.
+    labels
+        What its user calls background and signal.
     """
 
     network: MultiScaleClassifier
     streams: tuple[StreamSchema, ...]
+    labels: Sequence[Any] = (0, 1)
 
 
-def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:
+def save_bundle(
+    folder: Path, network: MultiScaleClassifier, labels: Sequence[Any] = Bundle.labels
+) -> None:
     """Write a model folder, whole: under another name first, then in place of an older one.
 
     It holds `weights.safetensors` (weights and standardisation; no date, no path), `config.json`
-    (architecture and columns), `features.json` (the features, in order).
+    (architecture, columns and labels, where they are not 0 and 1), `features.json` (the features, in order).
     """
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -72,7 +78,14 @@ def save_bundle(folder: Path, network: MultiScaleClassifier) -> None:
             if extractor.frame is not None and feature in FRAMED:
                 described["frame"] = extractor.frame.settings.model_dump()
             features[name].append(described)
-    config = {"format": FORMAT, "classes": CLASSES, "streams": streams, "model": settings}
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "classes": CLASSES,
+        "streams": streams,
+        "model": settings,
+    }
+    if list(labels) != list(Bundle.labels):
+        config["labels"] = list(labels)
     write_json(draft / "config.json", config)
     write_json(draft / "features.json", features)
     shutil.rmtree(folder, ignore_errors=True)
@@ -105,4 +118,4 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         elif older:
             reason = "it was written before the first release, with another network: train it again"
         raise RunError(f"model folder {folder} cannot be read: {reason}") from error
-    return Bundle(network.eval().to(device), streams)
+    return Bundle(network.eval().to(device), streams, config.get("labels", Bundle.labels))

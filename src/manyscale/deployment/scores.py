@@ -1,7 +1,7 @@
 """Files of scores: one row an event, in the input's order, as npz, Parquet or ROOT."""
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ __all__ = ["FORMATS", "ScoreWriter", "Scores", "check_target", "read_scores", "w
 
 FORMATS = (".npz", ".parquet", ".root")
 
-# Rows of a file of scores that are brought to their format at a time.
+# Rows held in memory, and brought to the file's format, at a time.
 _PIECE = 1 << 17
 
 
@@ -102,7 +102,10 @@ class ScoreWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._columns: dict[str, _ColumnFile] = {}
+        self._types: dict[str, np.dtype[Any]] = {}
+        self._waiting: list[Scores] = []
+        self._pieces: list[Path] = []
+        self._rows = 0
 
     def __enter__(self) -> Self:
         """Begin, in a hidden folder beside the file."""
@@ -112,14 +115,21 @@ class ScoreWriter:
 
     def add(self, scores: Scores) -> None:
         """Write the scores of further events, of the same columns."""
-        folder = Path(self._scratch.name)
-        if not self._columns:
-            self._columns = {
-                name: _ColumnFile(folder / str(place), values.dtype)
-                for place, (name, values) in enumerate(scores.columns.items())
-            }
-        for name, column in self._columns.items():
-            column.append(scores.columns[name])
+        # A column gets the type that holds all its values, which only the last batch tells.
+        for name, values in scores.columns.items():
+            self._types[name] = np.result_type(self._types.get(name, values.dtype), values.dtype)
+        self._waiting.append(scores)
+        self._rows += len(scores)
+        if sum(map(len, self._waiting)) >= _PIECE:
+            self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Put what waits on disk."""
+        columns = [np.concatenate([s.columns[n] for s in self._waiting]) for n in self._types]
+        piece = Path(self._scratch.name) / f"{len(self._pieces)}.npz"
+        np.savez(piece, *columns)
+        self._pieces.append(piece)
+        self._waiting = []
 
     def __exit__(
         self,
@@ -130,82 +140,46 @@ class ScoreWriter:
         """Put the file in its place, if all went well."""
         with self._scratch:
             if kind is None:
+                if self._waiting:
+                    self._set_aside()
                 draft = Path(self._scratch.name) / f"whole{self._path.suffix}"
-                _WRITERS[self._path.suffix](draft, self._columns)
+                write = {".npz": self._npz, ".parquet": self._parquet, ".root": self._root}
+                write[self._path.suffix](draft)
                 draft.replace(self._path)
 
+    def _values(self, name: str) -> Iterator[NDArray[Any]]:
+        """The values of a column, piece by piece."""
+        index = list(self._types).index(name)
+        for piece in self._pieces:
+            with np.load(piece, allow_pickle=False) as columns:
+                yield columns[f"arr_{index}"].astype(self._types[name])
 
-class _ColumnFile:
-    """One column on disk, as bare numbers, of the type that holds all values so far."""
+    def _tables(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """All columns, piece by piece."""
+        for values in zip(*map(self._values, self._types), strict=True):
+            yield dict(zip(self._types, values, strict=True))
 
-    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
-        self._path = path
-        self.dtype = dtype
-        self.rows = 0
-        path.touch()
+    def _npz(self, path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, dtype in self._types.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    descr = npy_format.dtype_to_descr(dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": (self._rows,)}
+                    npy_format.write_array_header_1_0(file, header)
+                    for values in self._values(name):
+                        file.write(values.tobytes())
 
-    def append(self, values: NDArray[np.generic]) -> None:
-        common = np.result_type(self.dtype, values.dtype)
-        if common != self.dtype:
-            self._convert(common)
-        with self._path.open("ab") as file:
-            np.ascontiguousarray(values, common).tofile(file)
-        self.rows += len(values)
+    def _parquet(self, path: Path) -> None:
+        types = {name: pa.from_numpy_dtype(dtype) for name, dtype in self._types.items()}
+        with pq.ParquetWriter(path, pa.schema(types)) as writer:
+            for table in self._tables():
+                writer.write_table(pa.table(table))
 
-    def pieces(self) -> Iterator[NDArray[Any]]:
-        """Give the values, some at a time."""
-        with self._path.open("rb") as file:
-            while len(values := np.fromfile(file, self.dtype, _PIECE)):
-                yield values
-
-    def _convert(self, dtype: np.dtype[Any]) -> None:
-        wider = self._path.with_suffix(".wider")
-        with wider.open("wb") as file:
-            for values in self.pieces():
-                values.astype(dtype).tofile(file)
-        wider.replace(self._path)
-        self.dtype = dtype
-
-
-def _together(columns: Mapping[str, _ColumnFile]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Give all columns piece by piece."""
-    for values in zip(*(column.pieces() for column in columns.values()), strict=True):
-        yield dict(zip(columns, values, strict=True))
-
-
-def _write_npz(path: Path, columns: Mapping[str, _ColumnFile]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, column in columns.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                header = {
-                    "descr": npy_format.dtype_to_descr(column.dtype),
-                    "fortran_order": False,
-                    "shape": (column.rows,),
-                }
-                npy_format.write_array_header_1_0(file, header)
-                for values in column.pieces():
-                    file.write(values.tobytes())
-
-
-def _write_parquet(path: Path, columns: Mapping[str, _ColumnFile]) -> None:
-    types = {name: pa.from_numpy_dtype(column.dtype) for name, column in columns.items()}
-    with pq.ParquetWriter(path, pa.schema(types)) as writer:
-        for piece in _together(columns):
-            writer.write_table(pa.table(piece))
-
-
-def _write_root(path: Path, columns: Mapping[str, _ColumnFile]) -> None:
-    with _uproot().recreate(path) as file:
-        file.mktree("scores", {name: column.dtype for name, column in columns.items()})
-        for piece in _together(columns):
-            file["scores"].extend(piece)
-
-
-_WRITERS: dict[str, Callable[[Path, Mapping[str, _ColumnFile]], None]] = {
-    ".npz": _write_npz,
-    ".parquet": _write_parquet,
-    ".root": _write_root,
-}
+    def _root(self, path: Path) -> None:
+        with _uproot().recreate(path) as file:
+            file.mktree("scores", self._types)
+            for table in self._tables():
+                file["scores"].extend(table)
 
 
 def read_scores(path: Path) -> Scores:

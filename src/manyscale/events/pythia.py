@@ -1,5 +1,6 @@
 """Pythia 8: settings to generated events, a batch at a time, without a Python loop over particles."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,20 @@ def read_settings(process: str, lines: Sequence[str]) -> Any:  # noqa: ANN401 - 
     ------
     CardError
         Where Pythia refuses a setting; the message names it and the process.
+    DataError
+        Where Pythia does not find its own data files.
     """
     pythia = pythia8mc.Pythia("", False)
+    # Without its files Pythia knows no setting at all, and would refuse the first one.
+    if not pythia.settings.isFlag("Print:quiet"):
+        folder = os.environ.get("PYTHIA8DATA")
+        advice = (
+            "install pythia8mc anew, or set PYTHIA8DATA to the folder share/Pythia8/xmldoc of Pythia"
+            if folder is None
+            else f"PYTHIA8DATA is {folder}; unset it, or set it to the folder share/Pythia8/xmldoc "
+            "of Pythia"
+        )
+        raise DataError(f"Pythia does not find its data files (Index.xml): {advice}")
     for line in (*lines, "Print:quiet=on", "Print:errors=off"):
         if not pythia.readString(line, False):
             raise CardError(

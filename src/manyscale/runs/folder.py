@@ -3,20 +3,20 @@
 import csv
 import datetime as dt
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manyscale.errors import RunError
+from manyscale.evaluation.results import Metrics
+from manyscale.settings import write_json
 from manyscale.training.checkpoint import latest
 
-__all__ = ["RunFolder", "read_metrics", "write_json"]
+__all__ = ["RunFolder"]
 
 _LIBRARIES = (
     "manyscale", "torch", "lightning-fabric", "numpy", "pyarrow", "lightgbm", "scikit-learn",
@@ -24,94 +24,47 @@ _LIBRARIES = (
 )  # fmt: skip
 
 
-def read_metrics(folder: "RunFolder") -> dict[str, Any]:
-    """Read metrics.json of an evaluated run."""
-    try:
-        metrics: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{folder.root} is not evaluated: `manyscale evaluate {folder.root}` does it ({error})"
-        ) from error
-    return metrics
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
-
-
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of a run; complete or resumable at every instant."""
+    """The files of a run; complete or resumable at every instant.
 
-    root: Path
+    Attributes
+    ----------
+    root
+        The folder itself.
+    card
+        The complete card, as run.
+    model, trees
+        The model folder (weights, config, features), and in it the boosted trees, as LightGBM's text.
+    checkpoints
+        What a killed training is resumed from.
+    summary, flow_chart
+        The blocks of the network with their sizes, and as an SVG.
+    metrics, history
+        The figures of the test events; a row an epoch.
+    scores, tree_scores
+        Of the test events, by the network and by the trees.
+    plots, explanation
+        Folders of the plots, as SVG, and of what explains the run: numbers as JSON, events of the
+        display.
+    report
+        The HTML report.
+    """
 
-    @property
-    def card(self) -> Path:
-        """The complete card, as run."""
-        return self.root / "card.yaml"
-
-    @property
-    def model(self) -> Path:
-        """The model folder: weights, config, features, trees."""
-        return self.root / "model"
-
-    @property
-    def trees(self) -> Path:
-        """The boosted trees, as LightGBM's text."""
-        return self.model / "trees.txt"
-
-    @property
-    def checkpoints(self) -> Path:
-        """What a killed training goes on from."""
-        return self.root / "checkpoints"
-
-    @property
-    def summary(self) -> Path:
-        """The blocks of the network with their sizes."""
-        return self.root / "summary.json"
-
-    @property
-    def flow_chart(self) -> Path:
-        """The flow chart of the network, as SVG."""
-        return self.root / "flow_chart.svg"
-
-    @property
-    def metrics(self) -> Path:
-        """The figures of the test events."""
-        return self.root / "metrics.json"
-
-    @property
-    def history(self) -> Path:
-        """A row an epoch."""
-        return self.root / "history.csv"
-
-    @property
-    def plots(self) -> Path:
-        """The plots, as SVG."""
-        return self.root / "plots"
-
-    @property
-    def scores(self) -> Path:
-        """The scores of the test events."""
-        return self.root / "scores" / "test.parquet"
-
-    @property
-    def tree_scores(self) -> Path:
-        """The trees' scores of the same events."""
-        return self.root / "scores" / "test_trees.parquet"
-
-    @property
-    def explanation(self) -> Path:
-        """What explains the run: numbers as JSON, and the events of the display."""
-        return self.root / "explanation"
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.root / "report.html"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.card = root / "card.yaml"
+        self.model = root / "model"
+        self.trees = self.model / "trees.txt"
+        self.checkpoints = root / "checkpoints"
+        self.summary = root / "summary.json"
+        self.flow_chart = root / "flow_chart.svg"
+        self.metrics = root / "metrics.json"
+        self.history = root / "history.csv"
+        self.scores = root / "scores" / "test.parquet"
+        self.tree_scores = root / "scores" / "test_trees.parquet"
+        self.plots = root / "plots"
+        self.explanation = root / "explanation"
+        self.report = root / "report.html"
 
     @property
     def finished(self) -> bool:
@@ -135,9 +88,23 @@ class RunFolder:
         if not folder.model.is_dir():
             raise RunError(
                 f"the run {root} is not trained to its end: "
-                f"`manyscale train {folder.card} --out {root} --resume` goes on"
+                f"`manyscale train {folder.card} --out {root} --resume` resumes it"
             )
         return folder
+
+    def read_metrics(self) -> Metrics:
+        """Read metrics.json.
+
+        Raises
+        ------
+        RunError
+            Where the run is not evaluated.
+        """
+        if not self.metrics.is_file():
+            raise RunError(
+                f"{self.root} is not evaluated: `manyscale evaluate {self.root}` does it"
+            )
+        return Metrics.read(self.metrics)
 
     def claim(self, *, resume: bool) -> None:
         """Make the folder ready for training.
@@ -154,9 +121,9 @@ class RunFolder:
             if not self.card.is_file():
                 raise RunError(f"{self.root} holds something that is no run: name another folder")
             if not resume:
-                going = "go on with it" if latest(self.checkpoints) else "start it afresh"
+                does = "resume it" if latest(self.checkpoints) else "start it afresh"
                 raise RunError(
-                    f"{self.root} already holds a run: add --resume to {going}, or name another "
+                    f"{self.root} already holds a run: add --resume to {does}, or name another "
                     f"folder"
                 )
         self.root.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import shlex
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
 from manyscale.data.plans import Plan, find_plans, planned
 from manyscale.errors import CardError, DataError
-from manyscale.runs.conversion import convert_files
-from manyscale.runs.inspection import inspect_path
-from manyscale.runs.request import Request
+from manyscale.progress import LOG
+from manyscale.runs.convert import Request, convert_files
+from manyscale.runs.inspect import inspect_path
 
 CARD = """
 seed: 3
@@ -30,27 +31,12 @@ SIGNAL = Request(label="signal")
 BACKGROUND = Request(label="background")
 
 
-class Told:
-    """Keeps what a progress is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def start(self, what, total, unit, done=0):
-        self.lines.append(f"{what} {total} {unit}, {done} done")
-
-    def advance(self, units, note=""):
-        pass
-
-    def stop(self):
-        pass
-
-    def say(self, line):
-        self.lines.append(line)
-
-    @property
-    def text(self):
-        return "\n".join(self.lines)
+@pytest.fixture
+def told(caplog, monkeypatch):
+    """What is logged; commands of other tests keep it to their handler."""
+    monkeypatch.setattr(LOG, "propagate", True)
+    caplog.set_level(logging.INFO, LOG.name)
+    return caplog
 
 
 @pytest.fixture
@@ -101,10 +87,9 @@ def listing(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_every_event_of_several_files_arrives_once(tmp_path, card):
+def test_every_event_of_several_files_arrives_once(tmp_path, card, told):
     files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
-    told = Told()
-    added = convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1, progress=told)
+    added = convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1)
     data = Dataset.open(tmp_path / "d")
     assert len(data) == 500
     assert len(np.unique(data.event_ids)) == 500
@@ -198,7 +183,7 @@ def test_a_conversion_of_which_nothing_came_leaves_no_folder(tmp_path, card):
     assert not (tmp_path / "d").exists()
 
 
-def test_files_begun_together_can_be_gone_on_with_without_the_damaged_one(tmp_path, card):
+def test_files_begun_together_can_be_resumed_without_the_damaged_one(tmp_path, card):
     files = [jets(tmp_path / "a.root", 1), damaged(tmp_path / "b.root", 2)[0]]
     files.append(jets(tmp_path / "c.root", 3))
     out = tmp_path / "d"
@@ -282,11 +267,10 @@ def test_shares_of_units_are_finished_by_inspect(tmp_path, card):
         convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(3, 9))
 
 
-def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card):
+def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card, told):
     files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
     said = Request(process="ttbar", cross_section=831.0, sum_weights=1.2e9)
-    told = Told()
-    convert_files(files, tmp_path / "d", said, card=card, workers=1, progress=told)
+    convert_files(files, tmp_path / "d", said, card=card, workers=1)
     (process,) = Dataset.open(tmp_path / "d").schema.processes
     assert process.label == "background"
     assert process.cross_section == 831.0
@@ -353,11 +337,10 @@ def test_one_file_with_several_processes(tmp_path, card):
     assert known == {"signal": (None, None), "other": (5.0, pytest.approx(70))}
 
 
-def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, card):
+def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, card, told):
     file = jets(tmp_path / "a.root")
     card.write_text(CARD.replace("weight: w", 'selection: "w > 100"'))
-    told = Told()
-    added = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, progress=told)
+    added = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
     assert len(Dataset.open(tmp_path / "d")) == 0
     assert [(s.step, s.events) for s in added.processes[0].cutflow] == [
         ("in the file", 250),

@@ -1,7 +1,6 @@
 import pytest
 
-from manyscale.card import Card, card_text, load_card, parse_card
-from manyscale.card.preset_cards import preset_card, preset_card_text
+from manyscale.card import Card, card_text, load_card, parse_card, preset_card, preset_card_text
 from manyscale.errors import CardError
 from manyscale.model.presets import PRESETS
 

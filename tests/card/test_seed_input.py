@@ -1,7 +1,7 @@
 import pytest
 
 from manyscale.card import card_text, parse_card
-from manyscale.card.seed import translate_seed
+from manyscale.card.seed_input import translate_seed
 from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import CardError
 from manyscale.model.classifier import MultiScaleClassifier

@@ -1,5 +1,8 @@
 """A unit of generated events as a part of a dataset."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,7 +20,7 @@ def dataset(tmp_path_factory):
     """60 events of QCD with varied showers."""
     pytest.importorskip("manyscale.events.generation")
     from manyscale.events.plan import plan  # noqa: PLC0415
-    from manyscale.runs.units import MakePart  # noqa: PLC0415
+    from manyscale.runs.worker import MakePart  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("made") / "data"
     claim_folder(folder)
@@ -26,6 +29,13 @@ def dataset(tmp_path_factory):
     MakePart(settings, 1, folder)(unit)
     merge(folder)
     return Dataset.open(folder)
+
+
+def test_workers_do_not_import_torch():
+    """It takes longer than the rest together, and memory in each of them."""
+    pytest.importorskip("awkward")
+    code = "import sys, manyscale.runs.worker; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_biased_weights_and_their_sums_are_kept(dataset):

@@ -1,0 +1,452 @@
+"""Events of files into a dataset, whatever the format: the whole of `manyscale convert`."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manyscale.card import Card, load_card
+from manyscale.data.convert import check_positive, convert_npz, describe_process, read_books
+from manyscale.data.manifest import merge
+from manyscale.data.parts import PartBook, claim_folder, part_path
+from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_parts, with_stated
+from manyscale.data.schema import Label, Process
+from manyscale.errors import CardError, DataError, MissingExtraError
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.formats import Format, of_one_format
+from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import open_executor, run_units
+from manyscale.progress import LOG, progress_bar
+
+if TYPE_CHECKING:
+    from manyscale.events.files.source import Contents
+    from manyscale.runs.plan_files import SourceFile
+    from manyscale.runs.worker import FileUnit, MakeFileParts
+
+__all__ = ["Added", "Request", "convert_files"]
+
+# Sections of the card's `generate` on which the records of files depend.
+_GENERATE = {"multiparton", "detector", "jets", "objects", "streams", "columns", "cuts"}
+# Keys of the card's `convert` on which the records do not depend.
+_STATED: Any = {
+    "unit_events": True,
+    "process": {"__all__": {"cross_section", "sum_weights"}},
+}
+# What is the same for all events of a process.
+_OF_ALL_EVENTS = {
+    "cross_section": "cross section [pb]",
+    "k_factor": "k-factor",
+    "filter_efficiency": "filter efficiency",
+}
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was added to a dataset: in words, and the processes with their cutflows."""
+
+    said: str
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user says of the events of some files.
+
+    Attributes
+    ----------
+    label, process
+        Class of the events, and name of their process (by default the class). Of a named process
+        (hh4b, qcd, ...) the class is known.
+    cross_section, sum_weights
+        In pb; and the sum of the weights of all events that were generated for these files.
+        Unknown where neither said here nor by the files.
+    weights
+        Branch or expression of the event weights, in the place of the format's own.
+    """
+
+    label: Label | None = None
+    process: str | None = None
+    cross_section: float | None = None
+    sum_weights: float | None = None
+    weights: str | None = None
+
+    def named(self) -> tuple[str, Label]:
+        """Name and class of the process that all the events are of."""
+        if self.label is not None:
+            return self.process or self.label, self.label
+        classes: dict[str, Label] = {"signal": "signal", "background": "background"}
+        classes |= {name: named.event_class for name, named in NAMED_PROCESSES.items()}
+        if self.process in classes:
+            return self.process, classes[self.process]
+        known = ", ".join(NAMED_PROCESSES)
+        if self.process is not None:
+            raise DataError(
+                f"say what the events are: the class of '{self.process}' is not known, as those of "
+                f"{known} are; add --label signal or --label background"
+            )
+        raise DataError(
+            "say what the events are: --label signal or --label background, or --process with one "
+            f"of {known}"
+        )
+
+    def options(self) -> list[str]:
+        """Words of the command line that say the same."""
+        names = ("label", "process", "cross_section", "weights", "sum_weights")
+        said = {f"--{name.replace('_', '-')}": getattr(self, name) for name in names}
+        return [
+            word for option, value in said.items() if value is not None
+            for word in (option, str(value))
+        ]  # fmt: skip
+
+
+def convert_files(
+    files: Sequence[str],
+    folder: Path | str,
+    request: Request | None = None,
+    *,
+    card: Path | str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
+    share: tuple[int, int] | None = None,
+) -> Added:
+    """Add the events of files to a dataset.
+
+    Units that are there already are not made again, so that a killed call is resumed where it was,
+    and several machines can each make a share into one folder.
+
+    Parameters
+    ----------
+    files
+        Files of one format, globs, text files with a file a line; of npz one file, or several
+        streams as "jet1=a.npz", "jet2=b.npz".
+    folder
+        The dataset, new or to be added to.
+    request
+        What the events are.
+    card
+        Its `generate` says detector, jets, cuts and streams, its `convert` what to take from
+        ntuples, its `data.columns` the columns of an npz.
+    workers
+        Processes; without it, one for each core that this process may use.
+    cluster
+        Address of a dask scheduler whose workers do the units.
+    share
+        Do the units from the first number up to, not with, the second.
+
+    Returns
+    -------
+    What was added, in words and as a cutflow.
+
+    Raises
+    ------
+    CardError, DataError
+        Where a file cannot be read, does not fit the dataset, or is in it as something else; a unit
+        that failed twice is named after the others are done.
+    """
+    request = request or Request()
+    check_positive(request.cross_section, request.sum_weights)
+    folder = Path(folder)
+    loaded = load_card(card) if card is not None else Card()
+    # A path may hold an = itself; a stream's name holds no slash.
+    if all("=" in text and "/" not in text.partition("=")[0] for text in files):
+        return _convert_npz(files, folder, request, loaded)
+    kind, paths = of_one_format(files)
+    if kind == "npz":
+        return _convert_npz(paths, folder, request, loaded)
+    return _convert_events(
+        kind, paths, folder, request, loaded,
+        card_path=card, workers=workers, cluster=cluster, share=share,
+    )  # fmt: skip
+
+
+def _convert_npz(files: Sequence[str], folder: Path, request: Request, card: Card) -> Added:
+    """Add the events of npz files: one alone, or one a stream of the same events."""
+    by_stream: dict[str, str] = {}
+    for text in files:
+        stream, equals, path = text.partition("=")
+        if not equals and len(files) > 1:
+            raise DataError(
+                "several npz files are the streams of the same events: write jet1=a.npz jet2=b.npz; "
+                "files of other events are added by another call"
+            )
+        if stream in by_stream:
+            raise DataError(f"two files are given for the stream '{stream}'")
+        by_stream[stream] = path
+    if request.weights is not None:
+        raise DataError("--weights names a branch; an npz has none, its events count one each")
+    process, label = request.named()
+    done = convert_npz(
+        folder,
+        by_stream if all(by_stream.values()) else files[0],
+        label,
+        process,
+        columns=card.data.columns or None,
+        cross_section=request.cross_section,
+        sum_weights=request.sum_weights,
+    )
+    for notice in done.notices:
+        LOG.info(notice)
+    if not done.added:
+        return Added(f"{folder} has these {done.events} events of {done.process} already")
+    if request.cross_section is None:
+        LOG.info("the cross section is unknown, so no yields: --cross-section says it")
+    return Added(f"{done.events} events of {done.process} added to {folder}")
+
+
+def _convert_events(
+    kind: Format,
+    paths: Sequence[str],
+    folder: Path,
+    request: Request,
+    card: Card,
+    *,
+    card_path: Path | str | None,
+    workers: int | None,
+    cluster: str | None,
+    share: tuple[int, int] | None,
+) -> Added:
+    """Add the events of all other files: plan the units, have those made that are missing, merge."""
+    try:
+        # What reads files is an extra; npz files are converted without it.
+        from manyscale.runs.plan_files import (  # noqa: PLC0415
+            find_files,
+            look_at_first,
+            one_reader,
+            plan_files,
+            units_of,
+        )
+        from manyscale.runs.worker import (  # noqa: PLC0415
+            MakeFileParts,
+            check_streams,
+            collision_schema,
+            usable_cores,
+        )
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "convert") from error
+
+    # What the events are, and who reads them.
+    claim_folder(folder)
+    convert = card.convert
+    if request.weights is not None:
+        convert = convert.model_copy(update={"weight": request.weights})
+    if convert.process and (kind in {"HepMC", "LHE"} or not convert.branches):
+        raise CardError(
+            "convert.process divides the events of an ntuple, which convert.branches maps; of "
+            "other files --label and --process say what all the events are"
+        )
+    books = read_books(folder)
+    processes = _processes(request, convert, list(books.values()))
+    names = [process.name for process in processes.values()]
+    # Settings of Pythia for the shower of hard events: the card says them of a process.
+    alone = card.generate.processes.get(names[0]) if len(names) == 1 else None
+    lines = alone.pythia if alone is not None else ()
+    files = find_files(paths)
+    reader = one_reader(kind, files, card.generate, convert, lines)
+    sample, contents = look_at_first(files, reader)
+    _report(sample, contents)
+    check_streams(folder, collision_schema(contents.streams))
+
+    # The units, and which of them are not made yet. The settings are all that a record follows from
+    # beside its file: a file that is in the dataset with others is refused.
+    settings = {
+        "reader": type(reader).__name__,
+        "seed": card.seed,
+        "generate": card.generate.model_dump(mode="json", include=_GENERATE),
+        "convert": convert.model_dump(mode="json", exclude=_STATED),
+        "processes": {key: process.name for key, process in processes.items()},
+        "lines": lines,
+    }
+    options = [*request.options(), *(() if card_path is None else ("--card", str(card_path)))]
+    named = shlex.join(file.path for file in files[:_NAMED]) + " ..." * (len(files) > _NAMED)
+    plans = plan_files(
+        files,
+        folder,
+        reader=reader,
+        step=convert.unit_events or reader.step,
+        entries_per_byte=contents.entries / sample.size,
+        settings=json.dumps(settings, sort_keys=True),
+        again=f"manyscale convert {named} {shlex.join([*options, '--out', str(folder)])}",
+    )
+    # What the user states of a process is kept with the plans, so that it can be corrected later.
+    stated = {name: _stated(name, request, card.generate, convert) for name in names}
+    _check_others(folder, books, stated, ours={plan.name for plan in plans})
+    plans = _with_stated(plans, stated)
+    units = [unit for plan in plans for unit in units_of(plan, files)]
+    first, last = (0, len(units)) if share is None else share
+    if first >= len(units):
+        raise DataError(f"--units {first}:{last}: the files make only the units 0:{len(units)}")
+    absent = {(plan.name, at) for plan in plans for at in plan.missing(folder)}
+    chosen = units[first:last]
+    todo = [unit for unit in chosen if (unit.plan, unit.index) in absent]
+
+    task = MakeFileParts(
+        reader,
+        contents.streams,
+        folder.absolute() if cluster else folder,
+        processes,
+        card.seed,
+        {"command": "convert", **settings},
+    )
+    workers = min(workers or usable_cores(), max(1, len(todo)))
+    with planned(folder, plans, shared=share is not None):
+        _make(task, todo, len(chosen), workers, cluster)
+
+    # What the dataset has now.
+    left = sum(len(plan.missing(folder)) for plan in plans)
+    if left:
+        total = sum(len(plan.units) for plan in plans)
+        return Added(
+            f"{left} of {total} units are missing still; `manyscale inspect {folder}` names them, "
+            "and finishes the dataset once all are there"
+        )
+    added = tuple(process for process in merge(folder).processes if process.name in names)
+    for process in added:
+        _report_unknown(process, several=len(convert.process) > 1)
+    if not todo:
+        return Added(f"{folder} has these events already", added)
+    selected = sum(process.cutflow[-1].events for process in added)
+    if not selected:
+        LOG.info("no event passed the selection; the cutflow says where they were lost")
+    return Added(f"{', '.join(names)}: {selected:,} events in {folder}", added)
+
+
+def _report(file: "SourceFile", contents: "Contents") -> None:
+    """Say what the files give; refuse them where it is nothing."""
+    LOG.info("%s: %s", file.path, contents.title)
+    missing = [f"no {stream}: {why}" for stream, why in contents.missing.items()]
+    for line in (*missing, *contents.remarks):
+        LOG.info(line)
+    if not contents.streams:
+        why = "; ".join(missing)
+        why = why or "no branches are mapped; give a card with convert.branches by --card"
+        raise DataError(f"{file.path} gives none of the streams wanted: {why}")
+
+
+def _make(
+    task: "MakeFileParts",
+    todo: "Sequence[FileUnit]",
+    total: int,
+    workers: int,
+    cluster: str | None,
+) -> None:
+    """Make the parts of units, of so many in total, and say what was odd."""
+    notes, weighted = Counter[str](), not todo
+    with progress_bar("converting", total, "units", total - len(todo)) as bar:
+        if todo:
+            with open_executor(workers, cluster) as (executor, in_flight):
+                for _, done in run_units(task, todo, executor, in_flight):
+                    notes += done.notes
+                    weighted |= done.weighted
+                    bar.advance(1)
+    if not weighted:
+        # Another branch makes other records: of these nothing must be left to be resumed.
+        for path in (part_path(task.folder, part) for unit in todo for part in unit.parts):
+            path.unlink(missing_ok=True)
+        raise DataError("all event weights are 0; --weights names another branch of weights")
+    for text, count in sorted(notes.items()):
+        LOG.info("%s %s", f"{count:,}", text)
+
+
+def _report_unknown(process: Process, *, several: bool) -> None:
+    """Say what is not known of a process, and what makes it known."""
+    total = f"the sum of weights of all generated events of {process.name}"
+    for what, value, option in (
+        (f"the cross section of {process.name}", process.cross_section, "--cross-section"),
+        (total, process.sum_weights, "--sum-weights"),
+    ):
+        if value is None:
+            where = "convert.process of the card" if several else option
+            LOG.info("%s is unknown, so no yields: %s says it", what, where)
+
+
+# ---- processes, and what is stated of them ----------------------------------------------------
+
+
+def _processes(
+    request: Request, convert: ConvertSettings, books: Sequence[PartBook]
+) -> dict[str, Process]:
+    """The processes as far as they are known, by the reader's names for them."""
+    from manyscale.events.files.source import THE_PROCESS  # noqa: PLC0415 - an extra
+
+    if not convert.process:
+        name, label = request.named()
+        return {THE_PROCESS: describe_process(name, label, None, books)}
+    if request.label is not None or request.process is not None:
+        raise DataError(
+            "the card's convert.process says what the events are: leave out --label and --process"
+        )
+    if len(convert.process) > 1 and (request.cross_section or request.sum_weights):
+        raise DataError(
+            "the card's convert.process names several processes, to which --cross-section and "
+            "--sum-weights cannot all apply: say them there, as in "
+            '{ttbar: {where: "is_ttbar == 1", cross_section: 831, sum_weights: 1.2e9}}'
+        )
+    return {
+        name: describe_process(name, convert.event_class(name), None, books)
+        for name in convert.process
+    }
+
+
+def _stated(
+    process: str, request: Request, generate: GenerateSettings, convert: ConvertSettings
+) -> Stated:
+    """What the user says of a process: on the command line, or else in the card."""
+    cross_section, sum_weights = request.cross_section, request.sum_weights
+    if in_file := convert.process.get(process):
+        cross_section = cross_section or in_file.cross_section
+        sum_weights = sum_weights or in_file.sum_weights
+    # What the card itself says, not the processes that a card has by default.
+    given = "processes" in generate.model_fields_set
+    card = generate.processes.get(process) if given else None
+    if card is None:
+        return Stated(cross_section=cross_section, sum_weights=sum_weights)
+    return Stated(
+        cross_section=cross_section or card.cross_section,
+        sum_weights=sum_weights,
+        k_factor=card.k_factor,
+        filter_efficiency=card.filter_efficiency,
+    )
+
+
+def _with_stated(plans: Sequence[Plan], stated: Mapping[str, Stated]) -> list[Plan]:
+    """Plans with what the user says now in the place of what was said before."""
+    size = sum(plan.size for plan in plans)
+
+    def updated(plan: Plan, name: str, now: Stated) -> Stated:
+        said = now.model_dump(exclude_none=True)
+        if now.sum_weights is not None:
+            # It is that of all the files together: each plan has its part by size.
+            said["sum_weights"] = now.sum_weights * plan.size / size
+        return plan.stated.get(name, Stated()).model_copy(update=said)
+
+    return [
+        plan.model_copy(update={"stated": {n: updated(plan, n, now) for n, now in stated.items()}})
+        for plan in plans
+    ]
+
+
+def _check_others(
+    folder: Path, books: Mapping[Path, PartBook], stated: Mapping[str, Stated], ours: set[str]
+) -> None:
+    """Refuse what other events of a process do not have, those of other plans than ours."""
+    every = find_plans(folder)
+    said_of = stated_of_parts(every)
+    own = {part for plan in every if plan.name in ours for u in plan.units for part in u.parts}
+    for path, book in books.items():
+        now = stated.get(book.process.name)
+        if now is None or path.stem in own:
+            continue
+        said, share = said_of.get(path.stem, ({}, 0.0))
+        process = with_stated(book.process, said.get(book.process.name), share)
+        for key, what in _OF_ALL_EVENTS.items():
+            known, wanted = getattr(process, key), getattr(now, key)
+            if None not in {known, wanted} and known != wanted:
+                raise DataError(
+                    f"{folder} holds other events of the process '{process.name}' with a "
+                    f"{what} of {known!r}, not {wanted!r}: give these another name with --process"
+                )

@@ -1,0 +1,143 @@
+"""Datasets of generated events."""
+
+import hashlib
+from pathlib import Path
+
+from manyscale.card import Card
+from manyscale.data.dataset import Dataset
+from manyscale.data.manifest import merge
+from manyscale.data.parts import claim_folder, part_path, read_book
+from manyscale.data.plans import Plan, PlannedUnit, planned
+from manyscale.errors import DataError
+from manyscale.events.plan import Unit, plan
+from manyscale.progress import LOG, progress_bar
+
+__all__ = ["generate_dataset", "parse_share"]
+
+
+def generate_dataset(
+    card: Card,
+    folder: Path | str,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    share: tuple[int, int] | None = None,
+) -> Dataset:
+    """Make the events of a card's section `generate`, in units of work, into a dataset.
+
+    Units that are there already are not made again, so that a killed call is resumed where it was,
+    and several machines can each make a share into one folder.
+
+    Parameters
+    ----------
+    card
+        Its `seed` and `generate` say all of the events.
+    folder
+        The dataset, new or to be completed.
+    workers
+        Processes; without it, one for each core that this process may use.
+    cluster
+        Address of a dask scheduler whose workers make the units, in a folder that they share.
+    share
+        Make the units from the first number up to, not with, the second.
+
+    Raises
+    ------
+    CardError
+        Where Pythia refuses a setting.
+    DataError
+        Where the folder holds something else, events of other streams among it, or a unit failed
+        twice.
+    MissingExtraError
+        Where the libraries that generate are not installed.
+    """
+    folder = Path(folder)
+    units = plan(card.generate, card.seed)
+    # Heavy, and an extra: only who generates pays for it.
+    from manyscale.events.generation import check_processes  # noqa: PLC0415
+    from manyscale.events.record import layouts  # noqa: PLC0415
+    from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
+    from manyscale.runs.worker import (  # noqa: PLC0415
+        MakePart,
+        check_streams,
+        collision_schema,
+        generated_part,
+        usable_cores,
+    )
+
+    def is_made(unit: Unit) -> bool:
+        """Whether a unit's part is there, with at least the events asked for."""
+        path = part_path(folder, generated_part(unit))
+        if not path.is_file():
+            return False
+        book, _ = read_book(path)
+        if book.identity != unit.identity:
+            raise DataError(
+                f"{folder} holds events made with other settings or another seed ({path.name}): "
+                "name another folder"
+            )
+        return book.process.generated >= unit.events
+
+    first, last = (0, len(units)) if share is None else share
+    if first >= len(units):
+        raise DataError(f"--units {first}:{last}: the card has only the units 0:{len(units)}")
+    claim_folder(folder)
+    check_streams(folder, collision_schema(layouts(card.generate.streams)))
+    check_processes(card.generate)
+    chosen = units[first:last]
+    todo = [unit for unit in chosen if not is_made(unit)]
+    # All processes advance together, so that what an interrupted call leaves is a fair mix.
+    todo.sort(key=lambda unit: unit.index)
+    total = sum(unit.events for unit in chosen)
+    done = total - sum(unit.events for unit in todo)
+    with progress_bar("generating", total, "events", done) as bar:
+        if todo:
+            section = card.generate.model_dump_json(by_alias=True, exclude={"events"})
+            name = hashlib.sha256(f"{section}\n{card.seed}".encode()).hexdigest()[:16]
+            whole = Plan(
+                name=f"generate-{name}",
+                again=f"manyscale generate CARD --out {folder}",
+                # Each unit counts by itself: fewer events are a dataset, too.
+                whole=False,
+                units=tuple(
+                    PlannedUnit(
+                        parts=(generated_part(unit),),
+                        what=f"{unit.process}, its unit {unit.index}",
+                    )
+                    for unit in units
+                ),
+            )
+            task = MakePart(card.generate, card.seed, folder.absolute() if cluster else folder)
+            workers = min(workers or usable_cores(), len(todo))
+            with (
+                planned(folder, [whole], shared=share is not None),
+                open_executor(workers, cluster) as (executor, in_flight),
+            ):
+                for unit, _ in run_units(task, todo, executor, in_flight):
+                    bar.advance(unit.events)
+    merge(folder)
+    absent = sum(not is_made(unit) for unit in units)
+    if absent:
+        LOG.info("%d of %d units of the card are not made yet", absent, len(units))
+    return Dataset.open(folder)
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """Read a share of units, "A:B".
+
+    Raises
+    ------
+    DataError
+        Where it is not two numbers, the first below the second.
+
+    Examples
+    --------
+    >>> parse_share("0:10")
+    (0, 10)
+    """
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise DataError(
+            f"--units {text}: write A:B, two numbers from 0, the first below the second"
+        )
+    return int(first), int(last)

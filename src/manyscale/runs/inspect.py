@@ -1,0 +1,265 @@
+"""What is in a path: a dataset, a run, a model folder, a card, a file of events."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manyscale.card import load_card
+from manyscale.data import manifest
+from manyscale.data.dataset import Dataset
+from manyscale.data.npy import open_npz
+from manyscale.data.parts import MANIFEST
+from manyscale.data.plans import PLANS, find_plans, missing_units
+from manyscale.deployment.bundle import load_bundle
+from manyscale.errors import DataError, ManyscaleError
+from manyscale.evaluation.yields import normalisation
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.formats import Format, expand, recognise
+from manyscale.events.record import STREAMS
+from manyscale.events.settings import GenerateSettings
+from manyscale.features.registry import describe
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.summary import summarise
+from manyscale.reporting.flow_chart import flow_chart
+from manyscale.reporting.tables import Table, cutflow_table, layer_table, process_table
+from manyscale.runs.folder import RunFolder
+from manyscale.runs.train import build_model, open_data
+
+if TYPE_CHECKING:
+    from manyscale.events.files.source import Contents
+
+__all__ = ["LUMINOSITY", "Found", "inspect_path", "known_features"]
+
+#: fb^-1, where none is given.
+LUMINOSITY = 3000.0
+
+_NAMED = 5
+
+
+@dataclass
+class Found:
+    """What an inspection found: tables, then lines."""
+
+    tables: list[Table] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+def known_features() -> Found:
+    """Every column and feature that manyscale knows."""
+    header = ["kind", "name", "unit", "what it is", "computed from, or codes"]
+    return Found([Table("columns and features", header, [list(row) for row in describe()])])
+
+
+def inspect_path(
+    path: Path | str, *, verify: bool = False, luminosity: float = LUMINOSITY
+) -> Found:
+    """Look into a path.
+
+    Parameters
+    ----------
+    path
+        A dataset, a run, a model folder, a card (ending in .yaml), or any file or address that
+        `convert` reads.
+    verify
+        Read every part of a dataset and check its size and checksum.
+    luminosity
+        In fb^-1, for the expected events of a dataset.
+
+    Raises
+    ------
+    ManyscaleError
+        Where the path is none of these, or is damaged.
+    """
+    if "://" in str(path):
+        return _file(str(path))
+    path = Path(path)
+    if path.is_dir():
+        if RunFolder(path).card.is_file():
+            return _run(RunFolder(path))
+        if (path / "config.json").is_file():
+            return _network(load_bundle(path).network, f"model folder {path}", None)
+        return _dataset(path, verify=verify, luminosity=luminosity)
+    if not path.exists():
+        raise DataError(f"there is no {path}")
+    return _card(path) if path.suffix in {".yaml", ".yml"} else _file(str(path))
+
+
+# ---- networks ---------------------------------------------------------------------------------
+
+
+def _network(network: MultiScaleClassifier, title: str, chart: Path | None) -> Found:
+    """The layer table of a network; its flow chart, where a file is named, is drawn anew."""
+    summary = summarise(network)
+    found = Found([layer_table(summary, title)])
+    if chart is not None:
+        try:
+            chart.write_text(flow_chart(summary), encoding="utf-8")
+            found.lines.append(f"flow chart: {chart}")
+        except OSError as error:  # a folder of somebody else's can be looked into all the same
+            found.lines.append(f"no flow chart: {error}")
+    return found
+
+
+def _run(folder: RunFolder) -> Found:
+    path = folder.root
+    if not folder.model.is_dir():
+        preset = load_card(folder.card).preset
+        resuming = f"`manyscale train {folder.card} --out {path} --resume` resumes it"
+        return Found(lines=[f"run {path} of preset {preset}: not trained to its end", resuming])
+    found = _network(load_bundle(folder.model).network, f"run {path}", folder.flow_chart)
+    if folder.metrics.is_file():
+        metrics = folder.read_metrics()
+        error = "" if metrics.auc_error is None else f" ± {metrics.auc_error:.4f}"
+        line = f"test AUC {metrics.auc:.4f}{error} on {metrics.n_events} events"
+        found.lines.append(line + (f"; trees {metrics.trees.auc:.4f}" if metrics.trees else ""))
+    return found
+
+
+def _card(path: Path) -> Found:
+    card = load_card(path)
+    try:
+        schema = open_data(card, most=card.data.max_events).schema
+    except ManyscaleError as error:
+        return Found(
+            lines=[f"card {path} is valid, preset {card.preset}", f"no network yet: {error}"]
+        )
+    title = f"card {path}, preset {card.preset}"
+    return _network(build_model(card, schema), title, path.with_suffix(".svg"))
+
+
+# ---- datasets ---------------------------------------------------------------------------------
+
+
+def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
+    missing = _finish(path)
+    if verify and (faults := manifest.verify(path)):
+        raise DataError("\n".join(faults))
+    if missing and not (path / MANIFEST).is_file():
+        return Found(lines=[f"dataset {path}: not complete", *missing])
+    dataset = Dataset.open(path)
+    schema = dataset.schema
+    streams = [[of.name, ", ".join(of.columns), ", ".join(of.axis)] for of in schema.streams]
+    sums, squares = dataset.process_weights, dataset.process_weights2
+    expected = [
+        f"{sums[index] * normalisation(process, luminosity):,.4g}"
+        if process.cross_section is not None and (process.sum_weights or 0) > 0
+        else "unknown"
+        for index, process in enumerate(schema.processes)
+    ]
+    counts = dataset.process_counts
+    further = {
+        "in the dataset": [f"{counts[process.name]:,}" for process in schema.processes],
+        # Kish's number: so many events of equal weights have the same relative error.
+        "effective": [
+            f"{total**2 / square if square else 0:,.0f}"
+            for total, square in zip(sums, squares, strict=True)
+        ],
+        f"expected at {luminosity:g} fb^-1": expected,
+    }
+    found = Found(
+        [
+            Table("streams", ["stream", "columns of a token", "once an event"], streams),
+            process_table(schema.processes, further),
+        ]
+    )
+    if any(process.cutflow for process in schema.processes):
+        found.tables.append(cutflow_table(schema.processes, luminosity))
+    found.lines.append(f"dataset {path}: {len(dataset)} events")
+    if schema.observables:
+        found.lines.append(f"observables: {', '.join(schema.observables)}")
+    if len(schema.weights) > 1:
+        found.lines.append(f"varied weights: {', '.join(schema.weights[1:])}")
+    if verify:
+        found.lines.append("every part has the size and checksum that dataset.json says")
+    found.lines += missing
+    return found
+
+
+def _finish(path: Path) -> list[str]:
+    """Bring dataset.json up to date with what others have made; say what is missing still."""
+    lines = []
+    for plan, units in missing_units(path, find_plans(path)):
+        lines.append(f"{len(units)} of {len(plan.units)} units are missing:")
+        lines += [f"  unit {at}: {plan.units[at].what}" for at in units[:_NAMED]]
+        if len(units) > _NAMED:
+            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1]}")
+        lines.append(f"`{plan.again}` makes them; --units A:B a share of them")
+    if (path / PLANS).is_dir() and manifest.has_parts(path) and not manifest.is_merged(path):
+        try:
+            manifest.merge(path)
+        except DataError as error:
+            lines.append(f"dataset.json is not brought up to date: {error}")
+    return lines
+
+
+# ---- files of events --------------------------------------------------------------------------
+
+
+def _file(path: str) -> Found:
+    kind = recognise(path)
+    if kind == "npz":
+        return _npz(Path(path))
+    if kind == "list":
+        files = expand([path])
+        return Found(lines=[f"{path} is a list of {len(files)} files", *files[:_NAMED]])
+    return _events(path, kind)
+
+
+def _npz(path: Path) -> Found:
+    found, rows = Found(), []
+    for name, array in open_npz(path).items():
+        try:
+            rows.append([name, *(f"{size:,}" for size in array.shape)])
+        except DataError as error:
+            found.lines.append(f"no stream: {error}")
+    if rows:
+        header = ["array", "events", "tokens at most", "columns"]
+        found.tables.append(Table(f"npz file {path}", header, rows))
+    return found
+
+
+def _events(path: str, kind: Format) -> Found:
+    """All streams that a file can give; of a ROOT file that is as none here, the trees."""
+    from manyscale.events.files.readers import choose_reader  # noqa: PLC0415 - extras
+
+    columns = ("d0", "dz") if kind == "ROOT" else ()
+    everything = GenerateSettings.model_validate({"streams": tuple(STREAMS), "columns": columns})
+    try:
+        return _described(path, choose_reader(path, kind, everything, ConvertSettings()).look(path))
+    except DataError as error:
+        if kind != "ROOT":
+            raise
+        unknown = error
+
+    from manyscale.events.files.ntuple import NtupleReader  # noqa: PLC0415 - extras
+    from manyscale.events.files.root_files import open_root, tree_names  # noqa: PLC0415
+
+    with open_root(path) as file:
+        names = tree_names(file)
+    if not names:
+        raise unknown
+    found = Found()
+    for name in names:
+        try:
+            contents = NtupleReader(ConvertSettings(tree=name)).look(path)
+        except DataError:  # damaged, as the first error says better
+            raise unknown from None
+        tree = _described(f"{path}, {name}", contents)
+        found.tables += tree.tables
+        found.lines += tree.lines[:1]
+    found.lines += [str(unknown), "a card's convert.branches can map the branches to streams"]
+    return found
+
+
+def _described(path: str, contents: "Contents") -> Found:
+    found = Found()
+    if contents.rows:
+        header = ["what is there", "type or number", "what it is used for"]
+        found.tables.append(Table(path, header, [list(row) for row in contents.rows]))
+    found.lines.append(f"{path}: {contents.title}, {contents.entries:,} events")
+    for name, layout in contents.streams.items():
+        axis = f"; once an event {', '.join(layout.axis)}" if layout.axis else ""
+        found.lines.append(f"gives {name}: {', '.join(layout.columns)}{axis}")
+    found.lines += [f"no {name}: {why}" for name, why in contents.missing.items()]
+    found.lines += contents.remarks
+    return found

@@ -1,0 +1,107 @@
+"""Scoring new events with a trained run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from manyscale.card import Card, load_card
+from manyscale.data.dataset import Dataset
+from manyscale.data.npz import npz_batches
+from manyscale.data.schema import Schema
+from manyscale.deployment.bundle import Bundle, load_bundle
+from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
+from manyscale.deployment.scores import Scores, ScoreWriter, check_target
+from manyscale.errors import DataError, MissingExtraError
+from manyscale.events.files.formats import of_one_format
+from manyscale.progress import progress_bar
+from manyscale.runs.folder import RunFolder
+
+__all__ = ["predict_run"]
+
+
+def predict_run(
+    root: Path | str, source: Path | str, target: Path | str, *, device: str = "auto"
+) -> int:
+    """Score every event of a dataset or a file and write the scores.
+
+    Parameters
+    ----------
+    root
+        The folder of a trained run.
+    source
+        A dataset folder; an npz file as for training, one array, or one a stream; or any file that
+        `convert` reads, then read as the run's own card says: events that fail its cuts are not
+        `selected` and have no score.
+    target
+        Ends in .npz, .parquet or .root; replaced whole, at the end.
+    device
+        auto, cpu or cuda.
+
+    Returns
+    -------
+    The number of events scored, one row each, in the order of the source.
+
+    Raises
+    ------
+    RunError, DataError
+        Where run or source cannot be read, or the source lacks a stream or a column.
+    CardError
+        Where the device is not there.
+    """
+    source, target = str(source), Path(target)
+    check_target(target)
+    remote = "://" in source
+    if not remote and target.resolve().is_relative_to(Path(source).resolve()):
+        raise DataError(f"the scores would overwrite their input {source}: name another file")
+    folder = RunFolder.open(root)
+    bundle = load_bundle(folder.model, choose_device(device))
+    card = load_card(folder.card)
+    if not remote and Path(source).is_dir():
+        total, scores = _of_dataset(Path(source), bundle, card)
+    else:
+        kind, paths = of_one_format([source])
+        if kind == "npz":
+            total, scores = _of_npz(Path(source), bundle)
+        else:
+            try:
+                from manyscale.runs.predict_files import score_files  # noqa: PLC0415 - an extra
+            except ModuleNotFoundError as error:
+                raise MissingExtraError(str(error.name), "convert") from error
+            total, scores = score_files(paths, kind, card, bundle)
+    if not total:
+        raise DataError(f"{source} has no events")
+    with progress_bar("scoring", total, "events") as bar, ScoreWriter(target) as writer:
+        for part in scores:
+            writer.add(part)
+            bar.advance(len(part))
+    return total
+
+
+def _of_dataset(source: Path, bundle: Bundle, card: Card) -> tuple[int, Iterator[Scores]]:
+    """Number of events of a dataset, and their scores chunk by chunk."""
+    dataset = Dataset.open(source)
+    processes = dataset.schema.processes
+    labels = np.array([card.label_of(of.name, of.label) for of in processes], np.int64)
+    labelled = bool(len(labels) and labels.min() >= 0)
+
+    def scores() -> Iterator[Scores]:
+        for events, probability in predict(bundle.network, dataset, wanted=bundle.streams):
+            known = replace(events, label=labels[events.process]) if len(labels) else events
+            yield Scores.of(known, probability[:, 1], labelled=labelled)
+
+    return len(dataset), scores()
+
+
+def _of_npz(source: Path, bundle: Bundle) -> tuple[int, Iterator[Scores]]:
+    """The same of padded arrays, whose events have no label."""
+    align = Alignment(Schema(streams=bundle.streams), bundle.streams)
+    total, batches = npz_batches(source, bundle.streams)
+
+    def scores() -> Iterator[Scores]:
+        for events in batches:
+            probability = class_probabilities(bundle.network, align(events.streams))
+            yield Scores.of(events, probability[:, 1], labelled=False)
+
+    return total, scores()

@@ -1,0 +1,104 @@
+"""Scores of the events of files that are no dataset: one row an entry, selected or not."""
+
+from collections.abc import Iterator, Sequence
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from manyscale.card import Card
+from manyscale.data.identity import event_ids
+from manyscale.data.records import pack_records
+from manyscale.deployment.bundle import Bundle
+from manyscale.deployment.predict import Alignment, class_probabilities
+from manyscale.deployment.scores import Scores
+from manyscale.errors import DataError
+from manyscale.events.files.formats import Format
+from manyscale.events.files.source import Piece
+from manyscale.events.record import STREAMS
+from manyscale.runs.plan_files import count_entries, find_files, look_at_first, one_reader
+from manyscale.runs.worker import collision_schema, unit_seed
+
+__all__ = ["score_files"]
+
+
+def score_files(
+    paths: Sequence[str], kind: Format, card: Card, bundle: Bundle
+) -> tuple[int, Iterator[Scores]]:
+    """Number of entries of files, and the scores of those that pass the cuts of the run's card.
+
+    Parameters
+    ----------
+    paths, kind
+        Files of one format.
+    card
+        Of the run: detector, jets, cuts and the map of ntuples.
+    bundle
+        The network.
+
+    Returns
+    -------
+    The number of rows, and the rows, some thousand at a time, in the order of the files.
+    """
+    # Of the streams and columns that a file could give, those of the network.
+    names = [stream.name for stream in bundle.streams]
+    further = {name for stream in bundle.streams for name in stream.columns} & {"d0", "dz"}
+    update: dict[str, object] = {"columns": tuple(sorted(further))}
+    if set(names) <= set(STREAMS):
+        update["streams"] = tuple(names)
+    generate, convert = card.generate.model_copy(update=update), card.convert
+    files = find_files(paths)
+    reader = one_reader(kind, files, generate, convert)
+    try:
+        sample, contents = look_at_first(files, reader)
+    except DataError:
+        # Measured events have neither weights nor what tells processes apart.
+        convert = convert.model_copy(update={"process": {}, "weight": None})
+        reader = one_reader(kind, files, generate, convert)
+        sample, contents = look_at_first(files, reader)
+    missing = [name for name in names if name not in contents.streams]
+    if missing:
+        there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
+        why = contents.missing.get(missing[0], f"it gives {there}")
+        raise DataError(
+            f"{sample.path} does not give the stream '{missing[0]}' that the network wants: {why}"
+        )
+    schema = collision_schema(contents.streams)
+    align = Alignment(schema, bundle.streams)
+    entries = [count_entries(reader, file) for file in files]
+    labels = {name: card.label_of(name, convert.event_class(name)) for name in convert.process}
+
+    def rows_of(identity: str, piece: Piece) -> Scores:
+        seed = unit_seed(card.seed, identity, piece.first)
+        found = reader.read([piece], contents.streams, seed)
+        count = len(found.weight)
+        score = np.full(count, np.nan, np.float32)
+        label = np.full(count, -1, np.int8)
+        observables: dict[str, NDArray[np.generic]] = {}
+        for process, result in found.processes.items():
+            packed = pack_records(result.records, schema.streams, identity=identity)
+            row = ak.to_numpy(result.records["entry"]) - piece.first
+            if len(packed):
+                score[row] = class_probabilities(bundle.network, align(packed.streams))[:, 1]
+            label[row] = labels.get(process, -1)
+            for name, values in packed.observables.items():
+                # Unknown where not selected, for which whole numbers have no value.
+                floating = np.issubdtype(values.dtype, np.floating)
+                empty = np.full(count, np.nan, values.dtype if floating else np.float64)
+                observables.setdefault(name, empty)[row] = values
+        columns: dict[str, NDArray[np.generic]] = {
+            "event_id": event_ids(identity, piece.first + np.arange(count)),
+            "score": score,
+            "selected": np.isfinite(score),
+        }
+        if convert.process:
+            columns["label"] = label
+        return Scores({**columns, "weight": found.weight, **observables})
+
+    def rows() -> Iterator[Scores]:
+        step = convert.unit_events or reader.step
+        for file, count in zip(files, entries, strict=True):
+            for first in range(0, count, step):
+                yield rows_of(file.identity, Piece(file.path, first, min(first + step, count)))
+
+    return sum(entries), rows()
