@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from manyscale.reporting.figure import Drawn, stacked, styled
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -24,6 +23,7 @@ from manyscale.data.identity import event_ids
 from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.schema import Schema
 from manyscale.model.layers import StreamSettings
+from manyscale.reporting.figure import Drawn, stacked, styled
 from manyscale.runs.train import build_model, fit_features, fit_network, train_run
 from manyscale.training.schedule import TrainingSettings
 from memory import PROCESSES, STREAM, in_a_process, make_dataset, random_jets

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import torch
-from manyscale.training.memory import peak_memory_mb
 
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.predict import predict
 from manyscale.runs.evaluate import Trial
 from manyscale.runs.explain import add_up
+from manyscale.training.loop import peak_memory_mb
 
 
 def compare_times(trial: Trial, sample: Dataset, repeats: int) -> None:

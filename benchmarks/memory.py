@@ -19,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from manyscale.runs.evaluate import evaluate_run
-from manyscale.runs.predict import predict_run
 
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
@@ -31,6 +29,8 @@ from manyscale.data.packing import PackedEvents, PackedStream
 from manyscale.data.parts import write_events
 from manyscale.data.schema import Process, Schema, StreamSchema
 from manyscale.model.layers import StreamSettings
+from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.predict import predict_run
 from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
 from manyscale.training import loop
 from manyscale.training.loop import peak_memory_mb

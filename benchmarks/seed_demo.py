@@ -10,12 +10,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from manyscale.runs.compare import compare_cards
-
 from manyscale.card import Card, DataSettings
 from manyscale.console import print_comparison
 from manyscale.data.split import SplitSettings
 from manyscale.progress import show
+from manyscale.runs.compare import compare_cards
 from manyscale.training.schedule import TrainingSettings
 
 COLUMNS = (

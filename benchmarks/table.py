@@ -21,10 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from manyscale.reporting.tables import Table
-from manyscale.runs.demo import demo_card
-from manyscale.runs.generate import generate_dataset
-from manyscale.runs.predict import predict_run
 from numpy.typing import NDArray
 from torch import nn
 
@@ -37,6 +33,10 @@ from manyscale.data.npz import from_arrays
 from manyscale.data.sampling import epoch_order
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.reporting.tables import Table
+from manyscale.runs.demo import demo_card
+from manyscale.runs.generate import generate_dataset
+from manyscale.runs.predict import predict_run
 from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
 from seed_demo import COLUMNS
 from seed_demo import card as seed_card

@@ -8,11 +8,11 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as RichProgress
+    from rich.progress import Progress
 
 __all__ = ["LOG", "Bar", "is_shown", "progress_bar", "show"]
 
@@ -62,7 +62,7 @@ class Bar:
         self.done = self._first = done
         self.note = ""
         self.began = self._last_line = time.monotonic()
-        self._bar: RichProgress | None = None
+        self._bar: Progress | None = None
         console = _console()
         if console is not None and console.is_terminal:
             self._bar = _rich_bar(console)
@@ -115,7 +115,7 @@ def progress_bar(what: str, total: int, unit: str, done: int = 0) -> Iterator[Ba
     LOG.info("%s: %d %s in %.1f s%s", what, bar.done, unit, seconds, note)
 
 
-def _rich_bar(console: "Console") -> "RichProgress":
+def _rich_bar(console: "Console") -> "Progress":
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,
@@ -135,18 +135,3 @@ def _rich_bar(console: "Console") -> "RichProgress":
         console=console,
         transient=True,
     )
-
-
-# TRANSITION: what files not yet rewritten import; goes with the last of them.
-class Progress(Protocol):
-    def start(self, what: str, total: int, unit: str, done: int = 0) -> None: ...
-    def advance(self, units: int, note: str = "") -> None: ...
-    def stop(self) -> None: ...
-    def say(self, line: str) -> None: ...
-
-
-class Silent:
-    def start(self, what: str, total: int, unit: str, done: int = 0) -> None: ...
-    def advance(self, units: int, note: str = "") -> None: ...
-    def stop(self) -> None: ...
-    def say(self, line: str) -> None: ...

@@ -6,8 +6,13 @@ import pytest
 from helpers.scored import HH, QCD, TTBAR, scored_events
 from manyscale.data.schema import Process
 from manyscale.evaluation.cuts import SYSTEMATICS, scan_cuts
-from manyscale.evaluation.limit_settings import LimitSettings
-from manyscale.evaluation.limits import Hypothesis, fill_templates, hypotheses, hypothesis_limits
+from manyscale.evaluation.limits import (
+    Hypothesis,
+    LimitSettings,
+    fill_templates,
+    hypotheses,
+    hypothesis_limits,
+)
 from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.yields import scale_events
 from manyscale.reporting import physics_plots

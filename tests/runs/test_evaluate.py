@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from manyscale.runs.train import train_run
 
 from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
@@ -24,6 +23,7 @@ from manyscale.features.images import ImageSettings
 from manyscale.runs import evaluate as module
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
+from manyscale.runs.train import train_run
 from manyscale.training.schedule import TrainingSettings
 
 PROCESSES = (

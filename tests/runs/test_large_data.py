@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from manyscale.reporting.run_files import read_history
 
 from data.test_dataset import on_disk
 from helpers.commands import toy_npz
@@ -17,10 +18,9 @@ from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import read_scores
 from manyscale.model.layers import StreamSettings
-from manyscale.reporting.run_files import read_history
 from manyscale.runs import evaluation, judging, prediction
-from manyscale.runs.evaluation import evaluate_run
-from manyscale.runs.prediction import predict_run
+from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.predict import predict_run
 from manyscale.runs.train import train_run
 from manyscale.statistics.metrics import evaluate
 from manyscale.training.schedule import TrainingSettings

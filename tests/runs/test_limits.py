@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from manyscale.runs.train import train_run, whole_run
 
 from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
@@ -20,6 +19,7 @@ from manyscale.errors import CardError, ManyscaleError
 from manyscale.evaluation.systematics import Normalisation, Shape
 from manyscale.runs.evaluate import Trial, predict_trial, scale
 from manyscale.runs.limits import limits_run, variations
+from manyscale.runs.train import train_run, whole_run
 
 pytest.importorskip("pyhf")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from manyscale.reporting.run_files import read_history
 from safetensors.torch import load_file
 
 from helpers import tasks
@@ -21,7 +22,6 @@ from manyscale.data.dataset import Dataset
 from manyscale.errors import CardError, DataError, RunError
 from manyscale.model.layers import StreamSettings
 from manyscale.progress import LOG, show
-from manyscale.reporting.run_files import read_history
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import _train, train_run
 from manyscale.training.distributed import (

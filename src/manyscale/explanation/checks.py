@@ -22,9 +22,8 @@ from manyscale.evaluation.results import (
 )
 from manyscale.explanation.gradcam import responses
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.statistics.means import Mean, weighted_mean
 from manyscale.statistics.metrics import auc_difference
-from manyscale.statistics.sample import Floats, Sample
+from manyscale.statistics.sample import Floats, Mean, Sample, weighted_mean
 
 __all__ = ["FRACTIONS", "Importance", "deletion", "passes", "randomisation", "rank_correlation"]
 

@@ -18,7 +18,7 @@ from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import Taps
-from manyscale.statistics.means import weighted_mean
+from manyscale.statistics.sample import weighted_mean
 
 __all__ = ["Attributions", "feature_inputs", "integrated_gradients", "summarise"]
 

@@ -22,11 +22,11 @@ from manyscale.deployment.bundle import save_bundle
 from manyscale.deployment.predict import CHUNK, predict
 from manyscale.errors import CardError, RunError
 from manyscale.evaluation.results import DataFacts, Metrics
-from manyscale.evaluation.summaries import summaries
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor, standardise
+from manyscale.features.summaries import summaries
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
 from manyscale.model.summary import summarise

@@ -1,3 +1,0 @@
-"""TRANSITION: old names, for explanation_plots, map_plots and profile_plots until rewritten."""
-
-from manyscale.reporting.figure import CLASS_COLOURS, styled  # noqa: F401
