@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -32,9 +33,8 @@ from manyscale.model.layers import StreamSettings
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.predict import predict_run
 from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
-from manyscale.training import loop
 from manyscale.training.loop import peak_memory_mb
-from manyscale.training.schedule import TrainingSettings
+from manyscale.training.schedule import TrainingSettings, learning_rate
 
 SMALL = 150_000
 PART = 25_000
@@ -115,21 +115,20 @@ def measure_memory(folder: Path, memory: int, steps: int | None) -> dict[str, fl
 
 
 def measure_rate(folder: Path, memory: int, steps: int | None) -> dict[str, float]:
-    """Training events a second of the default network: of the clock on the wall, and of processor time."""
+    """Training events per second of the default network: of the clock on the wall, and of processor time."""
     chosen = card(folder, memory, steps)
     data = open_data(chosen)
     network = build_model(chosen, data.schema)
     fit_features(network, data.train.sample(1000))
     ticks: list[float] = []
-    original = loop.learning_rate
 
     def watched(step: int, steps: int, settings: TrainingSettings) -> float:
         ticks.append(time.process_time())  # of all threads, at the beginning of each step
-        return original(step, steps, settings)
+        return learning_rate(step, steps, settings)
 
-    loop.learning_rate = watched
     few = data.validation.sample(1000)
-    state = fit_network(network, chosen, train=data.train, validation=few)
+    with patch("manyscale.training.loop.learning_rate", watched):
+        state = fit_network(network, chosen, train=data.train, validation=few)
     events = (len(ticks) - 1) * chosen.training.batch_size
     return {
         "events_per_second": float(state.history[0]["events_per_second"]),
