@@ -97,10 +97,31 @@ def test_python_that_runs_is_all_python(page):
         assert not any(isinstance(node, code) for node in ast.walk(tree)), block
 
 
-def test_architecture_names_every_file():
+def test_imports_keep_to_the_floors_of_the_architecture():
+    """The table names every folder; none imports from one below it in the table, a floor above."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    files = {path.name for path in (ROOT / "src").rglob("*.py")} - {"__init__.py"}
-    assert [name for name in sorted(files) if f"`{name}`" not in text] == []
+    floors = [
+        name
+        for row in re.findall(r"^\| (.*?) \|", text, re.M)
+        for name in re.findall(r"`(\w+)/?`", row)
+    ]
+    package = ROOT / "src" / "manyscale"
+    there = {
+        path.stem
+        for path in package.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert set(floors) == there - {"__init__", "__main__"}
+    upward = [
+        f"{path.relative_to(package)} imports {name}"
+        for path in package.rglob("*.py")
+        for name in re.findall(
+            r"^\s*(?:from|import) manyscale\.(\w+)", path.read_text("utf-8"), re.M
+        )
+        if (own := path.relative_to(package).parts[0].removesuffix(".py")) in floors
+        and floors.index(name) > floors.index(own)
+    ]
+    assert upward == []
 
 
 def test_generation_lists_the_named_processes():
