@@ -6,6 +6,8 @@ the attention of every layer; layers with norms before and after attention and i
 a class token that attends in two last layers. On padded jets, as the public code does it.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -73,7 +75,7 @@ class ParticleTransformer(nn.Module):
         super().__init__()
         sizes = (inputs, 128, 512, width)
         embed: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             embed += [nn.LayerNorm(before), nn.Linear(before, after), nn.GELU()]
         self.embed = nn.Sequential(*embed)
         pairs: list[nn.Module] = [nn.BatchNorm2d(4)]

@@ -82,8 +82,20 @@ def main() -> None:
         for group in groups:
             folders.setdefault(group, Folder()).add(path.read_text(encoding="utf-8"))
     last = ("lower floors", "upper floors", "all")
-    order = [name for name in folders if name not in last] + [name for name in last if name in folders]
-    header = ["folder", "files", "lines", "functions", "median", "90%", "private", "comments", "docs"]
+    order = [name for name in folders if name not in last] + [
+        name for name in last if name in folders
+    ]
+    header = [
+        "folder",
+        "files",
+        "lines",
+        "functions",
+        "median",
+        "90%",
+        "private",
+        "comments",
+        "docs",
+    ]
     print_table(Table(str(source), header, [folders[name].cells(name) for name in order]))
 
 

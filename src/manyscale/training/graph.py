@@ -1,15 +1,15 @@
-"""A training step on a GPU as one CUDA graph: launched at once instead of kernel by kernel.
+"""A training step on a GPU as one CUDA graph: launched at once, not kernel by kernel.
 
-A step of a network of this size is some 900 kernels of a few microseconds each; launched one by one, the
-GPU waits for the host three quarters of the time. A graph is recorded for fixed shapes, so a batch is
-filled up: to `rows` tokens a stream by events that count nothing, of weight 0.
+A step of a network of this size is some 900 kernels of a few microseconds each. Launched one by one, the
+GPU waits for the host most of the time; a recorded graph took a quarter of it (docs/performance.md). A
+graph is recorded for fixed shapes, so each batch is filled up by events of weight 0.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.feed import TrainingBatch
@@ -17,151 +17,147 @@ from manyscale.features.columns import StreamBatch
 
 __all__ = ["GraphedStep"]
 
-# Room for so many standard deviations of a batch's number of tokens, either way.
+# Room for batches of so many standard deviations more tokens than the mean, or fewer.
 _DEVIATIONS = 6.0
-
-
-@dataclass(frozen=True)
-class _Room:
-    """Fixed sizes of one stream: tokens of a batch, and most tokens of an event."""
-
-    tokens: int
-    longest: int
+# Streams of few tokens get this much room in any case.
+_SPARE = 256
 
 
 class GraphedStep:
-    """Loss, gradient, clipping and optimizer of one batch, recorded once and replayed.
+    """Loss, gradient, clipping and optimizer of a batch in one graph.
 
     Parameters
     ----------
     network
         On a GPU, in training mode.
     optimizer
-        Fused and capturable, its learning rates tensors.
-    parameters
-        What is clipped together.
-    clip
-        Largest norm of the gradient.
+        Fused and capturable, its learning rates tensors; `found_inf` is set here.
+    typical
+        A batch of the size of all but the last of an epoch: its numbers of tokens say how much room
+        is needed. The same batch for every start of a run, so that a resumed one has the same shapes.
     longest
         Most tokens of an event, by stream.
-    dtype
-        Of the network's arithmetic.
+    clip
+        Largest norm of the gradient.
+
+    Attributes
+    ----------
+    loss, norm
+        Weighted sum of the loss, and norm of the gradient before clipping, of the last step.
     """
+
+    loss: Tensor
+    norm: Tensor
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
+        typical: TrainingBatch,
         *,
-        clip: float,
         longest: Mapping[str, int],
-        dtype: torch.dtype,
+        clip: float,
     ) -> None:
-        self._network, self._optimizer = network, optimizer
-        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._clip, self._longest, self._dtype = clip, dict(longest), dtype
-        self._rooms: dict[str, _Room] = {}
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def _plan(self, batch: TrainingBatch) -> None:
-        """Choose the sizes from a batch, so that nearly all others of as many events fit."""
-        events = len(batch.label)
-        spare = {}
-        for name, stream in batch.streams.items():
-            spread = _DEVIATIONS * float(stream.counts.std()) * events**0.5
-            tokens = int(stream.counts.sum() + spread) // 128 * 128 + 256
-            self._rooms[name] = _Room(tokens, self._longest[name])
-            spare[name] = 2 * spread + 512
-        self._fillers = max(
-            1 + int(of_stream / self._longest[name]) for name, of_stream in spare.items()
-        )
-        self._batch_events = events
+        self._network, self._optimizer, self._clip = network, optimizer, clip
+        self._parameters: list[Tensor] = [p for g in optimizer.param_groups for p in g["params"]]
+        self._longest = dict(longest)
+        self._events = len(typical.label)
         device = self._parameters[0].device
-        total = events + self._fillers
+        spread = {
+            name: _DEVIATIONS * float(stream.counts.std()) * self._events**0.5 + _SPARE
+            for name, stream in typical.streams.items()
+        }
+        # Events that fill up: so many that a batch with few tokens is filled by events of usual length.
+        self._fillers = 1 + max(int(2 * of / self._longest[name]) for name, of in spread.items())
+        events = self._events + self._fillers
         self._streams: dict[str, StreamBatch] = {}
-        for name, stream in batch.streams.items():
-            room = self._rooms[name]
-            # What the recording is to expect: so many tokens, and so many in the longest event.
-            expected = np.zeros(total, np.int64)
-            expected[:] = (room.tokens - room.longest) // (total - 1)
-            expected[0] = room.longest
-            expected[-1] += room.tokens - expected.sum()
+        for name, stream in typical.streams.items():
+            tokens = int(stream.counts.sum() + spread[name])
+            # What the recording is told: so many tokens, and so many in the longest event.
+            longest_of = min(self._longest[name], tokens)
+            told = _shared(tokens - longest_of, events - 1)
+            counts = np.concatenate([told, [longest_of]])
             self._streams[name] = StreamBatch(
-                torch.ones(room.tokens, stream.values.shape[1], device=device),
-                torch.from_numpy(expected).to(device),
-                torch.ones(total, stream.axis.shape[1], device=device),
-                expected,
+                torch.ones(tokens, stream.values.shape[1], device=device),
+                torch.from_numpy(counts).to(device),
+                torch.ones(events, stream.axis.shape[1], device=device),
+                counts,
             )
-        self._label = torch.zeros(total, dtype=torch.long, device=device)
-        self._weight = torch.zeros(total, device=device)
+        self._label = torch.zeros(events, dtype=torch.int64, device=device)
+        self._weight = torch.zeros(events, device=device)
+        self._bad = torch.zeros((), device=device)
+        self._record()
 
-    def _fill(self, batch: TrainingBatch) -> bool:
-        """Bring a batch to the GPU, filled up; False where it does not fit."""
-        events = len(batch.label)
-        if events != self._batch_events:
+    def __call__(self, batch: TrainingBatch) -> bool:
+        """Do the step, without waiting for it; False, and nothing done, where the batch does not fit."""
+        if len(batch.label) != self._events:
             return False
         counts = {}
         for name, stream in batch.streams.items():
-            room = self._rooms[name]
-            rest = room.tokens - len(stream.values)
-            if rest < 0 or rest > self._fillers * room.longest:
+            rest = len(self._streams[name].values) - len(stream.values)
+            if not 0 <= rest <= self._fillers * self._longest[name]:
                 return False
-            fill = np.full(self._fillers, rest // self._fillers)
-            fill[: rest % self._fillers] += 1
-            counts[name] = np.concatenate([stream.counts, fill])
+            counts[name] = np.concatenate([stream.counts, _shared(rest, self._fillers)])
         for name, stream in batch.streams.items():
             buffers = self._streams[name]
-            _copy(buffers.values[: len(stream.values)], stream.values)
-            _copy(buffers.counts, counts[name])
-            _copy(buffers.axis[:events], stream.axis)
-        _copy(self._label[:events], batch.label)
-        _copy(self._weight[:events], batch.weight)
+            # Tokens of the events that fill up stay what they were: real ones, of an earlier batch.
+            _copy(stream.values, buffers.values)
+            _copy(counts[name], buffers.counts)
+            _copy(stream.axis, buffers.axis)
+        _copy(batch.label, self._label)
+        _copy(batch.weight, self._weight)
+        self._graph.replay()
         return True
 
     def _step(self) -> None:
         self._optimizer.zero_grad(set_to_none=False)
-        with torch.autocast("cuda", self._dtype, cache_enabled=False):
+        # Cached casts of weights would be those of the recording.
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             logits = self._network(self._streams)
         losses = nn.functional.cross_entropy(logits.float(), self._label, reduction="none")
-        weighted = (self._weight * losses).sum()
-        (weighted / self._batch_events).backward()
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._clip, foreach=True)
-        # A step whose gradient is not finite is passed over by the fused kernel itself.
-        self.bad = (~torch.isfinite(norm)).float().reshape(1)
+        self.loss = (self._weight * losses).sum()
+        torch.autograd.backward(self.loss / self._events)
+        self.norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        self._bad.copy_(~torch.isfinite(self.norm))
         self._optimizer.step()
-        self.loss = weighted.detach()
-
-    def __call__(self, batch: TrainingBatch) -> Tensor | None:
-        """Do the step; return the weighted sum of the loss, or None where the batch does not fit."""
-        if not self._rooms:
-            self._plan(batch)
-        if not self._fill(batch):
-            return None
-        if self._graph is None:
-            self._record()
-        assert self._graph is not None
-        self._graph.replay()
-        return self.loss
 
     def _record(self) -> None:
-        state = [p.detach().clone() for p in self._parameters]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        weights = [p.detach().clone() for p in self._parameters]
+        state = {
+            parameter: {key: value.clone() for key, value in of.items()}
+            for parameter, of in self._optimizer.state.items()
+        }
+        # With it the fused optimizer itself leaves out a step whose gradient is not finite.
+        self._optimizer.found_inf = self._bad  # type: ignore[attr-defined]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # torch wants some steps before a recording
             for _ in range(3):
                 self._step()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._step()
-        # Warming up has moved weights and optimizer: as if it had not been.
+        # As if those steps had not been.
         with torch.no_grad():
-            for p, before in zip(self._parameters, state, strict=True):
-                p.copy_(before)
-        for of_parameter in self._optimizer.state.values():
-            for value in of_parameter.values():
-                value.zero_()
+            for parameter, before in zip(self._parameters, weights, strict=True):
+                parameter.copy_(before)
+            for parameter, of in self._optimizer.state.items():
+                for key, value in of.items():
+                    if parameter in state:
+                        value.copy_(state[parameter][key])
+                    else:
+                        value.zero_()
 
 
-def _copy(target: Tensor, source: np.ndarray) -> None:
-    target.copy_(torch.from_numpy(np.ascontiguousarray(source)).pin_memory(), non_blocking=True)
+def _shared(tokens: int, events: int) -> NDArray[np.int64]:
+    """So many tokens shared out evenly to so many events."""
+    counts = np.full(events, tokens // max(events, 1), np.int64)
+    counts[: tokens - int(counts.sum())] += 1
+    return counts
+
+
+def _copy(source: NDArray[np.generic], target: Tensor) -> None:
+    """Copy to the first rows of a buffer on the GPU, in its queue."""
+    host = torch.from_numpy(source).pin_memory()
+    target[: len(host)].copy_(host, non_blocking=True)
