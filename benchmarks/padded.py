@@ -1,71 +1,110 @@
 """Our own network with naive padding: every event takes as many tokens as the longest may have.
 
-The weights and the scores are those of the network (tests/model/test_padding.py holds this); only
-where the arithmetic is done differs: linear layers, norms and attention work on padding too.
+The weights and the scores are those of the network (tests/model/test_padding.py holds this); only where
+the arithmetic is done differs: linear layers, norms and attention work on padding too.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.packing import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layout import AttentionLayout, Buckets, Layout, Padding
+from manyscale.model.layout import AttentionLayout, Layout
 from manyscale.model.taps import Place
 
 __all__ = ["PaddedBatch", "PaddedNetwork", "pad"]
 
-#: Each stream filled up with zeros, and (events * length,): which of its tokens are real.
-PaddedBatch = Mapping[str, tuple[StreamBatch, Tensor]]
+
+class PaddedStream(NamedTuple):
+    """A stream filled up with zeros, and (events, 1, 1, 1 + length): 0 for real tokens, else -inf."""
+
+    batch: StreamBatch
+    mask: Tensor
 
 
-def pad(streams: Mapping[str, PackedStream], lengths: Mapping[str, int]) -> PaddedBatch:
-    """Fill each stream up to its length with zeros."""
+PaddedBatch = Mapping[str, PaddedStream]
+
+
+def pad(
+    streams: Mapping[str, PackedStream],
+    lengths: Mapping[str, int],
+    device: torch.device | str = "cpu",
+) -> PaddedBatch:
+    """Fill each stream up to its length with zeros, and say which keys are padding."""
     padded = {}
     for name, length in lengths.items():
         stream = streams[name]
-        values = stream.padded(length).reshape(-1, stream.values.shape[1])
-        filled = PackedStream(values, np.full(len(stream), length), stream.axis)
-        real = torch.from_numpy(np.arange(length) < stream.counts[:, None])
-        padded[name] = StreamBatch.of(filled), real.flatten()
+        filled = PackedStream(
+            stream.padded(length).reshape(-1, stream.values.shape[1]),
+            np.full(len(stream), length),
+            stream.axis,
+        )
+        empty = np.arange(1 + length) > stream.counts[:, None]
+        mask = torch.from_numpy(np.where(empty, np.float32(-np.inf), np.float32(0)))
+        padded[name] = PaddedStream(
+            StreamBatch.of(filled, device), mask[:, None, None, :].to(device)
+        )
     return padded
 
 
-class PaddedLayout(Layout):
-    """Rows of events that are all of one length: only attention knows which of them are padding."""
+class _Rectangle(NamedTuple):
+    """Rows of events of one length: padded by a change of shape. Stands for `Padding`."""
 
-    def __init__(self, counts: NDArray[np.int64], real: Tensor) -> None:
-        super().__init__(counts, real.device)
-        self.real = torch.cat([real.new_ones(len(counts)), real])
+    events: int
+    length: int
 
-    @cached_property
-    def _buckets(self) -> Buckets:
-        return Buckets(np.arange(self.events), (self.events,), (True,))
+    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        return [tuple(part.view(self.events, self.length, *part.shape[1:]) for part in rows)]
 
-    @cached_property
-    def to_itself(self) -> AttentionLayout:
-        """All rows attend to the real rows of their event."""
-        padding = Padding.of(self.event, self._buckets, self.device)
-        return self._masked(padding, padding, self.real)
+    def unpad(self, padded: Sequence[Tensor]) -> Tensor:
+        return padded[0].flatten(0, 1)
+
+
+class _Contexts(NamedTuple):
+    """Several rectangles side by side: what stands for `Padding` of all keys."""
+
+    parts: tuple[_Rectangle, ...]
+
+    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        sizes = [part.events * part.length for part in self.parts]
+        split = [torch.split(array, sizes) for array in rows]
+        return [
+            tuple(
+                torch.cat([of.pad(x)[0][0] for of, x in zip(self.parts, xs, strict=True)], dim=1)
+                for xs in split
+            )
+        ]
+
+
+class _Attention(NamedTuple):
+    """Stands for `AttentionLayout` and for its `padded`."""
+
+    queries: _Rectangle
+    keys: _Rectangle | _Contexts
+    masks: tuple[Tensor, ...]
+
+    @property
+    def padded(self) -> "_Attention":
+        return self
+
+
+class _PaddedLayout(Layout):
+    def __init__(self, stream: PaddedStream) -> None:
+        super().__init__(stream.batch.counts, stream.batch.host_counts)
+        self.mask = stream.mask
+        self.rectangle = _Rectangle(self.events, self.rows // self.events)
+        self.to_itself = _Attention(self.rectangle, self.rectangle, (stream.mask,))  # type: ignore[assignment]
 
     def to_contexts(self, contexts: Sequence[Layout]) -> AttentionLayout:
-        """All rows attend to the real rows of their event in other streams."""
-        event = np.concatenate([context.event for context in contexts])
-        real = torch.cat(
-            [context.real for context in contexts if isinstance(context, PaddedLayout)]
-        )
-        queries, keys = (Padding.of(of, self._buckets, self.device) for of in (self.event, event))
-        return self._masked(queries, keys, real)
-
-    def _masked(self, queries: Padding, keys: Padding, real: Tensor) -> AttentionLayout:
-        hidden = ~real[keys.pad_index].view(self.events, 1, 1, -1)
-        return AttentionLayout(queries, keys, (hidden * -30_000.0,))
+        padded = [context for context in contexts if isinstance(context, _PaddedLayout)]
+        keys = _Contexts(tuple(context.rectangle for context in padded))
+        mask = torch.cat([context.mask for context in padded], dim=3)
+        return _Attention(self.rectangle, keys, (mask,))  # type: ignore[return-value]
 
 
 class PaddedNetwork(nn.Module):
@@ -78,21 +117,18 @@ class PaddedNetwork(nn.Module):
     def forward(self, batch: PaddedBatch) -> Tensor:
         """Map padded streams to logits (events, classes)."""
         network, settings = self.network, self.network.settings
-        layouts, rows = {}, {}
-        for name in settings.streams:
-            stream, real = batch[name]
-            layouts[name] = PaddedLayout(stream.host_counts, real)
-            features = network.extractor(name)(stream)
-            rows[name] = network.encoder(name)(
-                *features, layouts[name], stream=name, class_only=False
+        layouts = {name: _PaddedLayout(batch[name]) for name in settings.streams}
+        rows = {
+            name: network.encoder(name)(
+                *network.extractor(name)(batch[name].batch), layout, stream=name, class_only=False
             )
-        blocks: Any = network.fusion
-        for block, of_block in zip(blocks, settings.fusion, strict=True):
-            name = of_block.query
-            contexts = [(rows[other], layouts[other]) for other in of_block.context]
+            for name, layout in layouts.items()
+        }
+        for block, of_block in zip(network.fusion, settings.fusion, strict=True):
+            name, context = of_block.query, of_block.context
+            contexts = [(rows[other], layouts[other]) for other in context]
             rows[name] = block(
                 rows[name], layouts[name], contexts, place=Place(name), class_only=False
             )
-        pooled = [rows[name][: layout.events] for name, layout in layouts.items()]
-        logits: Tensor = network.head(pooled)
+        logits: Tensor = network.head([layouts[n].class_rows(rows[n]) for n in settings.streams])
         return logits

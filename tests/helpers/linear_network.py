@@ -19,11 +19,11 @@ class LinearNetwork(MultiScaleClassifier):
     def forward(self, batch, taps=NO_TAPS):
         difference = 0.0
         for name in self.settings.streams:
-            layout = Layout(batch[name].host_counts)
+            layout = Layout(batch[name].counts, batch[name].host_counts)
             numbers, classes = self.extractor(name)(batch[name])
             rows = self.encoder(name).embedding(numbers, classes, layout, stream=name, taps=taps)
-            event = torch.from_numpy(layout.event[layout.events :])
-            tokens = torch.zeros(layout.events).index_add(0, event, rows[layout.events :, 0])
+            event = layout.event_of_row[layout.token_rows]
+            tokens = torch.zeros(layout.events).index_add(0, event, rows[layout.token_rows, 0])
             difference = difference + tokens
         difference = difference + self.offset
         return torch.stack([-difference / 2, difference / 2], dim=1)

@@ -16,6 +16,10 @@ COUNTS = np.array([2, 0, 70, 5, 1, 90, 3], np.int64)
 OTHERS = np.array([0, 4, 1, 80, 0, 2, 6], np.int64)
 
 
+def layout_of(counts, device="cpu"):
+    return Layout(torch.from_numpy(counts).to(device), counts)
+
+
 def rows_of(layout, seed, heads=2, d=4):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(len(layout.event), heads, d, generator=generator)
@@ -37,16 +41,16 @@ def one_by_one(query, key, value, query_event, key_event, bias=None):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_self_attention_is_that_of_each_event_alone(seed):
-    layout = Layout(COUNTS)
+    layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, 3 * seed + number) for number in range(3))
     expected = one_by_one(query, key, value, layout.event, layout.event)
     torch.testing.assert_close(attend(query, key, value, layout.to_itself), expected)
-    classes = attend(query[: len(COUNTS)], key, value, layout.class_to_all)
-    torch.testing.assert_close(classes, expected[: len(COUNTS)])
+    classes = attend(layout.class_rows(query), key, value, layout.class_to_all)
+    torch.testing.assert_close(classes, layout.class_rows(expected))
 
 
 def test_cross_attention_takes_one_softmax_over_all_contexts():
-    layout, others = Layout(COUNTS), Layout(OTHERS)
+    layout, others = layout_of(COUNTS), layout_of(OTHERS)
     contexts = layout.to_contexts([others, layout])
     query = rows_of(layout, 0)
     key, value = (torch.cat([rows_of(others, seed), rows_of(layout, seed + 5)]) for seed in (1, 2))
@@ -56,10 +60,10 @@ def test_cross_attention_takes_one_softmax_over_all_contexts():
 
 
 def test_a_bias_is_added_to_the_scores():
-    layout = Layout(COUNTS)
+    layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, seed) for seed in range(3))
     where = torch.randn(len(layout.event), generator=torch.Generator().manual_seed(7))
-    padded = layout.to_itself.keys.pad(where)
+    padded = layout.to_itself.padded.keys.pad(where)
     bias = [(at[:, None, :, None] - at[:, None, None, :]) ** 2 for (at,) in padded]
     dense = (where[:, None] - where).double() ** 2
     torch.testing.assert_close(
@@ -69,17 +73,17 @@ def test_a_bias_is_added_to_the_scores():
 
 
 def test_weights_of_the_tap_are_those_of_the_output():
-    layout = Layout(COUNTS)
+    layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, seed) for seed in range(3))
     heard = []
     out = attend(query, key, value, layout.to_itself, tap=heard.append)
     (weights,) = heard
-    values = layout.to_itself.keys.pad(value)
+    values = layout.to_itself.padded.keys.pad(value)
     again = [
         torch.einsum("bhqk,bkhd->bqhd", of_bucket, padded).flatten(2)
         for of_bucket, (padded,) in zip(weights.buckets, values, strict=True)
     ]
-    torch.testing.assert_close(layout.to_itself.queries.unpad(again), out)
+    torch.testing.assert_close(layout.to_itself.padded.queries.unpad(again), out)
     # What all queries of an event give to its keys is their number.
     given = weights.onto_keys(torch.ones(len(layout.event), 1))[:, :, 0].mean(1).numpy()
     np.testing.assert_allclose(np.bincount(layout.event, given), COUNTS + 1, rtol=1e-5)
@@ -92,7 +96,7 @@ class Listener(Taps):
     def weights(self, place):
         return lambda weights: self.heard.append((place, weights))
 
-    def rows(self, place, rows):
+    def rows(self, place, rows, layout):
         self.shapes[place.stream, place.block, place.layer, place.part] = len(rows)
         return rows
 
@@ -113,7 +117,7 @@ def test_taps_hear_every_attention_and_change_no_score(preset):
 
 def test_taps_change_what_they_return():
     class Blind(Taps):
-        def inputs(self, stream, rows):
+        def inputs(self, stream, rows, layout):
             return rows if stream != "jet1" else rows * (rows[:, -1:] != 0)
 
     network = network_of("model-2")
@@ -121,3 +125,26 @@ def test_taps_change_what_they_return():
     changed, plain = network(batch, Blind()), network(batch)
     some = (batch["jet1"].counts > 0).numpy()
     assert (changed != plain).any(1).numpy()[some].all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("d", [16, 5])
+def test_every_kernel_of_a_gpu_gives_what_events_alone_give(d):
+    layout, others = layout_of(COUNTS, "cuda"), layout_of(OTHERS, "cuda")
+    query, key, value = (rows_of(layout, seed, d=d).cuda() for seed in range(3))
+    more = [
+        torch.cat([rows_of(others, s, d=d), rows_of(layout, s + 5, d=d)]).cuda() for s in (1, 2)
+    ]
+    contexts = layout.to_contexts([others, layout])
+    key_event = np.concatenate([others.event, layout.event])
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+        q, k, v, *kv = (x.to(dtype).requires_grad_() for x in (query, key, value, *more))
+        # A head of 5 is none that the variable-length kernel takes.
+        for found, expected in (
+            (attend(q, k, v, layout.to_itself), (q, k, v, layout.event, layout.event)),
+            (attend(q, *kv, contexts), (q, *kv, layout.event, key_event)),
+        ):
+            exact = one_by_one(*(x.detach().cpu() for x in expected[:3]), *expected[3:])
+            torch.testing.assert_close(found.cpu().float(), exact, atol=tolerance, rtol=tolerance)
+            found.float().square().sum().backward()
+            assert all(torch.isfinite(x.grad).all() for x in expected[:3])

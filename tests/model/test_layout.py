@@ -4,9 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyscale.model.layout import Buckets, Layout, Padding
+from manyscale.model.layout import Buckets, Layout, Padding, Sequences
 
 LENGTHS = st.lists(st.one_of(st.integers(1, 30), st.integers(1, 400)), min_size=1, max_size=200)
+
+
+def layout_of(counts):
+    counts = np.array(counts, np.int64)
+    return Layout(torch.from_numpy(counts), counts)
 
 
 def padding_of(lengths):
@@ -50,10 +55,10 @@ def test_one_giant_event_pads_none_of_its_neighbours():
 
 @pytest.mark.parametrize("counts", [[2, 0, 3], [0], [0, 60, 1], []])
 def test_rows_are_padded_and_come_back_with_their_gradients(counts):
-    layout = Layout(np.array(counts, np.int64))
-    keys = layout.to_itself.keys
-    rows = torch.randn(len(layout.event), 2, requires_grad=True)
-    other = torch.randn(len(layout.event), 3, requires_grad=True)
+    layout = layout_of(counts)
+    keys = layout.to_itself.padded.keys
+    rows = torch.randn(layout.rows, 2, requires_grad=True)
+    other = torch.randn(layout.rows, 3, requires_grad=True)
     padded = keys.pad(rows, other)
     assert [tuple(bucket.shape) for bucket, _ in padded] == [(*shape, 2) for shape in keys.shapes]
     back = keys.unpad([bucket * bucket for bucket, _ in padded])
@@ -63,23 +68,47 @@ def test_rows_are_padded_and_come_back_with_their_gradients(counts):
     torch.testing.assert_close(other.grad, torch.full_like(other, 5))
 
 
+def test_a_class_token_stands_before_the_tokens_of_its_event():
+    layout = layout_of([2, 0, 3])
+    assert layout.event.tolist() == layout.event_of_row.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    assert layout.starts.tolist() == [0, 3, 4, 8]
+    assert layout.token_rows.tolist() == [1, 2, 5, 6, 7]
+    assert layout.index.tolist() == [0, 1, 0, 1, 2]
+    assert layout.class_rows(torch.arange(8.0)[:, None])[:, 0].tolist() == [0, 3, 4]
+
+
 def test_rows_attend_to_those_of_their_own_event_alone():
-    layout = Layout(np.array([2, 0, 3]))
-    (mask,) = layout.to_itself.masks
-    (event,) = layout.to_itself.keys.event_of_slot.reshape(mask.shape[0], -1)
-    assert event.tolist() == [0, 1, 2, 0, 0, 2, 2, 2]
+    layout = layout_of([2, 0, 3])
+    (mask,) = layout.to_itself.padded.masks
+    event = layout.to_itself.padded.keys.event_of_slot
+    assert event.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
     seen = (mask == 0)[0, 0].numpy()
     assert (seen == (event[:, None] == event)).all()
     assert (mask[0, 0].numpy()[~seen] == -30_000).all()
-    (of_class,) = layout.class_to_all.masks
-    assert (of_class[0, 0] == mask[0, 0, :3]).all()
+    (of_class,) = layout.class_to_all.padded.masks
+    assert (of_class[0, 0] == mask[0, 0, [0, 3, 4]]).all()
 
 
 def test_rows_attend_to_other_streams():
-    one, other = Layout(np.array([1, 40])), Layout(np.array([0, 60]))
-    layout = one.to_contexts([other, one])
+    one, other = layout_of([1, 40]), layout_of([0, 60])
+    layout = one.to_contexts([other, one]).padded
     edges = np.cumsum([rows * length for rows, length in layout.keys.shapes])[:-1]
     real = sorted((event >= 0).sum() for event in np.split(layout.keys.event_of_slot, edges))
     assert real in ([3, 102], [105])
     for mask, (_, length) in zip(layout.masks, layout.keys.shapes, strict=True):
         assert mask.shape[-1] == length
+
+
+@given(counts=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20))
+def test_sequences_bring_the_rows_of_several_streams_together(counts):
+    layouts = [layout_of(of_stream) for of_stream in zip(*counts, strict=True)]
+    sequences = Sequences.of(layouts)
+    event = torch.cat([torch.from_numpy(layout.event) for layout in layouts])
+    stream = torch.repeat_interleave(torch.arange(2), torch.tensor([x.rows for x in layouts]))
+    row = torch.cat([torch.arange(layout.rows) for layout in layouts])
+    key = (event * 2 + stream) * 1000 + row
+    (brought,) = sequences.bring(key.double())
+    assert (brought.diff() > 0).all()
+    lengths = np.array(counts).sum(1) + 2
+    assert sequences.starts.tolist() == [0, *np.cumsum(lengths)]
+    assert sequences.longest == lengths.max()

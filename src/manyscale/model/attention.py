@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from manyscale.model.layout import AttentionLayout, Layout
+from manyscale.model.layout import AttentionLayout, Layout, PaddedLayout
 
 __all__ = ["AttentionWeights", "CrossAttention", "FeedForward", "SelfAttention", "attend"]
 
@@ -25,7 +25,7 @@ class AttentionWeights:
     """
 
     buckets: tuple[Tensor, ...]
-    layout: AttentionLayout
+    layout: PaddedLayout
 
     def onto_keys(self, share: Tensor) -> Tensor:
         """Add up what each key is given by the queries of its event, these counted by their share.
@@ -50,6 +50,17 @@ class AttentionWeights:
             found.append(torch.einsum("bhqk,bqc->bkhc", weights, shares * there))
         return self.layout.keys.unpad(found)
 
+
+def _varlen_attention() -> Callable[..., Tensor] | None:
+    """Torch's variable-length FlashAttention; None before torch 2.10."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
+    except ImportError:
+        return None
+    return varlen_attn  # type: ignore[return-value]
+
+
+_VARLEN = _varlen_attention()
 
 WeightsTap = Callable[[AttentionWeights], None]
 
@@ -86,23 +97,42 @@ def attend(
     ----------
     Vaswani et al., arXiv:1706.03762, equation 1; the kernel is torch's best for the device.
     """
-    if layout.queries is layout.keys:
-        padded = layout.keys.pad(query_rows, key_rows, value_rows)
+    if _VARLEN is not None and bias is None and tap is None and _fits_varlen(query_rows):
+        queries, keys = layout.sequences
+        key, value = keys.bring(key_rows, value_rows)
+        found = _VARLEN(
+            query_rows, key, value, queries.starts, keys.starts, queries.longest, keys.longest
+        )
+        return found.flatten(1)
+    padded = layout.padded
+    if padded.queries is padded.keys:
+        arrays = padded.keys.pad(query_rows, key_rows, value_rows)
     else:
-        queries, keys = layout.queries.pad(query_rows), layout.keys.pad(key_rows, value_rows)
-        padded = [(*query, *key) for query, key in zip(queries, keys, strict=True)]
+        padded_queries, padded_keys = (
+            padded.queries.pad(query_rows),
+            padded.keys.pad(key_rows, value_rows),
+        )
+        arrays = [(*q, *k) for q, k in zip(padded_queries, padded_keys, strict=True)]
     out, weights = [], []
-    for number, (bucket, mask) in enumerate(zip(padded, layout.masks, strict=True)):
+    for number, (bucket, mask) in enumerate(zip(arrays, padded.masks, strict=True)):
         query, key, value = (array.transpose(1, 2) for array in bucket)
         added = mask if bias is None else mask + bias[number]
-        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=added)
+        found = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=added.to(query.dtype)
+        )
         out.append(found.transpose(1, 2).flatten(2))
         if tap is not None:
             scores = query.detach() @ key.detach().transpose(2, 3) / query.shape[-1] ** 0.5
             weights.append(torch.softmax(scores + added, dim=-1))
     if tap is not None:
-        tap(AttentionWeights(tuple(weights), layout))
-    return layout.queries.unpad(out)
+        tap(AttentionWeights(tuple(weights), padded))
+    return padded.queries.unpad(out)
+
+
+def _fits_varlen(rows: Tensor) -> bool:
+    """Whether the variable-length kernel takes these rows: on a GPU, in half precision."""
+    half = rows.dtype in {torch.bfloat16, torch.float16}
+    return rows.is_cuda and half and rows.shape[2] % 8 == 0 and rows.shape[2] <= 256
 
 
 class SelfAttention(nn.Module):
@@ -130,12 +160,12 @@ class SelfAttention(nn.Module):
         class_only: bool = False,
         tap: WeightsTap | None = None,
     ) -> Tensor:
-        """Map rows (events + tokens, width) to rows; with `class_only` to the class rows alone."""
+        """Map rows (rows, width) to rows; with `class_only` to the class rows alone."""
         if class_only:
             linear, width = self.query_key_value, tokens.shape[1]
             weight, bias = linear.weight, linear.bias
             # The queries of other tokens would be worked out for nothing.
-            query = nn.functional.linear(tokens[: layout.events], weight[:width], bias[:width])
+            query = nn.functional.linear(layout.class_rows(tokens), weight[:width], bias[:width])
             key_value = nn.functional.linear(tokens, weight[width:], bias[width:])
             key, value = key_value.view(len(tokens), 2, self.heads, -1).unbind(1)
             query = query.view(len(query), self.heads, -1)
@@ -162,7 +192,7 @@ class CrossAttention(nn.Module):
         layout: AttentionLayout,
         tap: WeightsTap | None = None,
     ) -> Tensor:
-        """Map query rows (events + tokens, width) to rows; context: the rows of all other streams."""
+        """Map query rows (rows, width) to rows; context: the rows of all other streams."""
         query = self.query(tokens).view(len(tokens), self.heads, -1)
         key, value = self.key_value(context).view(len(context), 2, self.heads, -1).unbind(1)
         return self.out(attend(query, key, value, layout, tap=tap))

@@ -116,7 +116,7 @@ class MultiScaleClassifier(nn.Module):
     def forward(self, batch: Mapping[str, StreamBatch], taps: Taps = NO_TAPS) -> Tensor:
         """Map the streams of a batch to logits (events, classes); `taps` may look into it."""
         layouts = {
-            name: Layout(batch[name].host_counts, batch[name].values.device)
+            name: Layout(batch[name].counts, batch[name].host_counts)
             for name in self.settings.streams
         }
         rows: dict[str, Tensor] = {}
@@ -138,10 +138,12 @@ class MultiScaleClassifier(nn.Module):
                 taps=taps,
                 class_only=name not in self._needed[number],
             )
-        pooled = [
-            taps.rows(Place(name, part="pooled"), rows[name][: layout.events])
-            for name, layout in layouts.items()
-        ]
+        pooled = []
+        for name, layout in layouts.items():
+            # A last layer that works out the class rows alone has left nothing else.
+            some = rows[name]
+            only = some if len(some) == layout.events else layout.class_rows(some)
+            pooled.append(taps.rows(Place(name, part="pooled"), only, layout))
         logits: Tensor = self.head(pooled)
         return logits
 

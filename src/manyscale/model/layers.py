@@ -103,18 +103,19 @@ class Embedding(nn.Module):
         stream: str,
         taps: Taps = NO_TAPS,
     ) -> Tensor:
-        """Map numbers (tokens, n) and classes (tokens, m) to rows (events + tokens, width)."""
-        events, first = layout.events, numbers.shape[1]
-        inputs = numbers.new_zeros(events + len(numbers), self.linear.in_features)
-        inputs[:events, -1] = 1
-        inputs[events:, :first] = numbers
+        """Map numbers (tokens, n) and classes (tokens, m) to rows (rows, width)."""
+        flags = numbers.new_zeros(len(numbers), sum(self.sizes) + 1)
+        first = 0
         for column, size in enumerate(self.sizes):
-            inputs[events:, first : first + size].scatter_(1, classes[:, column : column + 1], 1)
+            flags[:, first : first + size].scatter_(1, classes[:, column : column + 1], 1)
             first += size
-        rows: Tensor = self.linear(taps.inputs(stream, inputs))
-        if self.positions is None:
-            return rows
-        return torch.cat([rows[:events], rows[events:] + self.positions(layout.index)])
+        inputs = numbers.new_zeros(layout.rows, self.linear.in_features)
+        inputs[:, -1] = 1
+        inputs.index_copy_(0, layout.token_rows, torch.cat([numbers, flags], dim=1))
+        rows: Tensor = self.linear(taps.inputs(stream, inputs, layout))
+        if self.positions is not None:
+            rows = rows.index_add(0, layout.token_rows, self.positions(layout.index))
+        return rows
 
 
 class EncoderLayer(nn.Module):
@@ -142,19 +143,19 @@ class EncoderLayer(nn.Module):
         taps: Taps = NO_TAPS,
         class_only: bool = False,
     ) -> Tensor:
-        """Map rows (events + tokens, width) to rows; with `class_only` to the class rows alone.
+        """Map rows (rows, width) to rows; with `class_only` to the class rows alone.
 
         `place` says where the layer is, for the taps.
         """
         own = replace(place, part="self-attention", context=(), heads=self.attention.heads)
         tap = taps.weights(own)
         normed = self.norm_attention(tokens)
-        tokens = tokens[: layout.events] if class_only else tokens
+        tokens = layout.class_rows(tokens) if class_only else tokens
         tokens = tokens + self.dropout(
             self.attention(normed, layout, class_only=class_only, tap=tap)
         )
         tokens = tokens + self.dropout(self.feed_forward(self.norm_feed_forward(tokens)))
-        return taps.rows(place, tokens)
+        return taps.rows(place, tokens, layout)
 
 
 class Encoder(nn.Module):
@@ -179,20 +180,20 @@ class Encoder(nn.Module):
         taps: Taps = NO_TAPS,
         class_only: bool,
     ) -> Tensor:
-        """Encode features to rows (events + tokens, width); with `class_only` the class rows alone.
+        """Encode features to rows (rows, width); with `class_only` the class rows alone.
 
         Where nothing attends to the other tokens afterwards, the last layer need only work out the
         class row: the result is the same, the cost of that layer a fraction.
         """
         tokens = self.embedding(numbers, classes, layout, stream=stream, taps=taps)
-        tokens = taps.rows(Place(stream, part="embedding"), tokens)
+        tokens = taps.rows(Place(stream, part="embedding"), tokens, layout)
         last = len(self.layers)
         for number, layer in enumerate(self.layers, start=1):
             place = Place(stream, layer=number)
             only = class_only and number == last
             tokens = layer(tokens, layout, place=place, taps=taps, class_only=only)
-        tokens = self.norm(tokens[: layout.events] if class_only else tokens)
-        return taps.rows(Place(stream, part="output"), tokens)
+        tokens = self.norm(tokens)
+        return taps.rows(Place(stream, part="output"), tokens, layout)
 
 
 class FusionLayer(nn.Module):
@@ -216,12 +217,12 @@ class FusionLayer(nn.Module):
         taps: Taps = NO_TAPS,
         class_only: bool,
     ) -> Tensor:
-        """Map query rows (events + tokens, width) to rows; with `class_only` to the class rows."""
+        """Map query rows (rows, width) to rows; with `class_only` to the class rows."""
         across = replace(place, part="cross-attention", heads=self.cross_attention.heads)
         found = self.cross_attention(
             self.norm(tokens), context, to_context, tap=taps.weights(across)
         )
-        tokens = taps.rows(across, tokens + self.dropout(found))
+        tokens = taps.rows(across, tokens + self.dropout(found), layout)
         return self.encoder_layer(tokens, layout, place=place, taps=taps, class_only=class_only)
 
 
@@ -253,7 +254,7 @@ class Fusion(nn.Module):
         taps: Taps = NO_TAPS,
         class_only: bool,
     ) -> Tensor:
-        """Map query rows (events + tokens, width) to rows; with `class_only` to the class rows.
+        """Map query rows (rows, width) to rows; with `class_only` to the class rows.
 
         `place` says stream, context and number of the block, for the taps.
         """
@@ -277,7 +278,7 @@ class Fusion(nn.Module):
                 taps=taps,
                 class_only=class_only and number == last,
             )
-        return taps.rows(replace(place, part="output"), self.norm(tokens))
+        return taps.rows(replace(place, part="output"), self.norm(tokens), layout)
 
 
 class Head(nn.Module):

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import ragged_rows
 from manyscale.features.columns import on_device
 
-__all__ = ["AttentionLayout", "Buckets", "Layout", "Padding"]
+__all__ = ["AttentionLayout", "Buckets", "Layout", "PaddedLayout", "Padding", "Sequences"]
 
 # Measured on one core with two heads of width 16: padded rows shorter than this cost more in calls than
 # they save in pairs; a bucket pays for its calls from so many tokens on; more buckets gain nothing.
@@ -181,8 +180,8 @@ class _Pad(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class AttentionLayout:
-    """Which query rows attend to which key rows: those of the same event.
+class PaddedLayout:
+    """Queries and keys in padded arrays, for torch's kernel with a mask.
 
     Attributes
     ----------
@@ -199,7 +198,7 @@ class AttentionLayout:
     masks: tuple[Tensor, ...]
 
     @staticmethod
-    def of(queries: Padding, keys: Padding, buckets: Buckets) -> "AttentionLayout":
+    def of(queries: Padding, keys: Padding, buckets: Buckets) -> "PaddedLayout":
         """Let the rows of each event attend to those of the same event alone."""
         masks, query_end, key_end = [], 0, 0
         for (rows, query_length), (_, key_length), alone in zip(
@@ -211,66 +210,185 @@ class AttentionLayout:
             key = keys.event_of_slot[key_start:key_end].reshape(rows, 1, 1, key_length)
             seen = key >= 0 if alone else key == query
             masks.append(on_device((seen - np.float32(1)) * _MASKED, queries.unpad_index.device))
-        return AttentionLayout(queries, keys, tuple(masks))
+        return PaddedLayout(queries, keys, tuple(masks))
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Rows brought together event by event, as a variable-length kernel takes them.
+
+    Attributes
+    ----------
+    order, position
+        (rows,): the row that stands at each position, and the position of each row; None where the
+        rows stand in this order already.
+    starts
+        (events + 1,), int32: the position of the first row of each event, and the end.
+    longest
+        Most rows of an event.
+    """
+
+    order: Tensor | None
+    position: Tensor | None
+    starts: Tensor
+    longest: int
+
+    @staticmethod
+    def of(layouts: Sequence["Layout"]) -> "Sequences":
+        """Rows of several streams of the same events; worked out on their device, without waiting."""
+        longest = int(np.sum([layout.host_counts + 1 for layout in layouts], axis=0).max(initial=0))
+        if len(layouts) == 1:
+            return Sequences(None, None, layouts[0].starts.int(), longest)
+        rows = torch.stack([layout.counts + 1 for layout in layouts])
+        before = rows.cumsum(0) - rows
+        ends = rows.sum(0).cumsum(0)
+        starts = torch.cat([ends.new_zeros(1), ends])
+        position = []
+        for layout, offset in zip(layouts, before, strict=True):
+            shift = starts[:-1] + offset - layout.starts[:-1]
+            row = torch.arange(layout.rows, device=rows.device)
+            position.append(row + shift.index_select(0, layout.event_of_row))
+        every = torch.cat(position)
+        order = torch.empty_like(every)
+        order[every] = torch.arange(len(order), device=order.device)
+        return Sequences(order, every, starts.int(), longest)
+
+    def bring(self, *rows: Tensor) -> tuple[Tensor, ...]:
+        """Rows (rows, ...) in the order of the events."""
+        if self.order is None:
+            return rows
+        return _Pad.apply(self.order, self.position, *rows)  # type: ignore[no-untyped-call]
+
+
+class AttentionLayout:
+    """Which query rows attend to which key rows: those of the same event.
+
+    What a kernel needs of it is worked out when it is first asked for.
+
+    Parameters
+    ----------
+    query
+        The stream whose rows query.
+    keys
+        The streams whose rows are attended to, one after the other.
+    class_only
+        Whether only the class tokens query.
+    """
+
+    def __init__(
+        self, query: "Layout", keys: Sequence["Layout"], *, class_only: bool = False
+    ) -> None:
+        self.query, self.keys, self.class_only = query, keys, class_only
+
+    @cached_property
+    def padded(self) -> PaddedLayout:
+        """For torch's kernel with a mask, which also takes a bias and shows weights."""
+        query, device = self.query, self.query.device
+        if self.class_only:
+            keys = query.to_itself.padded.keys
+            classes = Padding.of(np.arange(query.events), query.buckets, device)
+            return PaddedLayout.of(classes, keys, query.buckets)
+        if self.keys == (query,):
+            padding = Padding.of(query.event, query.buckets, device)
+            return PaddedLayout.of(padding, padding, query.buckets)
+        key_event = np.concatenate([layout.event for layout in self.keys])
+        buckets = Buckets.of(np.bincount(key_event, minlength=query.events))
+        return PaddedLayout.of(
+            Padding.of(query.event, buckets, device),
+            Padding.of(key_event, buckets, device),
+            buckets,
+        )
+
+    @cached_property
+    def sequences(self) -> tuple[Sequences, Sequences]:
+        """Queries and keys for a variable-length kernel."""
+        query = self.query
+        keys = query.sequences if self.keys == (query,) else Sequences.of(self.keys)
+        if self.class_only:
+            starts = torch.arange(query.events + 1, dtype=torch.int32, device=query.device)
+            return Sequences(None, None, starts, 1), keys
+        return query.sequences, keys
 
 
 class Layout:
-    """The packed rows of one stream of a batch: first a class token an event, then the real tokens.
+    """The packed rows of one stream of a batch: of each event a class token, then the real tokens.
 
     Parameters
     ----------
     counts
-        (events,): tokens of each event.
-    device
-        Where the rows are.
+        (events,): tokens of each event, on the device of the rows.
+    host_counts
+        The same on the host, so that a GPU need not be asked for them.
 
     Attributes
     ----------
-    events
-        Number of events.
-    event
-        (events + tokens,): the event of each row, on the host.
+    events, rows
+        Number of events, and of their rows.
     """
 
-    def __init__(self, counts: NDArray[np.int64], device: torch.device | str = "cpu") -> None:
-        self.events = len(counts)
+    def __init__(self, counts: Tensor, host_counts: NDArray[np.int64]) -> None:
         self.counts = counts
-        self.device = device
-        events = np.arange(len(counts))
-        self.event = np.concatenate([events, np.repeat(events, counts)])
+        self.host_counts = host_counts
+        self.events = len(host_counts)
+        self.rows = self.events + int(host_counts.sum())
+        self.device = counts.device
+
+    @cached_property
+    def event(self) -> NDArray[np.int64]:
+        """(rows,): the event of each row, on the host."""
+        return np.repeat(np.arange(self.events), self.host_counts + 1)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(events + 1,): the first row of each event, its class token, and the end."""
+        ends = (self.counts + 1).cumsum(0)
+        return torch.cat([ends.new_zeros(1), ends])
+
+    @cached_property
+    def event_of_row(self) -> Tensor:
+        """(rows,): the event of each row."""
+        events = torch.arange(self.events, device=self.device)
+        return torch.repeat_interleave(events, self.counts + 1, output_size=self.rows)
+
+    @cached_property
+    def token_rows(self) -> Tensor:
+        """(tokens,): the row of each token."""
+        events = torch.arange(1, self.events + 1, device=self.device)
+        tokens = self.rows - self.events
+        shift = torch.repeat_interleave(events, self.counts, output_size=tokens)
+        return torch.arange(tokens, device=self.device) + shift
+
+    def class_rows(self, rows: Tensor) -> Tensor:
+        """(events, width) of (rows, width): those of the class tokens."""
+        return rows.index_select(0, self.starts[:-1])
 
     @cached_property
     def index(self) -> Tensor:
         """(tokens,): the index of each token in its event."""
-        return on_device(ragged_rows(np.zeros_like(self.counts), self.counts), self.device)
+        row = torch.arange(self.rows, device=self.device)
+        in_event = row - self.starts.index_select(0, self.event_of_row)
+        return in_event.index_select(0, self.token_rows) - 1
 
     @cached_property
-    def _buckets(self) -> Buckets:
-        return Buckets.of(self.counts + 1)
+    def buckets(self) -> Buckets:
+        """Of all rows."""
+        return Buckets.of(self.host_counts + 1)
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Of all rows."""
+        return Sequences.of([self])
 
     @cached_property
     def to_itself(self) -> AttentionLayout:
         """All rows attend to all rows of their event."""
-        padding = Padding.of(self.event, self._buckets, self.device)
-        return AttentionLayout.of(padding, padding, self._buckets)
+        return AttentionLayout(self, (self,))
 
     @cached_property
     def class_to_all(self) -> AttentionLayout:
         """Class tokens attend to all rows of their event."""
-        padding = Padding.of(self.event[: self.events], self._buckets, self.device)
-        # They are the first of each padded row, here as among all rows: part of the same masks.
-        masks = [
-            mask[:, :, :length]
-            for (_, length), mask in zip(padding.shapes, self.to_itself.masks, strict=True)
-        ]
-        return AttentionLayout(padding, self.to_itself.keys, tuple(masks))
+        return AttentionLayout(self, (self,), class_only=True)
 
     def to_contexts(self, contexts: Sequence["Layout"]) -> AttentionLayout:
         """All rows attend to the rows of their event in other streams, these one after the other."""
-        key_event = np.concatenate([context.event for context in contexts])
-        buckets = Buckets.of(np.bincount(key_event, minlength=self.events))
-        return AttentionLayout.of(
-            Padding.of(self.event, buckets, self.device),
-            Padding.of(key_event, buckets, self.device),
-            buckets,
-        )
+        return AttentionLayout(self, tuple(contexts))

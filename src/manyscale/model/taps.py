@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from manyscale.model.attention import AttentionWeights
+from manyscale.model.layout import Layout
 
 __all__ = ["NO_TAPS", "Part", "Place", "Taps"]
 
@@ -65,21 +66,23 @@ class Place:
 class Taps:
     """Leaves a forward pass as it is; subclasses look into it, or change it."""
 
-    def inputs(self, stream: str, rows: Tensor) -> Tensor:
+    def inputs(self, stream: str, rows: Tensor, layout: Layout) -> Tensor:
         """Replace what the embedding of a stream is given.
 
         Parameters
         ----------
         rows
-            (events + tokens, inputs): class tokens first, all zero but for their last input, 1, which
-            is 0 for tokens; of tokens the numbers, then the classes one-hot, in the extractor's order.
+            (rows, inputs): of tokens the numbers, then the classes one-hot, in the extractor's order,
+            and 0; of class tokens all zero but for the last, 1.
+        layout
+            Says which rows are class tokens (`class_rows`) and which tokens (`token_rows`).
         """
-        del stream
+        del stream, layout
         return rows
 
-    def rows(self, place: Place, rows: Tensor) -> Tensor:
-        """Replace rows (events or events + tokens, width), class tokens first, at a place."""
-        del place
+    def rows(self, place: Place, rows: Tensor, layout: Layout) -> Tensor:
+        """Replace rows (rows, width), or (events, width) where only class tokens are worked out."""
+        del place, layout
         return rows
 
     def weights(self, place: Place) -> Callable[[AttentionWeights], None] | None:
