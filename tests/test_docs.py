@@ -102,7 +102,7 @@ def test_imports_keep_to_the_floors_of_the_architecture():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     floors = [
         name
-        for row in re.findall(r"^\| (.*?) \|", text, re.M)
+        for row in re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
         for name in re.findall(r"`(\w+)/?`", row)
     ]
     package = ROOT / "src" / "manyscale"
@@ -116,7 +116,7 @@ def test_imports_keep_to_the_floors_of_the_architecture():
         f"{path.relative_to(package)} imports {name}"
         for path in package.rglob("*.py")
         for name in re.findall(
-            r"^\s*(?:from|import) manyscale\.(\w+)", path.read_text("utf-8"), re.M
+            r"^\s*(?:from|import) manyscale\.(\w+)", path.read_text("utf-8"), re.MULTILINE
         )
         if (own := path.relative_to(package).parts[0].removesuffix(".py")) in floors
         and floors.index(name) > floors.index(own)

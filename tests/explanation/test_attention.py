@@ -100,8 +100,8 @@ def test_shares_are_the_means_of_what_each_event_gives(events, weight):
             network(to_torch(streams, np.array([0])), heard)
         weights = heard.found[place]
         # Attention of head 1 of the leading jet, the first token after the class token.
-        slot = weights.layout.queries.unpad_index[1].item()
-        given = weights.buckets[0][0, 0, slot][weights.layout.keys.unpad_index]
+        slot = weights.layout.padded.queries.unpad_index[1].item()
+        given = weights.buckets[0][0, 0, slot][weights.layout.padded.keys.unpad_index]
         first = 1 + len(streams["jet1"].values)
         tokens = given[first + 1 :].numpy()
         charged = streams["jet2"].values[:, 5] == 0
@@ -127,7 +127,8 @@ def test_self_attention_is_that_of_the_class_token(events, weight):
             network(to_torch(streams, np.array([0])), heard)
         for place in maps.own:
             weights = heard.found[place]
-            slots = [p.unpad_index for p in (weights.layout.queries, weights.layout.keys)]
+            padded = weights.layout.padded
+            slots = [p.unpad_index for p in (padded.queries, padded.keys)]
             by_hand[place].append(weights.buckets[0][0, 1, slots[0][0]][slots[1]][1:].sum().item())
     for place, means in maps.own.items():
         mean, error = mean_of(np.array(by_hand[place]), events.label, weight)

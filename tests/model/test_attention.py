@@ -85,8 +85,11 @@ def test_weights_of_the_tap_are_those_of_the_output():
     ]
     torch.testing.assert_close(layout.to_itself.padded.queries.unpad(again), out)
     # What all queries of an event give to its keys is their number.
-    given = weights.onto_keys(torch.ones(len(layout.event), 1))[:, :, 0].mean(1).numpy()
-    np.testing.assert_allclose(np.bincount(layout.event, given), COUNTS + 1, rtol=1e-5)
+    ones = torch.ones(layout.events, 1), torch.ones(len(layout.token_rows), 1)
+    ((to_classes, to_tokens),) = weights.onto_keys(*ones)
+    owner = layout.event_of_row[layout.token_rows].numpy()
+    given = np.bincount(owner, to_tokens.mean(1)[:, 0].numpy(), layout.events)
+    np.testing.assert_allclose(to_classes.mean(1)[:, 0].numpy() + given, COUNTS + 1, rtol=1e-5)
 
 
 class Listener(Taps):

@@ -95,25 +95,22 @@ class AttentionMaps:
         def count(place: Place, weights: AttentionWeights) -> None:
             names = place.context or (place.stream,)
             counts = torch.stack([tokens[name].segments.counts + 1 for name in names]).sum(0)
-            # What each key would have were all keys of the event alike, class tokens among them.
             even = (1 / counts)[:, None]
             ones = torch.ones_like(even)
-            # Several tokens of a kind share one unit; an event without such a token does not count.
             if place.context:
-                share, there = shares[place.stream]
+                of_classes, of_tokens, there = shares[place.stream]
+                given = weights.onto_keys(of_classes, of_tokens)
             else:
-                share, there = _class_queries(weights, len(even)), ones
-            given = weights.onto_keys(share)
-            given = torch.cat([given, given.mean(1, keepdim=True)], 1).flatten(1)
+                there, given = ones, weights.onto_keys(ones)
             there = torch.cat([there.repeat(1, place.heads + 1), ones], 1)
-            sizes = {name: len(tokens[name].kind) for name in names}
-            for name, (of_class, of_tokens) in _by_stream(given, len(even), sizes).items():
+            for name, (to_classes, to_tokens) in zip(names, given, strict=True):
                 means = self.cross[place, name] if place.context else self.own[place]
+                even_of_tokens = even[tokens[name].segments.event]
                 means.add(
                     tokens[name],
-                    torch.cat([of_tokens, even[tokens[name].segments.event]], 1),
+                    _channels(to_tokens, even_of_tokens),
                     events,
-                    torch.cat([of_class, even], 1),
+                    _channels(to_classes, even),
                     there,
                 )
 
@@ -156,37 +153,27 @@ class _WeightTaps(Taps):
         return partial(self.read, place) if place in self.places else None
 
 
-def _shares(tokens: Tokens, kinds: int) -> tuple[Tensor, Tensor]:
-    """Share of each query row in its kind, and which kinds an event has.
+def _shares(tokens: Tokens, kinds: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Share of class tokens and of tokens in each kind of query, and which kinds an event has.
 
     The class tokens are the first kind; the tokens of a kind share it evenly in an event:
-    (events + tokens, kinds), and (events, kinds), 1 or 0.
+    (events, kinds), (tokens, kinds), and (events, kinds), 1 or 0.
     """
     events = len(tokens.segments.counts)
     group = tokens.segments.event * kinds + tokens.kind + 1
     number = torch.bincount(group, minlength=events * kinds)
-    share = torch.zeros(events + len(group), kinds, device=group.device)
-    share[:events, 0] = 1
-    share[events:].scatter_(1, tokens.kind[:, None] + 1, (1 / number[group])[:, None])
+    of_classes = torch.zeros(events, kinds, device=group.device)
+    of_classes[:, 0] = 1
+    of_tokens = torch.zeros(len(group), kinds, device=group.device)
+    of_tokens.scatter_(1, tokens.kind[:, None] + 1, (1 / number[group])[:, None])
     there = (number.view(events, kinds) > 0).float()
     there[:, 0] = 1
-    return share, there
+    return of_classes, of_tokens, there
 
 
-def _class_queries(weights: AttentionWeights, events: int) -> Tensor:
-    """(query rows, 1): 1 for class tokens, 0 for others where the layer works these out, too."""
-    rows = weights.layout.queries.unpad_index
-    return (torch.arange(len(rows), device=rows.device) < events).float()[:, None]
-
-
-def _by_stream(
-    rows: Tensor, events: int, tokens: Mapping[str, int]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Cut key rows into those of the class tokens and of the tokens of each stream."""
-    parts = torch.split(
-        rows, [size for of_stream in tokens.values() for size in (events, of_stream)]
-    )
-    return dict(zip(tokens, zip(parts[::2], parts[1::2], strict=True), strict=True))
+def _channels(given: Tensor, even: Tensor) -> Tensor:
+    """(rows, channels) of (rows, heads, kinds): heads, their mean, and what equal parts would be."""
+    return torch.cat([torch.cat([given, given.mean(1, keepdim=True)], 1).flatten(1), even], 1)
 
 
 def last_attention(network: MultiScaleClassifier) -> dict[str, Place]:
@@ -221,15 +208,15 @@ def token_attention(
     for chosen, batch in batches(network, streams):
         network(batch, taps)
         for place, weights in kept.items():
-            counts = batch[place.stream].counts
-            share = _class_queries(weights, len(chosen))
+            even = 1 / (batch[place.stream].counts + 1)[:, None]
             if place.context:
-                # The class token and the tokens of an event count alike.
-                even = 1 / (counts + 1)
-                share = torch.cat([even, even.repeat_interleave(counts)])[:, None]
-            rows = weights.onto_keys(share).mean(1)[:, 0]
-            sizes = {name: len(batch[name].values) for name in place.context or (place.stream,)}
-            for name, (_, of_tokens) in _by_stream(rows, len(chosen), sizes).items():
+                given = weights.onto_keys(
+                    even, even.repeat_interleave(batch[place.stream].counts, 0)
+                )
+            else:
+                given = weights.onto_keys(torch.ones_like(even))
+            for name, (_, to_tokens) in zip(place.context or (place.stream,), given, strict=True):
                 if last[name] == place:
-                    found[name][streams[name].rows(chosen)] = of_tokens.cpu().numpy()
+                    of_tokens = to_tokens.mean(1)[:, 0].cpu().numpy()
+                    found[name][streams[name].rows(chosen)] = of_tokens
     return found

@@ -24,6 +24,7 @@ from manyscale.explanation.tokens import ClassMeans, Labelled, TokenReader, Toke
 from manyscale.features.columns import Segments, StreamBatch
 from manyscale.model.attention import WeightsTap
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layout import Layout
 from manyscale.model.taps import NO_TAPS, Place, Taps
 
 __all__ = [
@@ -108,12 +109,13 @@ class _RowTaps(Taps):
     def __init__(self, places: Mapping[str, Place], weights: Taps) -> None:
         self.places, self.of_weights = set(places.values()), weights
         self.found: dict[str, Tensor] = {}
+        self.layouts: dict[str, Layout] = {}
 
-    def rows(self, place: Place, rows: Tensor) -> Tensor:
+    def rows(self, place: Place, rows: Tensor, layout: Layout) -> Tensor:
         if place in self.places:
             # What comes from another stream's rows has a gradient already.
             rows = rows if rows.requires_grad else rows.requires_grad_()
-            self.found[place.stream] = rows
+            self.found[place.stream], self.layouts[place.stream] = rows, layout
         return rows
 
     def weights(self, place: Place) -> WeightsTap | None:
@@ -152,7 +154,7 @@ def grad_cam(
     for (name, rows), gradient in zip(watched.items(), gradients, strict=True):
         if gradient is not None:
             # Class tokens, which come first, gather what is of all tokens.
-            counts, of_tokens = segments[name].counts, slice(len(logit), None)
+            counts, of_tokens = segments[name].counts, taps.layouts[name].token_rows
             total = torch.segment_reduce(gradient[of_tokens], "sum", lengths=counts, initial=0)
             alpha = total / counts.clamp(min=1)[:, None]
             evidence[name] = (segments[name].spread(alpha) * rows.detach()[of_tokens]).sum(1)

@@ -17,6 +17,7 @@ from manyscale.explanation.gradcam import logit_difference, responses
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layout import Layout
 from manyscale.model.taps import Taps
 from manyscale.statistics.sample import weighted_mean
 
@@ -76,11 +77,12 @@ class _Scaled(Taps):
     def __init__(self, scale: float) -> None:
         self.scale = scale
         self.leaves: dict[str, Tensor] = {}
+        self.layouts: dict[str, Layout] = {}
 
-    def inputs(self, stream: str, rows: Tensor) -> Tensor:
+    def inputs(self, stream: str, rows: Tensor, layout: Layout) -> Tensor:
         scaled = rows.detach() * self.scale
         scaled[:, -1] = rows[:, -1]
-        self.leaves[stream] = scaled.requires_grad_()
+        self.leaves[stream], self.layouts[stream] = scaled.requires_grad_(), layout
         return scaled
 
 
@@ -145,7 +147,8 @@ def _integrate(
         gradients = torch.autograd.grad(difference.sum(), [*taps.leaves.values()])
         for (name, leaf), gradient in zip(taps.leaves.items(), gradients, strict=True):
             # The gradient is that at a x; a leaf is a x itself, so that x is the leaf over a.
-            part = (gradient * leaf.detach() * (width / point))[len(difference) :]
+            part = gradient * leaf.detach() * (width / point)
+            part = part[taps.layouts[name].token_rows]
             integral[name] = integral[name] + part if name in integral else part
     return integral
 

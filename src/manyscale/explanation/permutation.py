@@ -16,6 +16,7 @@ from manyscale.explanation.gradcam import logit_difference, responses
 from manyscale.explanation.integrated_gradients import feature_inputs
 from manyscale.features.columns import StreamBatch
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layout import Layout
 from manyscale.model.taps import Taps
 from manyscale.statistics.intervals import Interval, efficiency
 from manyscale.statistics.metrics import auc, auc_error, auc_loss, roc_curve
@@ -202,10 +203,10 @@ class _Replaced(Taps):
     def __init__(self, stream: str, tokens: Tensor) -> None:
         self.stream, self.tokens = stream, tokens
 
-    def inputs(self, stream: str, rows: Tensor) -> Tensor:
+    def inputs(self, stream: str, rows: Tensor, layout: Layout) -> Tensor:
         if stream == self.stream:
             # The last input tells class tokens apart.
-            rows[len(rows) - len(self.tokens) :, :-1] = self.tokens
+            rows[layout.token_rows, :-1] = self.tokens
         return rows
 
 

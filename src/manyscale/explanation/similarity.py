@@ -12,6 +12,7 @@ from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import batches
 from manyscale.evaluation.results import LayerPair
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layout import Layout
 from manyscale.model.taps import Place, Taps
 from manyscale.statistics.sample import effective_events
 
@@ -26,11 +27,11 @@ _CONSTANT = 1e-6
 class _ClassTokens(Taps):
     """Keeps the class tokens after each layer, and as they are pooled, in the order of the network."""
 
-    def __init__(self, network: MultiScaleClassifier, events: int) -> None:
-        self.fusion, self.events = network.settings.fusion, events
+    def __init__(self, network: MultiScaleClassifier) -> None:
+        self.fusion = network.settings.fusion
         self.found: dict[str, Tensor] = {}
 
-    def rows(self, place: Place, rows: Tensor) -> Tensor:
+    def rows(self, place: Place, rows: Tensor, layout: Layout) -> Tensor:
         if place.part == "pooled":
             self.found[f"{place.stream}, pooled"] = rows
         elif place.part == "layer":
@@ -39,7 +40,8 @@ class _ClassTokens(Taps):
                 name = f"{place.stream}, fusion {place.block}"
                 if self.fusion[place.block - 1].layers > 1:
                     name += f", layer {place.layer}"
-            self.found[name] = rows[: self.events]
+            only = len(rows) == layout.events
+            self.found[name] = rows if only else layout.class_rows(rows)
         return rows
 
 
@@ -59,7 +61,7 @@ def layer_similarity(
     total: Matrix | float = 0.0
     products: Matrix | float = 0.0
     for chosen, batch in batches(network, streams):
-        taps = _ClassTokens(network, len(chosen))
+        taps = _ClassTokens(network)
         network(batch, taps)
         widths = {name: rows.shape[1] for name, rows in taps.found.items()}
         rows = torch.cat(list(taps.found.values()), 1).double().cpu().numpy()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from manyscale.model.layout import AttentionLayout, Layout, PaddedLayout
+from manyscale.model.layout import AttentionLayout, Layout
 
 __all__ = ["AttentionWeights", "CrossAttention", "FeedForward", "SelfAttention", "attend"]
 
@@ -25,30 +25,46 @@ class AttentionWeights:
     """
 
     buckets: tuple[Tensor, ...]
-    layout: PaddedLayout
+    layout: AttentionLayout
 
-    def onto_keys(self, share: Tensor) -> Tensor:
+    def onto_keys(
+        self, of_classes: Tensor, of_tokens: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         """Add up what each key is given by the queries of its event, these counted by their share.
 
         Parameters
         ----------
-        share
-            (query rows, kinds): how much each query row counts; several kinds of queries at once.
+        of_classes, of_tokens
+            (events, kinds) and (tokens, kinds): how much the class token of each event, and each
+            token of the stream that queries, counts; several kinds of queries at once. None: tokens
+            count nothing.
 
         Returns
         -------
-        (key rows, heads, kinds)
+        For each stream of keys what its class tokens are given, (events, heads, kinds), and its
+        tokens, (tokens, heads, kinds).
         """
-        queries = self.layout.queries
-        real = torch.from_numpy(queries.event_of_slot >= 0).to(share.device)
+        query, padded = self.layout.query, self.layout.padded
+        share = of_classes
+        if not self.layout.class_only:
+            share = of_classes.new_zeros(query.rows, of_classes.shape[1])
+            share[query.starts[:-1]] = of_classes
+            if of_tokens is not None:
+                share[query.token_rows] = of_tokens
+        real = torch.from_numpy(padded.queries.event_of_slot >= 0).to(share.device)
         first = 0
         found = []
-        for weights, (shares,) in zip(self.buckets, queries.pad(share), strict=True):
+        for weights, (shares,) in zip(self.buckets, padded.queries.pad(share), strict=True):
             rows, length = shares.shape[:2]
             there = real[first : first + rows * length].view(rows, length, 1)
             first += rows * length
             found.append(torch.einsum("bhqk,bqc->bkhc", weights, shares * there))
-        return self.layout.keys.unpad(found)
+        keys = self.layout.keys
+        parts = torch.split(padded.keys.unpad(found), [layout.rows for layout in keys])
+        return [
+            (layout.class_rows(part), part.index_select(0, layout.token_rows))
+            for layout, part in zip(keys, parts, strict=True)
+        ]
 
 
 def _varlen_attention() -> Callable[..., Tensor] | None:
@@ -108,11 +124,8 @@ def attend(
     if padded.queries is padded.keys:
         arrays = padded.keys.pad(query_rows, key_rows, value_rows)
     else:
-        padded_queries, padded_keys = (
-            padded.queries.pad(query_rows),
-            padded.keys.pad(key_rows, value_rows),
-        )
-        arrays = [(*q, *k) for q, k in zip(padded_queries, padded_keys, strict=True)]
+        separate = padded.queries.pad(query_rows), padded.keys.pad(key_rows, value_rows)
+        arrays = [(*query, *keys) for query, keys in zip(*separate, strict=True)]
     out, weights = [], []
     for number, (bucket, mask) in enumerate(zip(arrays, padded.masks, strict=True)):
         query, key, value = (array.transpose(1, 2) for array in bucket)
@@ -125,7 +138,7 @@ def attend(
             scores = query.detach() @ key.detach().transpose(2, 3) / query.shape[-1] ** 0.5
             weights.append(torch.softmax(scores + added, dim=-1))
     if tap is not None:
-        tap(AttentionWeights(tuple(weights), padded))
+        tap(AttentionWeights(tuple(weights), layout))
     return padded.queries.unpad(out)
 
 
