@@ -1,13 +1,8 @@
 """Columns that are computed while events are read."""
 
-import re
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from helpers.commands import toy_dataset
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import from_arrays
@@ -138,15 +133,3 @@ def test_events_without_tokens_have_no_values():
     data = Dataset.from_events(SCHEMA, toy_events(3, events=5, longest=0))
     stream = data.with_columns({"jet1": {"kt": kt}}).events().streams["jet1"]
     assert stream.values.shape == (0, len(SCHEMA.streams[0].columns) + 1)
-
-
-def test_the_example_of_the_docs(tmp_path, monkeypatch):
-    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?with_columns.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    toy_dataset(tmp_path / "data" / "hh4b")
-    Path("example.py").write_text(example, encoding="utf-8")
-    made = runpy.run_path("example.py")
-    written = Dataset.open("data/hh4b_kt")
-    assert written.schema.stream("jet2").columns[-1] == "log_kt"
-    assert made["clf"].predict_proba(written.test).shape == (len(written.test), 2)

@@ -1,8 +1,7 @@
-"""Training, judging and scoring with more events than memory may hold."""
+"""Training, evaluating and scoring with more events than memory may hold."""
 
 import numpy as np
 import pytest
-from manyscale.reporting.run_files import read_history
 
 from data.test_dataset import on_disk
 from helpers.commands import toy_npz
@@ -17,8 +16,8 @@ from manyscale.data.memory_feed import MemoryFeed
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import read_scores
+from manyscale.evaluation.results import read_history
 from manyscale.model.layers import StreamSettings
-from manyscale.runs import evaluation, judging, prediction
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.predict import predict_run
 from manyscale.runs.train import train_run
@@ -74,10 +73,10 @@ def test_less_memory_means_another_order_and_no_worse_a_network(folder, trained)
     assert read_history(trained.history)[-1]["validation_auc"] > 0.8
 
 
-def test_judging_chunk_by_chunk_gives_the_figures_of_all_events(folder, trained, monkeypatch):
-    monkeypatch.setattr(judging, "CHUNK", 50)
+def test_evaluation_chunk_by_chunk_gives_the_figures_of_all_events(folder, trained, monkeypatch):
+    monkeypatch.setattr("manyscale.deployment.predict.CHUNK", 50)
     # The plots' sample: no figure depends on it.
-    monkeypatch.setattr(evaluation, "_SAMPLE", 40)
+    monkeypatch.setattr("manyscale.runs.evaluate._SAMPLE", 40)
     metrics = evaluate_run(trained.root)
     test = Dataset.open(folder).test
     events = test.events()
@@ -97,7 +96,7 @@ def test_judging_chunk_by_chunk_gives_the_figures_of_all_events(folder, trained,
 
 def test_scoring_chunk_by_chunk_gives_the_scores_of_all(folder, trained, tmp_path, monkeypatch):
     predict_run(trained.root, folder, tmp_path / "whole.parquet")
-    monkeypatch.setattr(prediction, "_CHUNK", 130)
+    monkeypatch.setattr("manyscale.deployment.predict.CHUNK", 130)
     assert predict_run(trained.root, folder, tmp_path / "chunks.parquet") == 3200
     whole, chunks = (
         read_scores(tmp_path / f"{name}.parquet").columns for name in ("whole", "chunks")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from manyscale.reporting.run_files import read_history
 from safetensors.torch import load_file
 
 from helpers import tasks
@@ -20,6 +19,7 @@ from helpers.weights import assert_same_but_for_rounding
 from manyscale.card import Card, DataSettings, card_text
 from manyscale.data.dataset import Dataset
 from manyscale.errors import CardError, DataError, RunError
+from manyscale.evaluation.results import read_history
 from manyscale.model.layers import StreamSettings
 from manyscale.progress import LOG, show
 from manyscale.runs.folder import RunFolder

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from manyscale.model.layout import AttentionLayout, Layout
 
-__all__ = ["AttentionWeights", "CrossAttention", "FeedForward", "SelfAttention", "attend"]
+__all__ = [
+    "AttentionWeights",
+    "CrossAttention",
+    "FeedForward",
+    "SelfAttention",
+    "attend",
+    "takes_varlen",
+]
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,12 @@ def _varlen_attention() -> Callable[..., Tensor] | None:
 
 
 _VARLEN = _varlen_attention()
+
+
+def takes_varlen() -> bool:
+    """Whether torch has a variable-length kernel for packed rows on GPUs."""
+    return _VARLEN is not None
+
 
 WeightsTap = Callable[[AttentionWeights], None]
 

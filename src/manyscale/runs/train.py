@@ -45,9 +45,11 @@ from manyscale.training.distributed import (
     make_fabric,
     name_lost_processes,
     place,
+    precision_of,
     process_rank,
     wait_for_first,
 )
+from manyscale.training.graph import GraphedStep, can_graph
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -319,7 +321,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     draft.rename(folder.model)
 
 
-def fit_network(
+def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
     network: MultiScaleClassifier,
     card: Card,
     *,
@@ -348,12 +350,18 @@ def fit_network(
     fabric = make_fabric(settings) if fabric is None else fabric
     rank, world = fabric.global_rank, fabric.world_size
     wrapped = fabric.setup_module(network)
+    precision = precision_of(settings, fabric.device.type)
+    graphed = can_graph(settings, precision, fabric.device, world)
     # Made once the set-up has brought the weights to their device.
     optimizer = torch.optim.AdamW(
         loop.parameter_groups(network, settings.weight_decay),
-        lr=settings.learning_rate,
+        # A graph reads the learning rate where it was when it was recorded.
+        lr=torch.tensor(settings.learning_rate, device=fabric.device)
+        if graphed
+        else settings.learning_rate,
         # Fabric does not clip for an optimizer that unscales the gradients of half precision itself.
-        fused=settings.precision != "16-mixed",
+        fused=precision != "16-mixed",
+        capturable=graphed,
     )
     stepper = fabric.setup_optimizers(optimizer)
     assert isinstance(stepper, torch.optim.Optimizer)  # noqa: S101 - for the type checker
@@ -404,6 +412,13 @@ def fit_network(
         fabric.barrier()
 
     feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
+    graph = None
+    if graphed and feed.events >= settings.batch_size:
+        longest = {name: of.max_tokens for name, of in network.settings.streams.items()}
+        typical = next(iter(feed.batches(0, settings.batch_size)))
+        graph = GraphedStep(
+            network.train(), optimizer, typical, longest=longest, clip=settings.clip
+        )
     before = torch.are_deterministic_algorithms_enabled()
     if settings.deterministic:
         # cuBLAS reads it when it is first used.
@@ -420,6 +435,7 @@ def fit_network(
             validate=validate,
             save=save,
             state=state,
+            graph=graph,
         )
     finally:
         torch.use_deterministic_algorithms(before)

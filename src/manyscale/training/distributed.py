@@ -29,6 +29,8 @@ from manyscale.training.schedule import TrainingSettings
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 __all__ = [
     "LostProcessError",
     "Placement",
@@ -40,6 +42,7 @@ __all__ = [
     "make_fabric",
     "name_lost_processes",
     "place",
+    "precision_of",
     "process_rank",
     "refuse_launcher",
     "wait_for_first",
@@ -190,6 +193,13 @@ def place(settings: TrainingSettings) -> Placement:
     return placement
 
 
+def precision_of(settings: TrainingSettings, accelerator: str) -> Precision:
+    """The arithmetic of a training on `cpu`, `cuda` or `mps`."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
 def make_fabric(settings: TrainingSettings) -> "Fabric":
     """Set up this process as one of those that train; of several, wait until all are there.
 
@@ -214,7 +224,7 @@ def make_fabric(settings: TrainingSettings) -> "Fabric":
         return Fabric(
             accelerator=placement.accelerator,
             devices=1,
-            precision=settings.precision,
+            precision=precision_of(settings, placement.accelerator),
             plugins=[LightningEnvironment()],
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -228,7 +238,7 @@ def make_fabric(settings: TrainingSettings) -> "Fabric":
         accelerator=placement.accelerator,
         devices=placement.devices,
         num_nodes=placement.nodes,
-        precision=settings.precision,
+        precision=precision_of(settings, placement.accelerator),
         strategy=DDPStrategy(timeout=TIMEOUT, **options),
         plugins=[SLURMEnvironment() if by_slurm else TorchElasticEnvironment()],
     )

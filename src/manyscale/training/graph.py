@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from manyscale.data.feed import TrainingBatch
 from manyscale.features.columns import StreamBatch
+from manyscale.model.attention import takes_varlen
+from manyscale.training.schedule import TrainingSettings
 
-__all__ = ["GraphedStep"]
+__all__ = ["GraphedStep", "can_graph"]
 
 # Room for batches of so many standard deviations more tokens than the mean, or fewer.
 _DEVIATIONS = 6.0
@@ -138,6 +140,9 @@ class GraphedStep:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._step()
+        # What the graph writes to must live as long as it; other steps have gradients of their own.
+        self._gradients = [parameter.grad for parameter in self._parameters]
+        self._optimizer.zero_grad(set_to_none=True)
         # As if those steps had not been.
         with torch.no_grad():
             for parameter, before in zip(self._parameters, weights, strict=True):
@@ -148,6 +153,17 @@ class GraphedStep:
                         value.copy_(state[parameter][key])
                     else:
                         value.zero_()
+
+
+def can_graph(settings: TrainingSettings, precision: str, device: torch.device, world: int) -> bool:
+    """Whether steps can be recorded: on one GPU with the variable-length kernel, which takes bf16."""
+    return (
+        device.type == "cuda"
+        and takes_varlen()
+        and precision == "bf16-mixed"
+        and world == settings.accumulate == 1
+        and not settings.deterministic
+    )
 
 
 def _shared(tokens: int, events: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import progress_bar
 from manyscale.training.checkpoint import TrainingState
+from manyscale.training.graph import GraphedStep
 from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Validation(NamedTuple):
     auc: float
 
 
-def train(  # noqa: PLR0915 - the one loop is to be read in one piece
+def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one piece
     network: nn.Module,
     feed: Feed,
     settings: TrainingSettings,
@@ -47,6 +48,7 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
     validate: Callable[[], Validation],
     save: Callable[[TrainingState], None],
     state: TrainingState,
+    graph: GraphedStep | None = None,
 ) -> TrainingState:
     """Train the network from where `state` stands to the end, and load its best weights.
 
@@ -67,6 +69,8 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
         Evaluates the network as it stands; gives the same in all processes.
     save
         Writes a checkpoint; called after each epoch, in all processes.
+    graph
+        On a GPU, does the steps of batches that fit at once.
 
     Raises
     ------
@@ -89,9 +93,18 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                 together = min(settings.batch_size, feed.events - seen)
                 rate = learning_rate(state.step, steps, settings)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    if isinstance(group["lr"], Tensor):
+                        group["lr"].fill_(rate)  # a graph reads it there
+                    else:
+                        group["lr"] = rate
                 _seed_dropout(seed, state.step, rank, device)
-                parts = _parts(share, settings.accumulate)
+                graphed = False
+                if graph is not None and (graphed := graph(share)):
+                    norm = graph.norm
+                    loss_sum += graph.loss
+                    weight_sum += float(share.weight.sum())
+                    clock.mark("forward")  # a graph has no phases
+                parts = [] if graphed else _parts(share, settings.accumulate)
                 for number, part in enumerate(parts, start=1):
                     with (
                         _memory_advice(settings, len(part)),
@@ -109,17 +122,18 @@ def train(  # noqa: PLR0915 - the one loop is to be read in one piece
                         clock.mark("backward")
                     loss_sum += weighted.detach()
                     weight_sum += float(part.weight.sum())
-                norm = fabric.clip_gradients(
-                    network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
-                )
+                if not graphed:
+                    norm = fabric.clip_gradients(  # type: ignore[assignment]
+                        network, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+                    )
                 # In half precision the gradient overflows now and then until its scale is found, and
                 # Fabric leaves such a step out; there the loss alone must be finite.
                 watched = loss_sum if settings.precision == "16-mixed" else norm
-                assert watched is not None  # noqa: S101
                 if (bad := watch.see(watched, share)) is not None:
                     raise _not_finite(bad, network, settings, state, device)
-                optimizer.step()
-                optimizer.zero_grad()
+                if not graphed:
+                    optimizer.step()
+                    optimizer.zero_grad()
                 clock.mark("optimizer")
                 seen += together
                 state.step += 1

@@ -38,8 +38,8 @@ class TrainingSettings(Settings):
         "else all GPUs, or one process on CPUs",
     )
     nodes: int = setting(1, "machines; for more than one start it with torchrun or srun", ge=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = setting(
-        "32-true", "arithmetic of the network"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = setting(
+        "auto", "arithmetic of the network; auto: bf16-mixed on GPUs that have it, else 32-true"
     )
     deterministic: bool = setting(
         False, "the same bits every time on GPUs too, more slowly; CPUs give them anyway"
