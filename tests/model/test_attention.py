@@ -141,7 +141,7 @@ def test_every_kernel_of_a_gpu_gives_what_events_alone_give(d):
     contexts = layout.to_contexts([others, layout])
     key_event = np.concatenate([others.event, layout.event])
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
-        q, k, v, *kv = (x.to(dtype).requires_grad_() for x in (query, key, value, *more))
+        q, k, v, *kv = (x.to(dtype, copy=True).requires_grad_() for x in (query, key, value, *more))
         # A head of 5 is none that the variable-length kernel takes.
         for found, expected in (
             (attend(q, k, v, layout.to_itself), (q, k, v, layout.event, layout.event)),

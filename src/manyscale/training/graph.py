@@ -117,8 +117,9 @@ class GraphedStep:
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             logits = self._network(self._streams)
         losses = nn.functional.cross_entropy(logits.float(), self._label, reduction="none")
-        self.loss = (self._weight * losses).sum()
-        torch.autograd.backward(self.loss / self._events)
+        weighted = (self._weight * losses).sum()
+        torch.autograd.backward(weighted / self._events)
+        self.loss = weighted.detach()
         self.norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
         self._bad.copy_(~torch.isfinite(self.norm))
         self._optimizer.step()
