@@ -1,134 +1,128 @@
-"""Model 2 on a GPU: packed, in half precision, against our own model padded, eager, in fp32.
+"""Rates on a GPU against rivals in the same process: one table.
 
     python benchmarks/gpu.py
 
-Three streams; the jets have 50 to 100 constituents, of 100 slots; batch 1024. Prints both rates,
-their ratio (to reach: 4) and what share of the GPU's arithmetic peak and bandwidth ours achieves.
+Jets of 50 to 100 constituents, 1,024 events a batch; training steps begin at the arrays of the host.
+The rivals: our own network padded, eager, in fp32; and a network like ParT (benchmarks/part.py) with
+pair biases in all its layers, padded, in bf16.
 """
 
 import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import padded
-from manyscale.card import preset_card
+from manyscale.card import Card, preset_card
+from manyscale.console import print_table
+from manyscale.data.feed import TrainingBatch
 from manyscale.data.packing import PackedStream
 from manyscale.data.schema import Schema, StreamSchema
-from manyscale.features.columns import StreamBatch, to_torch
+from manyscale.deployment.predict import class_probabilities
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layers import StreamSettings
+from manyscale.reporting.tables import Table
 from manyscale.runs.train import build_model
+from manyscale.training.graph import GraphedStep
+from manyscale.training.loop import parameter_groups
 from memory import STREAM, random_jets
+from part import ParticleTransformer
 
 BATCH = 1024
 SLOTS = 100
-STEPS = 20
 OBJECTS = StreamSchema(name="kinematics", columns=("pt", "eta", "phi", "mass"))
-SCHEMA = Schema(
-    streams=(STREAM, STREAM.model_copy(update={"name": "jet2"}), OBJECTS),
-)
+JETS = {"jet1": STREAM, "jet2": STREAM.model_copy(update={"name": "jet2"})}
+POOL = 4
 
 
-def jets(generator: np.random.Generator) -> PackedStream:
-    """One batch of jets of 50 to 100 constituents."""
-    counts = generator.integers(SLOTS // 2, SLOTS + 1, BATCH)
-    total = int(counts.sum())
-    source = random_jets(generator, total // 10 + 1, 0.2)
-    return PackedStream(source.values[:total], counts, source.axis[:BATCH])
-
-
-def events() -> dict[str, PackedStream]:
-    """One batch of three streams."""
+def pool(jets: int) -> dict[str, PackedStream]:
+    """Events of so many jet streams, and of kinematics where there is more than one."""
     generator = np.random.default_rng(1)
-    objects = generator.exponential(1, (4 * BATCH, 4)).astype(np.float32)
-    kinematics = PackedStream(objects, np.full(BATCH, 4), np.zeros((BATCH, 0), np.float32))
-    return {"jet1": jets(generator), "jet2": jets(generator), "kinematics": kinematics}
+    streams = {}
+    for name in list(JETS)[:jets]:
+        counts = generator.integers(SLOTS // 2, SLOTS + 1, POOL * BATCH)
+        source = random_jets(generator, int(counts.sum()) // 10 + 1, 0.2)
+        streams[name] = PackedStream(
+            source.values[: counts.sum()], counts, source.axis[: len(counts)]
+        )
+    if jets > 1:
+        objects = generator.exponential(1, (4 * POOL * BATCH, 4)).astype(np.float32)
+        counts = np.full(POOL * BATCH, 4)
+        streams["kinematics"] = PackedStream(objects, counts, np.zeros((len(counts), 0), "f4"))
+    return streams
 
 
-def network() -> MultiScaleClassifier:
-    """Model 2 of the default size, on the GPU, without dropout."""
-    card = preset_card("model-2")
-    plain = {name: of.model_copy(update={"dropout": 0.0}) for name, of in card.streams.items()}
-    return build_model(card.model_copy(update={"streams": plain}), SCHEMA).cuda().train()
+def network(card: Card, jets: int) -> MultiScaleClassifier:
+    """The network of a card on the GPU."""
+    streams = (*list(JETS.values())[:jets], *([OBJECTS] if jets > 1 else []))
+    return build_model(card, Schema(streams=streams)).cuda()
 
 
-def seconds_a_step(logits: Callable[[], Tensor], model: nn.Module) -> float:
-    """Time of a training step, from the host's arrays to the new weights."""
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    label = torch.arange(BATCH, device="cuda") % 2
+def batch_of(streams: dict[str, PackedStream], number: int, size: int) -> TrainingBatch:
+    """Events drawn at random, another draw for each number."""
+    chosen = np.random.default_rng(number).permutation(POOL * BATCH)[:size]
+    taken = {name: stream.take(chosen) for name, stream in streams.items()}
+    return TrainingBatch(taken, chosen % 2, np.ones(size, np.float32), chosen.astype(np.uint64))
 
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(logits().float(), label))
-        optimizer.step()
 
+def rate(step: Callable[[int], object], events: int, steps: int = 20) -> float:
+    """Events per second: the median of five rounds, after one that is not counted."""
     times = []
     for _ in range(6):
         torch.cuda.synchronize()
-        begun = time.perf_counter()
-        for _ in range(STEPS):
-            step()
+        began = time.perf_counter()
+        for number in range(steps):
+            step(number)
         torch.cuda.synchronize()
-        times.append((time.perf_counter() - begun) / STEPS)
-    # The first round warms up.
-    return statistics.median(times[1:])
+        times.append((time.perf_counter() - began) / steps)
+    return events / statistics.median(times[1:])
 
 
-def measured_peaks() -> tuple[float, float]:
-    """What this GPU reaches: bf16 operations a second in a large product, bytes a second in a copy."""
-    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    long = torch.empty(1 << 28, device="cuda")
-    other = torch.empty_like(long)
-
-    def fastest(work: Callable[[], object]) -> float:
-        times = []
-        for _ in range(5):
-            torch.cuda.synchronize()
-            begun = time.perf_counter()
-            work()
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - begun)
-        return min(times)
-
-    product = fastest(lambda: square @ square)
-    copied = fastest(lambda: other.copy_(long))
-    return 2 * 8192**3 / product, 2 * 4 * len(long) / copied
+def ours(model: MultiScaleClassifier, streams: dict[str, PackedStream], size: int) -> float:
+    """Training as the package does it: batches of the host, a step as one graph in bf16."""
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model.train(), 0.01),
+        lr=torch.tensor(1e-3, device="cuda"),
+        fused=True,
+        capturable=True,
+    )
+    longest = {name: of.max_tokens for name, of in model.settings.streams.items()}
+    step = GraphedStep(model, optimizer, batch_of(streams, 0, size), longest=longest, clip=1.0)
+    return rate(lambda number: step(batch_of(streams, number, size)), size)
 
 
-def bytes_of_activations(model: nn.Module, forward: Callable[[], Tensor]) -> int:
-    """Bytes that the modules of a forward pass read and write: a lower bound of the traffic."""
-    moved = [0]
+def eager(model: nn.Module, logits: Callable[[int], Tensor], events: int) -> float:
+    """Training step by step, kernel by kernel."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), fused=True)
+    label = torch.arange(events, device="cuda") % 2
 
-    def count(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        tensors = [part for part in (*inputs, output) if isinstance(part, Tensor)]
-        moved[0] += sum(part.numel() * part.element_size() for part in tensors)
+    def step(number: int) -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(logits(number).float(), label))
+        optimizer.step()
 
-    hooks = [
-        part.register_forward_hook(count) for part in model.modules() if not [*part.children()]
-    ]
-    forward()
-    for hook in hooks:
-        hook.remove()
-    return moved[0]
+    return rate(step, events, 10)
 
 
-def on_gpu(batch: padded.PaddedBatch) -> padded.PaddedBatch:
-    """A padded batch on the GPU; its counts stay on the host too."""
-    return {
-        name: (
-            StreamBatch(
-                stream.values.cuda(), stream.counts.cuda(), stream.axis.cuda(), stream.host_counts
-            ),
-            hidden.cuda(),
-        )
-        for name, (stream, hidden) in batch.items()
-    }
+def part_like(layers: int) -> float:
+    """Jets per second of a network like ParT, its padded batch on the GPU already."""
+    model = ParticleTransformer(17, layers=layers).cuda()
+    features = torch.randn(BATCH, SLOTS, 17, device="cuda")
+    momenta = torch.rand(BATCH, SLOTS, 3, device="cuda")
+    padding = torch.zeros(BATCH, SLOTS, device="cuda")
+    padding[:, SLOTS * 3 // 4 :] = -torch.inf
+
+    def logits(_: int) -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            found: Tensor = model(features, momenta, padding)
+        return found
+
+    return eager(model, logits, BATCH)
 
 
 def main() -> int:
@@ -137,29 +131,42 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("make bench-gpu needs a GPU that torch can use; there is none here")
         return 1
-    streams: Mapping[str, PackedStream] = events()
+    two, one = pool(2), pool(1)
+    default = preset_card("model-2")
+    rival = padded.PaddedNetwork(network(default, 2))
     lengths = {"jet1": SLOTS, "jet2": SLOTS, "kinematics": 4}
-    model = network()
-    rival = padded.PaddedNetwork(network())
-
-    def ours() -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16):
-            return model(to_torch(streams, np.arange(BATCH), "cuda"))
-
-    packed = seconds_a_step(ours, model)
-    naive = seconds_a_step(lambda: rival(on_gpu(padded.pad(streams, lengths))), rival)
-    with FlopCounterMode(display=False) as counter:
-        torch.autograd.backward(ours().float().sum())
-    operations, bandwidth = measured_peaks()
-    moved = 3 * bytes_of_activations(model, ours)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    print(f"ours, packed, bf16      {BATCH / packed:12,.0f} events/s")
-    print(f"padded, eager, fp32     {BATCH / naive:12,.0f} events/s")
-    print(f"ratio (to reach: 4)     {naive / packed:12.2f}")
-    print(
-        f"arithmetic              {counter.get_total_flops() / packed / operations:12.1%} of peak"
+    naive = eager(
+        rival,
+        lambda number: rival(padded.pad(batch_of(two, number, BATCH).streams, lengths, "cuda")),
+        BATCH,
     )
-    print(f"bandwidth, at least     {moved / packed / bandwidth:12.1%} of a copy's")
+    rows = []
+
+    def add(work: str, own: float, against: str, other: float | None) -> None:
+        cells = ["", ""] if other is None else [f"{other:,.0f}", f"{own / other:.2f}"]
+        rows.append([work, f"{own:,.0f}", against, *cells])
+        print(*rows[-1], flush=True)
+
+    trained = ours(network(default, 2), two, BATCH)
+    add("training, Model 2, default size", trained, "ours padded, eager, fp32", naive)
+    for size in (128, 256, 512):
+        add(f"the same, batch {size}", ours(network(default, 2), two, size), "", None)
+    wide = {
+        name: of.model_copy(update={"width": 128, "heads": 4, "layers": 4})
+        for name, of in default.streams.items()
+    }
+    large = default.model_copy(update={"streams": wide})
+    add("the same, 128 wide, 4 layers", ours(network(large, 2), two, BATCH), "", None)
+    deep = StreamSettings(width=128, heads=4, layers=8)
+    model_1 = preset_card("model-1").model_copy(update={"streams": {"jet1": deep}})
+    jets = ours(network(model_1, 1), one, BATCH)
+    add("training, Model 1, 128 wide, 8 layers", jets, "ParT-like, 8 layers, bf16", part_like(8))
+    scored = network(default, 2).eval()
+    predicted = rate(lambda _: class_probabilities(scored, two), POOL * BATCH, 3)
+    add("prediction, Model 2, from memory", predicted, "its training", trained)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {BATCH} events a batch")
+    header = ["work", "events/s", "rival", "rival's events/s", "ratio"]
+    print_table(Table("rates on a GPU", header, rows))
     return 0
 
 

@@ -50,11 +50,11 @@ class _Block(nn.Module):
         asked = x if token is None else token
         keys = self.norm(x if token is None else torch.cat([token, x], 1))
         query = self.query(self.norm(asked) if token is None else keys[:, :1])
-        heads = [
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        q, k, v = (
+            part.view(*part.shape[:2], self.heads, -1).transpose(1, 2)
             for part in (query, *self.key_value(keys).chunk(2, 2))
-        ]
-        found = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias.to(query.dtype))
+        )
+        found = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         asked = asked + self.norm_after(self.out(found.transpose(1, 2).flatten(2)))
         out: Tensor = asked + self.feed_forward(asked)
         return out

@@ -86,9 +86,9 @@ def test_evaluation_chunk_by_chunk_gives_the_figures_of_all_events(folder, train
         class_probabilities(network, events.streams)[:, 1],
         test.balanced_weights(events),
     )
-    assert metrics["auc"] == pytest.approx(whole["auc"], abs=1e-6)
-    assert metrics["loss"] == pytest.approx(whole["loss"], rel=1e-5)
-    assert metrics["n_events"] == len(test)
+    assert metrics.auc == pytest.approx(whole["auc"], abs=1e-6)
+    assert metrics.loss == pytest.approx(whole["loss"], rel=1e-5)
+    assert metrics.n_events == len(test)
     scores = read_scores(trained.scores)
     np.testing.assert_array_equal(scores.columns["event_id"], events.event_id)
     np.testing.assert_array_equal(scores.columns["m_hh"], events.observables["m_hh"])
