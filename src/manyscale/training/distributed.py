@@ -329,7 +329,7 @@ def name_lost_processes() -> Iterator[None]:
         raise LostProcessError(
             f"training process {launched.rank} of {launched.processes} (counted from 0) has lost "
             f"the others: one has ended, and says itself why, or has not answered in time; --resume "
-            f"goes on from the last epoch ({str(error).splitlines()[0]})"
+            f"resumes after the last epoch ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -385,7 +385,7 @@ def launch(work: Callable[[], None], count: int) -> None:
             how += ", perhaps for lack of memory" if death.signal_name == "SIGKILL" else ""
         died = RunError(
             f"training process {death.error_index} (counted from 0) {how}; the others were ended "
-            f"too. --resume goes on from the last epoch"
+            f"too. --resume resumes after the last epoch"
         )
         raise (errors[0] if errors else died) from None
     finally:
