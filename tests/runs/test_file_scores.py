@@ -53,28 +53,14 @@ def trained(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "card.yaml").write_text(CARD)
     jets(tmp_path / "train.root", 1)
-    done = run(
-        capsys,
-        monkeypatch,
-        "convert",
-        "train.root",
-        "--card",
-        "card.yaml",
-        "--out",
-        "data",
-        "--workers",
-        1,
-    )
-    assert done.code == 0, done.err
-    done = run(capsys, monkeypatch, "train", "card.yaml", "--out", "run")
-    assert done.code == 0, done.err
+    type_("convert train.root --card card.yaml --out data --workers 1")
+    type_("train card.yaml --out run")
     return tmp_path
 
 
 def test_rows_are_those_of_the_file(trained, monkeypatch, capsys):
     counts, signal = jets(trained / "new.root", 2)
-    done = run(capsys, monkeypatch, "predict", "run", "new.root", "--out", "scores.parquet")
-    assert done.code == 0, done.err
+    done = type_("predict run new.root --out scores.parquet")
     columns = read_scores(trained / "scores.parquet").columns
     selected = counts > 1
     assert np.array_equal(columns["selected"], selected)
@@ -91,20 +77,9 @@ def test_rows_are_those_of_the_file(trained, monkeypatch, capsys):
 
 def test_scores_are_those_of_the_converted_dataset(trained, monkeypatch, capsys):
     jets(trained / "new.root", 2)
-    run(
-        capsys,
-        monkeypatch,
-        "convert",
-        "new.root",
-        "--card",
-        "card.yaml",
-        "--out",
-        "new",
-        "--workers",
-        1,
-    )
+    type_("convert new.root --card card.yaml --out new --workers 1")
     for source, target in (("new.root", "file.npz"), ("new", "dataset.npz")):
-        assert run(capsys, monkeypatch, "predict", "run", source, "--out", target).code == 0
+        type_(f"predict run {source} --out {target}")
     file, dataset = (np.load(trained / name) for name in ("file.npz", "dataset.npz"))
     assert len(dataset["score"]) == len(Dataset.open(trained / "new"))
     place = {number: at for at, number in enumerate(file["event_id"].tolist())}
@@ -120,8 +95,7 @@ def test_measured_events_have_no_label(trained, monkeypatch, capsys):
             "n_jets": np.array([2, 1, 3], np.int32),
             "run": np.arange(3),
         }
-    done = run(capsys, monkeypatch, "predict", "run", "measured.root", "--out", "scores.parquet")
-    assert done.code == 0, done.err
+    type_("predict run measured.root --out scores.parquet")
     columns = read_scores(trained / "scores.parquet").columns
     assert columns["selected"].tolist() == [True, False, True]
     assert "label" not in columns
@@ -130,7 +104,5 @@ def test_measured_events_have_no_label(trained, monkeypatch, capsys):
 def test_a_file_that_lacks_what_the_network_wants(trained, monkeypatch, capsys):
     with uproot.recreate(trained / "other.root") as file:
         file["events"] = {"n_jets": np.ones(5, np.int32)}
-    done = run(capsys, monkeypatch, "predict", "run", "other.root", "--out", "scores.npz")
-    assert done.code == 1
-    assert "jet_pt" in done.err
+    assert "jet_pt" in type_("predict run other.root --out scores.npz", code=1).err
     assert not (trained / "scores.npz").exists()
