@@ -102,7 +102,7 @@ def test_features_are_spelled_out(network, tmp_path):
 )
 def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
     save_bundle(tmp_path / "model", network)
-    (tmp_path / "model" / name).write_text(content, encoding="utf-8")
+    (tmp_path / "model" / name).write_text(content)
     with pytest.raises(RunError, match=said):
         load_bundle(tmp_path / "model")
     with pytest.raises(RunError, match="no model folder"):

@@ -35,7 +35,7 @@ def test_batches_are_one_file_in_their_order(tmp_path, monkeypatch, ending, piec
         some(seed, events, run=np.arange(events)) for seed, events in ((1, 10), (2, 1), (3, 25))
     ]
     path = tmp_path / f"scores{ending}"
-    path.write_text("old", encoding="utf-8")
+    path.write_text("old")
     check_target(path)
     write_scores(path, iter(batches))
     found = read(path)
@@ -59,7 +59,7 @@ def test_a_column_gets_the_type_that_holds_all_its_values(tmp_path, ending):
 
 def test_where_scoring_fails_nothing_is_changed_and_nothing_left(tmp_path):
     path = tmp_path / "scores.npz"
-    path.write_text("old", encoding="utf-8")
+    path.write_text("old")
 
     def interrupted():
         yield some(1)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.commands import run
 from manyscale.data.dataset import Dataset
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -32,12 +31,10 @@ FILES = {
 }
 
 
-@pytest.fixture
-def type_(capsys, monkeypatch, tmp_path):
-    """Type a command in a folder with the card alone."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def card(tmp_path):
+    """The card, in the folder in which commands are typed."""
     (tmp_path / "card.yaml").write_text(CARD)
-    return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
 def real(name):
@@ -51,9 +48,7 @@ def real(name):
 @pytest.mark.parametrize("name", FILES)
 def test_real_file_is_converted_and_read_back(name, type_):
     path, (entries, pairs) = real(name), FILES[name]
-    found = type_(f"inspect {path}")
-    assert found.code == 0, found.err
-    assert f"{entries:,} events" in found.out
+    assert f"{entries:,} events" in type_(f"inspect {path}").out
     type_(f"convert {path} --card card.yaml --process ttbar --out data --workers 1")
     data = Dataset.open("data")
     (process,) = data.schema.processes
@@ -68,10 +63,8 @@ def test_real_file_is_converted_and_read_back(name, type_):
 
 
 def test_the_damaged_file_is_refused(type_):
-    done = type_(
-        "convert", real("hepmc/hepmc3_broken.dat"), "--process", "qcd", "--out", "data", code=1
-    )
-    assert "event 0" in done.err
+    path = real("hepmc/hepmc3_broken.dat")
+    assert "event 0" in type_(f"convert {path} --process qcd --out data", code=1).err
     assert not Path("data").exists()
 
 

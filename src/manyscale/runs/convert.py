@@ -18,7 +18,6 @@ from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
 from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.settings import GenerateSettings
 from manyscale.events.work import open_executor, run_units
 from manyscale.progress import LOG, progress_bar
 
@@ -59,11 +58,9 @@ class Request:
     Attributes
     ----------
     label, process
-        Class of the events, and name of their process (by default the class). Of a named process
-        (hh4b, qcd, ...) the class is known.
+        Class of the events, and name of their process, by default the class.
     cross_section, sum_weights
         In pb; and the sum of the weights of all events that were generated for these files.
-        Unknown where neither said here nor by the files.
     weights
         Branch or expression of the event weights, in the place of the format's own.
     """
@@ -260,7 +257,7 @@ def _convert_events(
         again=f"manyscale convert {named} {shlex.join([*options, '--out', str(folder)])}",
     )
     # What the user states of a process is kept with the plans, so that it can be corrected later.
-    stated = {name: _stated(name, request, card.generate, convert) for name in names}
+    stated = {name: _stated(name, request, card, convert) for name in names}
     _check_others(folder, books, stated, ours={plan.name for plan in plans})
     plans = _with_stated(plans, stated)
     units = [unit for plan in plans for unit in plan_files.units_of(plan, files)]
@@ -373,25 +370,16 @@ def _processes(
     }
 
 
-def _stated(
-    process: str, request: Request, generate: GenerateSettings, convert: ConvertSettings
-) -> Stated:
+def _stated(process: str, request: Request, card: Card, convert: ConvertSettings) -> Stated:
     """What the user says of a process: on the command line, or else in the card."""
-    cross_section, sum_weights = request.cross_section, request.sum_weights
-    if in_file := convert.process.get(process):
-        cross_section = cross_section or in_file.cross_section
-        sum_weights = sum_weights or in_file.sum_weights
     # What the card itself says, not the processes that a card has by default.
-    given = "processes" in generate.model_fields_set
-    card = generate.processes.get(process) if given else None
-    if card is None:
-        return Stated(cross_section=cross_section, sum_weights=sum_weights)
-    return Stated(
-        cross_section=cross_section or card.cross_section,
-        sum_weights=sum_weights,
-        k_factor=card.k_factor,
-        filter_efficiency=card.filter_efficiency,
-    )
+    given = card.generate.processes if "processes" in card.generate.model_fields_set else {}
+    sources = (request, convert.process.get(process), given.get(process))
+    said = {
+        key: [value for of in sources if (value := getattr(of, key, None)) is not None]
+        for key in Stated.model_fields
+    }
+    return Stated(**{key: values[0] for key, values in said.items() if values})
 
 
 def _with_stated(plans: Sequence[Plan], stated: Mapping[str, Stated]) -> list[Plan]:
