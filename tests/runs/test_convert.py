@@ -1,4 +1,4 @@
-"""Files of others into a dataset: whole or not at all, no event twice, going on where it was."""
+"""Files of others into a dataset: whole or not at all, no event twice, resumed where it was."""
 
 import gzip
 import json

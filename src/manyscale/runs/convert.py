@@ -62,7 +62,7 @@ class Request:
     cross_section, sum_weights
         In pb; and the sum of the weights of all events that were generated for these files.
     weights
-        Branch or expression of the event weights, in the place of the format's own.
+        Branch or expression of the event weights, instead of the format's own.
     """
 
     label: Label | None = None
@@ -383,7 +383,7 @@ def _stated(process: str, request: Request, card: Card, convert: ConvertSettings
 
 
 def _with_stated(plans: Sequence[Plan], stated: Mapping[str, Stated]) -> list[Plan]:
-    """Plans with what the user says now in the place of what was said before."""
+    """Plans with what the user says now instead of what was said before."""
     size = sum(plan.size for plan in plans)
 
     def updated(plan: Plan, name: str, now: Stated) -> Stated:

@@ -51,8 +51,10 @@ def predict_run(
         Where the device is not there.
     """
     source, target = str(source), Path(target)
+    # Before the network and the events are read, which takes time.
     check_target(target)
     remote = "://" in source
+    # Also a file of scores inside a dataset's folder.
     if not remote and target.resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"the scores would overwrite their input {source}: name another file")
     folder = RunFolder.open(root)
