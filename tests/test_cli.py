@@ -37,6 +37,17 @@ def metrics_of(folder):
 QUICK = ("--set", "training.epochs=2", "--set", "training.batch_size=64")
 
 
+@pytest.fixture
+def train(type_):
+    """Train by a card of this text into the folder `run`, quickly."""
+
+    def by_card(card, options="", code=0):
+        Path("card.yaml").write_text(card)
+        return type_(f"train card.yaml --out run {options}", *QUICK, code=code)
+
+    return by_card
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return toy_dataset(tmp_path_factory.mktemp("data") / "toys")
@@ -69,12 +80,11 @@ def trained(tmp_path_factory, dataset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_trains_on_a_dataset_and_predicts(type_, dataset, preset):
+def test_every_preset_trains_on_a_dataset_and_predicts(type_, train, dataset, preset):
     card = preset_card_text(preset)
     if preset == "model-1":
         card = "preset: model-1\n"
-    Path("card.yaml").write_text(card)
-    type_("train card.yaml --out run --set", f"data.dataset={dataset}", *QUICK)
+    train(card, f"--set data.dataset={dataset}")
     metrics = metrics_of("run")
     assert metrics["auc"] > 0.5
     assert {"trees", "yields", "significance", "background_rejection"} <= metrics.keys()
@@ -85,18 +95,17 @@ def test_every_preset_trains_on_a_dataset_and_predicts(type_, dataset, preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_trains_on_npz_files_and_predicts(type_, npz, preset):
+def test_every_preset_trains_on_npz_files_and_predicts(type_, train, npz, preset):
     streams = ["kinematics"] if preset == "kinematics-only" else ["jet1", "jet2", "kinematics"]
     files = {
         label: "{" + ", ".join(f"{s}: {npz / f'{label}_{s}.npz'}" for s in streams) + "}"
         for label in ("signal", "background")
     }
     fusion = "fusion: [{query: jet2, context: [jet1]}]" if preset == "custom" else ""
-    Path("card.yaml").write_text(
+    train(
         f"preset: {preset}\n{fusion}\ndata: {{signal: {files['signal']}, "
         f"background: {files['background']}}}\n"
     )
-    type_("train card.yaml --out run", *QUICK)
     new = {s: np.load(npz / f"signal_{s}.npz")["arr_0"] for s in ["jet1", "jet2", "kinematics"]}
     wanted = [stream["name"] for stream in read_json("run/model/config.json")["streams"]]
     arrays = {name: new[name] for name in wanted}
@@ -177,14 +186,13 @@ def test_inspect_looks_into_everything(type_, trained, dataset, npz):
     assert "log_pt_rel" in type_("inspect --features").out
 
 
-def test_convert_makes_a_dataset_that_trains(type_, npz):
+def test_convert_makes_a_dataset_that_trains(type_, train, npz):
     for label in ("signal", "background"):
         files = [f"{s}={npz / f'{label}_{s}.npz'}" for s in ("jet1", "kinematics")]
         for said in ("added", "already"):
             assert said in type_("convert", *files, "--label", label, "--out", "mine").out
     assert "300 events" in type_("inspect mine").out
-    Path("card.yaml").write_text("preset: model-3\ndata: {dataset: mine}\n")
-    type_("train card.yaml --out run", *QUICK)
+    train("preset: model-3\ndata: {dataset: mine}\n")
     type_("convert", files[0].split("=")[1], "--label", "signal", "--out", "mine", code=1)
 
 
@@ -200,15 +208,14 @@ def test_compare_prints_one_table_with_the_trees(type_, dataset):
     assert rows[0]["auc_error"] == pytest.approx(np.std(aucs, ddof=1) / np.sqrt(2))
 
 
-def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, dataset):
-    Path("card.yaml").write_text(
+def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, train, dataset):
+    train(
         f"""preset: model-3
 data: {{dataset: {dataset}}}
 streams: {{jet1: {{frame: {{centre: pt, rotate: principal, flip: true}}}}}}
 evaluation: {{images: {{bins: 10, weight: count}}}}
 """
     )
-    type_("train card.yaml --out run", *QUICK)
     streams = read_json("run/model/config.json")["model"]["streams"]
     assert streams["jet1"]["frame"] == {"centre": "pt", "rotate": "principal", "flip": True}
     assert "principal axis up" in Path("run/flow_chart.svg").read_text(encoding="utf-8")
@@ -225,17 +232,17 @@ evaluation: {{images: {{bins: 10, weight: count}}}}
     assert {event: found[event] for event in tested} == pytest.approx(tested, abs=1e-6)
 
 
-def test_frame_that_the_columns_do_not_give_is_refused(type_, npz):
-    Path("card.yaml").write_text(
+def test_frame_that_the_columns_do_not_give_is_refused(train, npz):
+    done = train(
         f"""preset: model-1
 data:
   signal: {npz / "signal_jet1.npz"}
   background: {npz / "background_jet1.npz"}
   columns: {{constituents: [delta_eta, delta_phi, energy]}}
 streams: {{constituents: {{frame: {{centre: pt}}}}}}
-"""
+""",
+        code=1,
     )
-    done = type_("train card.yaml --out run", *QUICK, code=1)
     assert "streams.constituents.frame: " in done.err
     assert "do not give pt" in " ".join(done.err.split())
     assert not Path("run").exists()
@@ -301,10 +308,9 @@ def test_debug_shows_the_traceback(type_):
     assert "Traceback" in type_("evaluate nowhere --debug", code=1).err
 
 
-def test_dataset_of_one_class_is_refused_with_advice(type_, npz):
+def test_dataset_of_one_class_is_refused_with_advice(type_, train, npz):
     type_("convert", npz / "signal_jet1.npz", "--label", "signal", "--out", "one")
-    Path("card.yaml").write_text("preset: model-1\ndata: {dataset: one}\n")
-    assert "no background events" in type_("train card.yaml --out run", code=1).err
+    assert "no background events" in train("preset: model-1\ndata: {dataset: one}\n", code=1).err
 
 
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -330,9 +336,8 @@ def test_version_and_module(type_):
     assert all(name in module.stdout for name in COMMANDS)
 
 
-def test_device_goes_to_the_card_and_to_the_network(type_, trained, dataset):
-    Path("card.yaml").write_text(f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n")
-    type_("train card.yaml --out run --device cpu", *QUICK)
+def test_device_goes_to_the_card_and_to_the_network(type_, train, trained, dataset):
+    train(f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n", "--device cpu")
     assert load_card("run/card.yaml").training.accelerator == "cpu"
     for command in ("evaluate", "limits", "explain"):
         assert "tpu" in type_(f"{command} {trained} --device tpu", code=2).err
@@ -461,17 +466,15 @@ def test_workers_are_no_more_than_the_cores_that_may_be_used(type_, monkeypatch)
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_devices_that_are_not_there_are_refused_before_anything_is_written(
-    type_, dataset, change, said
+    train, dataset, change, said
 ):
-    Path("card.yaml").write_text(f"data: {{dataset: {dataset}}}\n")
-    assert said in type_(f"train card.yaml --out run --set {change}", code=1).err
+    assert said in train(f"data: {{dataset: {dataset}}}\n", f"--set {change}", code=1).err
     assert not Path("run").exists()
 
 
-def test_mixed_precision_trains(type_, dataset):
-    Path("card.yaml").write_text(f"data: {{dataset: {dataset}}}\n")
-    change = ("--set", "training.precision=bf16-mixed", "--set", "training.max_steps=3")
-    type_("train card.yaml --out run", *change)
+def test_mixed_precision_trains(train, dataset):
+    change = "--set training.precision=bf16-mixed --set training.max_steps=3"
+    train(f"data: {{dataset: {dataset}}}\n", change)
 
 
 def test_interrupt_ends_with_130_and_a_run_that_can_be_resumed(dataset, tmp_path):
@@ -505,57 +508,51 @@ def test_fault_of_ours_is_still_one_line(type_, monkeypatch):
     assert err == "error: ZeroDivisionError: by zero (--debug shows where)\n"
 
 
-def test_yields_stand_for_all_events_also_with_fewer_trained_on(type_, dataset):
-    Path("card.yaml").write_text(
-        f"preset: kinematics-only\ndata: {{dataset: {dataset}, max_events: 60}}\n"
-    )
-    type_("train card.yaml --out run", *QUICK)
+def test_yields_stand_for_all_events_also_with_fewer_trained_on(train, dataset):
+    train(f"preset: kinematics-only\ndata: {{dataset: {dataset}, max_events: 60}}\n")
     assert metrics_of("run")["n_events"] < 40
     expected = metrics_of("run")["yields"]["processes"]["hh4b"]["expected"]
     # 0.01 pb at 3000 fb^-1, all generated toys are in the dataset.
     assert expected == pytest.approx(0.01 * 1000 * 3000)
 
 
-def test_predicted_labels_are_those_of_the_run_s_classes(type_, dataset):
-    Path("card.yaml").write_text(
+def test_predicted_labels_are_those_of_the_run_s_classes(type_, train, dataset):
+    train(
         f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n"
         "classes: {signal: [qcd], background: [hh4b]}\n"
     )
-    type_("train card.yaml --out run", *QUICK)
     type_(f"predict run {dataset} --out scores.npz")
     with np.load("scores.npz") as scores:
         assert ms.evaluate(scores["label"], scores["score"])["auc"] > 0.5
 
 
-def test_stream_that_is_empty_for_one_class_still_gives_a_report(type_, tmp_path):
+def test_stream_that_is_empty_for_one_class_still_gives_a_report(train, tmp_path):
     for label in ("signal", "background"):
         toy_npz(tmp_path / f"{label}_a.npz", 120, label == "signal", 1 + (label == "signal"))
         values = np.zeros((120, 2, 2))
         if label == "signal":
             values[:, 0] = 1.5
         np.savez(tmp_path / f"{label}_b.npz", values)
-    Path("card.yaml").write_text(
+    train(
         "data:\n"
         "  signal: {a: signal_a.npz, b: signal_b.npz}\n"
         "  background: {a: background_a.npz, b: background_b.npz}\n"
     )
-    type_("train card.yaml --out run", *QUICK)
     assert Path("run/plots/inputs_a.svg").is_file()
     assert not Path("run/plots/inputs_b.svg").exists()
 
 
-def test_class_codes_of_any_size_are_accepted(type_, tmp_path):
+def test_class_codes_of_any_size_are_accepted(train, tmp_path):
     rng = np.random.default_rng(3)
     for label in ("signal", "background"):
         values = np.ones((120, 3, 2))
         values[..., 1] = rng.choice([-211, 22, 2112, 3], (120, 3))
         values[..., 0] += rng.random((120, 3)) + (label == "signal")
         np.savez(tmp_path / f"{label}.npz", values)
-    Path("card.yaml").write_text(
+    train(
         "preset: model-1\ndata: {signal: signal.npz, background: background.npz, "
         "columns: {constituents: [pt, particle_class]}}\n"
     )
-    type_("train card.yaml --out run", *QUICK)
 
 
 @pytest.mark.parametrize(
