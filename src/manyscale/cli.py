@@ -88,11 +88,7 @@ def _options(
     pass
 
 
-def _example(text: str) -> str:
-    return f"Example: {text}"
-
-
-@app.command(epilog=_example("manyscale card model-2 > card.yaml"))
+@app.command(epilog="Example: manyscale card model-2 > card.yaml")
 def card(
     preset: Annotated[
         str | None,
@@ -118,7 +114,7 @@ def card(
     typer.echo(text, nl=False)
 
 
-@app.command(epilog=_example("manyscale demo --out runs/demo"))
+@app.command(epilog="Example: manyscale demo --out runs/demo")
 def demo(
     out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/demo"),
     workers: Workers = None,
@@ -132,7 +128,7 @@ def demo(
     typer.echo(f"report: {out / 'report.html'}")
 
 
-@app.command(epilog=_example("manyscale generate card.yaml --out data/hh4b --workers 2"))
+@app.command(epilog="Example: manyscale generate card.yaml --out data/hh4b --workers 2")
 def generate(
     card: Annotated[Path | None, typer.Argument(help="card; without it, the defaults")] = None,
     *,
@@ -155,7 +151,7 @@ def generate(
     typer.echo(f"dataset: {out}")
 
 
-@app.command(epilog=_example("manyscale convert *.root --process ttbar --out data/mine"))
+@app.command(epilog="Example: manyscale convert *.root --process ttbar --out data/mine")
 def convert(
     files: Annotated[
         list[str],
@@ -199,7 +195,7 @@ def convert(
     typer.echo(added.said)
 
 
-@app.command(epilog=_example("manyscale inspect data/hh4b"))
+@app.command(epilog="Example: manyscale inspect data/hh4b")
 def inspect(
     path: Annotated[
         str | None, typer.Argument(help="dataset, run, model folder, card, or a file of events")
@@ -230,7 +226,7 @@ def inspect(
         typer.echo(line)
 
 
-@app.command(epilog=_example("manyscale train card.yaml --out runs/first --set training.epochs=5"))
+@app.command(epilog="Example: manyscale train card.yaml --out runs/first --set training.epochs=5")
 def train(
     card: Annotated[Path, typer.Argument(help="card that says all of the run")],
     out: Annotated[Path, typer.Option(help="folder of the run")],
@@ -251,7 +247,7 @@ def train(
         typer.echo(f"report: {out / 'report.html'}")
 
 
-@app.command(epilog=_example("manyscale evaluate runs/first --luminosity 300"))
+@app.command(epilog="Example: manyscale evaluate runs/first --luminosity 300")
 def evaluate(
     run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
 ) -> None:
@@ -265,7 +261,7 @@ def evaluate(
     typer.echo(f"report: {write_report(run)}")
 
 
-@app.command(epilog=_example("manyscale limits runs/first --luminosity 3000"))
+@app.command(epilog="Example: manyscale limits runs/first --luminosity 3000")
 def limits(
     run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
 ) -> None:
@@ -279,7 +275,7 @@ def limits(
     typer.echo(f"report: {write_report(run)}")
 
 
-@app.command(epilog=_example("manyscale explain runs/first --display 60"))
+@app.command(epilog="Example: manyscale explain runs/first --display 60")
 def explain(
     run: Run,
     data: Data = None,
@@ -299,7 +295,7 @@ def explain(
     typer.echo(f"report: {write_report(run)}")
 
 
-@app.command(epilog=_example("manyscale predict runs/first new.npz --out scores.parquet"))
+@app.command(epilog="Example: manyscale predict runs/first new.npz --out scores.parquet")
 def predict(
     run: Run,
     source: Annotated[
@@ -316,7 +312,7 @@ def predict(
     typer.echo(f"scores of {events} events: {out}")
 
 
-@app.command(epilog=_example("manyscale compare a.yaml b.yaml --out runs/both --seeds 3"))
+@app.command(epilog="Example: manyscale compare a.yaml b.yaml --out runs/both --seeds 3")
 def compare(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")],
     out: Annotated[Path, typer.Option(help="folder for the runs and their table")],
@@ -338,7 +334,7 @@ def compare(
     typer.echo(f"table: {out / 'comparison.json'}")
 
 
-@app.command(epilog=_example("manyscale report runs/first"))
+@app.command(epilog="Example: manyscale report runs/first")
 def report(run: Run) -> None:
     """Write the report of a run anew: one self-contained HTML file."""
     from manyscale.reporting.report import write_report

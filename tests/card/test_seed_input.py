@@ -64,7 +64,7 @@ num_transformers_cross = 2
 
 def translated(tmp_path, text):
     path = tmp_path / "input.py"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text)
     return translate_seed(path)
 
 

@@ -46,8 +46,7 @@ fusion: [{query: kinematics, context: [jet1, jet2], layers: 1, heads: 2}]
 training: {epochs: 20, batch_size: 256, learning_rate: 1.0e-3, max_steps: null}
 generate: {events: 10000, processes: {hh4b: {}, qcd_bb: {}}, detector: {}, jets: {}}
 evaluation: {luminosity: 3000}
-""",
-        encoding="utf-8",
+"""
     )
     card = load_card(path)
     assert card.training.learning_rate == 1e-3

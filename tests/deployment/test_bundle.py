@@ -9,8 +9,7 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.predict import class_probabilities
-from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
-from manyscale.errors import DataError, RunError
+from manyscale.errors import RunError
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
@@ -103,7 +102,7 @@ def test_features_are_spelled_out(network, tmp_path):
 )
 def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
     save_bundle(tmp_path / "model", network)
-    (tmp_path / "model" / name).write_text(content, encoding="utf-8")
+    (tmp_path / "model" / name).write_text(content)
     with pytest.raises(RunError, match=said):
         load_bundle(tmp_path / "model")
     with pytest.raises(RunError, match="no model folder"):
@@ -113,41 +112,3 @@ def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
 def test_empty_input_gives_no_scores(network):
     nothing = toy_events(1).take(np.array([], np.int64))
     assert class_probabilities(network, nothing.streams).shape == (0, 2)
-
-
-@pytest.mark.parametrize("ending", [".npz", ".parquet", ".root"])
-def test_scores_are_written_in_order_and_replace_a_file_whole(tmp_path, ending):
-    events = toy_events(4, events=10)
-    path = tmp_path / f"scores{ending}"
-    path.write_text("old", encoding="utf-8")
-    check_target(path)
-    scores = Scores.of(events, np.linspace(0, 1, 10), labelled=True)
-    write_scores(path, scores)
-    if ending == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            read = dict(stored)
-    elif ending == ".parquet":
-        read = dict(read_scores(path).columns)
-    else:
-        uproot = pytest.importorskip("uproot", reason="ROOT files need uproot")
-        with uproot.open(path) as file:
-            read = file["scores"].arrays(library="np")
-    assert list(read) == ["event_id", "score", "selected", "label", "weight", "m_hh"]
-    for name, values in scores.columns.items():
-        np.testing.assert_array_equal(read[name], values)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_scores_of_unlabelled_events_have_no_label():
-    events = toy_events(4, events=3)
-    assert "label" not in Scores.of(events, np.zeros(3), labelled=False).columns
-
-
-def test_wrong_targets_are_refused_before_any_work(tmp_path):
-    with pytest.raises(DataError, match=r"written as \.npz"):
-        check_target(tmp_path / "scores.csv")
-    with pytest.raises(DataError, match="there is no folder"):
-        check_target(tmp_path / "nowhere" / "scores.npz")
-    (tmp_path / "folder.npz").mkdir()
-    with pytest.raises(DataError, match="is a folder"):
-        check_target(tmp_path / "folder.npz")

@@ -7,7 +7,8 @@ import pytest
 
 from helpers.toys import toy_events
 from manyscale.deployment import scores as module
-from manyscale.deployment.scores import Scores, ScoreWriter, read_scores
+from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
+from manyscale.errors import DataError
 
 
 def some(seed, events=10, **observables):
@@ -34,10 +35,9 @@ def test_batches_are_one_file_in_their_order(tmp_path, monkeypatch, ending, piec
         some(seed, events, run=np.arange(events)) for seed, events in ((1, 10), (2, 1), (3, 25))
     ]
     path = tmp_path / f"scores{ending}"
-    with ScoreWriter(path) as writer:
-        for batch in batches:
-            writer.add(batch)
-        assert not path.exists()
+    path.write_text("old")
+    check_target(path)
+    write_scores(path, iter(batches))
     found = read(path)
     assert list(found) == list(batches[0].columns)
     for name, values in found.items():
@@ -50,10 +50,8 @@ def test_batches_are_one_file_in_their_order(tmp_path, monkeypatch, ending, piec
 @pytest.mark.parametrize("ending", [".npz", ".parquet", ".root"])
 def test_a_column_gets_the_type_that_holds_all_its_values(tmp_path, ending):
     path = tmp_path / f"scores{ending}"
-    with ScoreWriter(path) as writer:
-        writer.add(some(1, run=np.arange(10, dtype=np.uint32)))
-        writer.add(some(2, run=np.full(10, np.nan)))
-        writer.add(some(3, run=np.arange(10, dtype=np.uint32)))
+    whole = np.arange(10, dtype=np.uint32)
+    write_scores(path, [some(1, run=whole), some(2, run=np.full(10, np.nan)), some(3, run=whole)])
     run = read(path)["run"]
     assert run.dtype == np.float64
     np.testing.assert_array_equal(run, [*range(10), *[np.nan] * 10, *range(10)])
@@ -61,14 +59,28 @@ def test_a_column_gets_the_type_that_holds_all_its_values(tmp_path, ending):
 
 def test_where_scoring_fails_nothing_is_changed_and_nothing_left(tmp_path):
     path = tmp_path / "scores.npz"
-    path.write_text("old", encoding="utf-8")
+    path.write_text("old")
 
     def interrupted():
-        with ScoreWriter(path) as writer:
-            writer.add(some(1))
-            raise KeyboardInterrupt
+        yield some(1)
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        write_scores(path, interrupted())
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_scores_of_unlabelled_events_have_no_label():
+    events = toy_events(4, events=3)
+    assert "label" not in Scores.of(events, np.zeros(3), labelled=False).columns
+
+
+def test_wrong_targets_are_refused_before_any_work(tmp_path):
+    with pytest.raises(DataError, match=r"written as \.npz"):
+        check_target(tmp_path / "scores.csv")
+    with pytest.raises(DataError, match="there is no folder"):
+        check_target(tmp_path / "nowhere" / "scores.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        check_target(tmp_path / "folder.npz")

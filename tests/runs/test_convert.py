@@ -1,4 +1,4 @@
-"""Files of others into a dataset: whole or not at all, no event twice, going on where it was."""
+"""Files of others into a dataset: whole or not at all, no event twice, resumed where it was."""
 
 import gzip
 import json
@@ -46,6 +46,18 @@ def card(tmp_path):
     return path
 
 
+@pytest.fixture
+def convert(tmp_path, card):
+    """Convert files, or one, by the card, into a folder of the test."""
+
+    def converted(files, request=SIGNAL, folder="d", **options):
+        files = [files] if isinstance(files, str) else files
+        options.setdefault("workers", 1)
+        return convert_files(files, tmp_path / folder, request, card=card, **options)
+
+    return converted
+
+
 def jets(path, seed=0, events=250, **more):
     """A jagged ntuple with a weight, a run number and a label."""
     rng = np.random.default_rng(seed)
@@ -70,6 +82,11 @@ def jets(path, seed=0, events=250, **more):
     return str(path)
 
 
+@pytest.fixture
+def file(tmp_path):
+    return jets(tmp_path / "a.root")
+
+
 def damaged(path, seed=0):
     """The same with a momentum that is no number, in entry 120."""
     good = jets(path, seed)
@@ -87,9 +104,9 @@ def listing(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_every_event_of_several_files_arrives_once(tmp_path, card, told):
+def test_every_event_of_several_files_arrives_once(tmp_path, convert, told):
     files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
-    added = convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1)
+    added = convert(files)
     data = Dataset.open(tmp_path / "d")
     assert len(data) == 500
     assert len(np.unique(data.event_ids)) == 500
@@ -104,11 +121,10 @@ def test_every_event_of_several_files_arrives_once(tmp_path, card, told):
     assert "--sum-weights" in told.text
 
 
-def test_units_do_not_change_the_events(tmp_path, card):
-    file = jets(tmp_path / "a.root")
-    convert_files([file], tmp_path / "small", SIGNAL, card=card, workers=1)
+def test_units_do_not_change_the_events(tmp_path, convert, card, file):
+    convert(file, folder="small")
     card.write_text(CARD.replace("unit_events: 100", "unit_events: 1000"))
-    convert_files([file], tmp_path / "large", SIGNAL, card=card, workers=1)
+    convert(file, folder="large")
     one, other = (Dataset.open(tmp_path / name).events() for name in ("small", "large"))
     order, same = np.argsort(one.event_id), np.argsort(other.event_id)
     assert np.array_equal(one.event_id[order], other.event_id[same])
@@ -119,54 +135,51 @@ def test_units_do_not_change_the_events(tmp_path, card):
     assert len(list((tmp_path / "large" / "parts").iterdir())) == 1
 
 
-def test_two_workers_make_the_same_as_one(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_two_workers_make_the_same_as_one(tmp_path, convert, file):
     for workers in (1, 2):
-        convert_files([file], tmp_path / str(workers), SIGNAL, card=card, workers=workers)
+        convert(file, folder=str(workers), workers=workers)
     one, two = (Dataset.open(tmp_path / name).events() for name in "12")
     assert np.array_equal(one.event_id, two.event_id)
     assert np.array_equal(one.streams["jets"].values, two.streams["jets"].values)
 
 
-def test_giving_the_command_again_changes_nothing_and_new_files_are_added(tmp_path, card):
-    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
-    convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_giving_the_command_again_changes_nothing_and_new_files_are_added(tmp_path, convert, file):
+    first, second = file, jets(tmp_path / "b.root", 1)
+    convert(first)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "d" / "parts").iterdir()}
-    added = convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+    added = convert(first)
     assert "already" in added.said
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "d" / "parts").iterdir()} == before
-    convert_files([first, second], tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert([first, second])
     assert len(Dataset.open(tmp_path / "d")) == 500
 
 
-def test_an_event_cannot_be_in_a_dataset_twice(tmp_path, card):
-    file = jets(tmp_path / "a.root")
-    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_an_event_cannot_be_in_a_dataset_twice(tmp_path, convert, card, file):
+    convert(file)
     before = listing(tmp_path / "d")
     with pytest.raises(DataError, match=r"a\.root is in .* already"):
-        convert_files([file], tmp_path / "d", BACKGROUND, card=card, workers=1)
+        convert(file, BACKGROUND)
     card.write_text(CARD.replace("weight: w", 'selection: "w > 1"'))
     with pytest.raises(DataError, match="other settings"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(file)
     assert listing(tmp_path / "d") == before
 
 
-def test_a_copy_under_another_name_is_another_file(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_a_copy_under_another_name_is_another_file(tmp_path, convert, file):
     (tmp_path / "b.root").hardlink_to(file)
-    convert_files([file, str(tmp_path / "b.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert([file, str(tmp_path / "b.root")])
     assert len(np.unique(Dataset.open(tmp_path / "d").event_ids)) == 500
 
 
 def test_a_failed_unit_is_named_the_rest_completes_and_nothing_counts_until_all_is_there(
-    tmp_path, card
+    tmp_path, convert
 ):
     good = jets(tmp_path / "good.root", 1)
-    convert_files([good], tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert(good)
     bad, event = damaged(tmp_path / "bad.root", 2)
     says = rf"1 of 3 units failed, each twice: unit 1 .*bad\.root, entries 83 to 165.*entry {event}"
     with pytest.raises(DataError, match=says):
-        convert_files([bad], tmp_path / "d", BACKGROUND, card=card, workers=1)
+        convert(bad, BACKGROUND)
     assert len(list((tmp_path / "d" / "parts").glob("background*"))) == 2
     merge(tmp_path / "d")
     assert Dataset.open(tmp_path / "d").class_counts == {"signal": 250, "background": 0}
@@ -175,67 +188,67 @@ def test_a_failed_unit_is_named_the_rest_completes_and_nothing_counts_until_all_
     assert any("unit 1:" in line and "entries 83 to 165" in line for line in found)
 
 
-def test_a_conversion_of_which_nothing_came_leaves_no_folder(tmp_path, card):
+def test_a_conversion_of_which_nothing_came_leaves_no_folder(tmp_path, convert, card):
     card.write_text(CARD.replace("unit_events: 100", "unit_events: 1000"))
     bad, _ = damaged(tmp_path / "bad.root")
     with pytest.raises(DataError, match="jet_pt"):
-        convert_files([bad], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(bad)
     assert not (tmp_path / "d").exists()
 
 
-def test_files_begun_together_can_be_resumed_without_the_damaged_one(tmp_path, card):
+def test_files_begun_together_can_be_resumed_without_the_damaged_one(tmp_path, convert):
     files = [jets(tmp_path / "a.root", 1), damaged(tmp_path / "b.root", 2)[0]]
     files.append(jets(tmp_path / "c.root", 3))
     out = tmp_path / "d"
     with pytest.raises(DataError, match=r"b\.root"):
-        convert_files(files, out, SIGNAL, card=card, workers=1)
+        convert(files)
     before = {p.name: p.stat().st_mtime_ns for p in (out / "parts").iterdir()}
     assert len(before) == 8
-    convert_files([files[0], files[2]], out, SIGNAL, card=card, workers=1)
+    convert([files[0], files[2]])
     after = {p.name: p.stat().st_mtime_ns for p in (out / "parts").iterdir()}
     assert len(after) == 6
     assert after.items() <= before.items()
     data = Dataset.open(out)
     assert len(np.unique(data.event_ids)) == 500
     jets(tmp_path / "b.root", 4)
-    convert_files(files, out, SIGNAL, card=card, workers=1)
+    convert(files)
     assert len(np.unique(Dataset.open(out).event_ids)) == 750
 
 
-def test_units_of_an_extended_dataset_are_numbered_as_they_came(tmp_path, card):
+def test_units_of_an_extended_dataset_are_numbered_as_they_came(tmp_path, convert):
     files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("abcde")]
     out = tmp_path / "d"
-    convert_files(files[:1], out, SIGNAL, card=card, workers=1)
+    convert(files[:1])
     for first in range(0, 15, 3):
         share = (first, first + 3)
-        convert_files(files, out, SIGNAL, card=card, workers=1, share=share)
+        convert(files, share=share)
     assert len(np.unique(Dataset.open(out).event_ids)) == 1250
 
 
-def test_files_without_events_among_others_are_passed_over(tmp_path, card):
+def test_files_without_events_among_others_are_passed_over(tmp_path, convert):
     with uproot.recreate(tmp_path / "a.root") as file:
         kinds = dict.fromkeys(("jet_pt", "jet_eta", "jet_phi", "jet_mass"), "var * float32")
         file.mktree("events", {**kinds, "w": "float64", "run": "int32"})
     files = [str(tmp_path / "a.root"), jets(tmp_path / "b.root")]
-    convert_files(files, tmp_path / "d", SIGNAL, card=card, workers=1)
+    convert(files)
     assert len(Dataset.open(tmp_path / "d")) == 250
 
 
-def test_a_written_dataset_knows_of_which_files_its_events_are(tmp_path, card):
-    file = jets(tmp_path / "a.root")
-    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_a_written_dataset_knows_of_which_files_its_events_are(tmp_path, convert, file):
+    convert(file)
     Dataset.open(tmp_path / "d").write(tmp_path / "copy")
     with pytest.raises(DataError, match="already"):
-        convert_files([file], tmp_path / "copy", SIGNAL, card=card, workers=1)
+        convert(file, folder="copy")
 
 
-def test_the_k_factor_of_a_card_can_be_changed_for_all_events_of_a_process(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_the_k_factor_of_a_card_can_be_changed_for_all_events_of_a_process(
+    tmp_path, convert, card, file
+):
     ttbar = Request(process="ttbar")
     card.write_text(CARD + "generate: {processes: {ttbar: {cross_section: 831, k_factor: 2}}}\n")
-    convert_files([file], tmp_path / "d", ttbar, card=card, workers=1)
+    convert(file, ttbar)
     card.write_text(CARD + "generate: {processes: {ttbar: {cross_section: 900, k_factor: 1.5}}}\n")
-    convert_files([file], tmp_path / "d", ttbar, card=card, workers=1)
+    convert(file, ttbar)
     (process,) = Dataset.open(tmp_path / "d").schema.processes
     assert (process.cross_section, process.k_factor) == (900.0, 1.5)
 
@@ -251,26 +264,25 @@ def test_two_plans_of_one_file_are_refused(tmp_path):
         pass
 
 
-def test_shares_of_units_are_finished_by_inspect(tmp_path, card):
-    file = jets(tmp_path / "a.root")
-    done = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(0, 1))
+def test_shares_of_units_are_finished_by_inspect(tmp_path, convert, file):
+    done = convert(file, share=(0, 1))
     assert "2 of 3 units are missing" in done.said
     assert any("unit 2:" in line for line in inspect_path(tmp_path / "d").lines)
     assert not (tmp_path / "d" / "dataset.json").exists()
-    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(2, 3))
-    convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(1, 2))
+    convert(file, share=(2, 3))
+    convert(file, share=(1, 2))
     assert len(Dataset.open(tmp_path / "d")) == 250
     (tmp_path / "d" / "dataset.json").unlink()
     assert any("250 events" in line for line in inspect_path(tmp_path / "d").lines)
     assert len(Dataset.open(tmp_path / "d")) == 250
     with pytest.raises(DataError, match=r"--units 3:9: the files make only the units 0:3"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1, share=(3, 9))
+        convert(file, share=(3, 9))
 
 
-def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card, told):
+def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, convert, told):
     files = [jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab")]
     said = Request(process="ttbar", cross_section=831.0, sum_weights=1.2e9)
-    convert_files(files, tmp_path / "d", said, card=card, workers=1)
+    convert(files, said)
     (process,) = Dataset.open(tmp_path / "d").schema.processes
     assert process.label == "background"
     assert process.cross_section == 831.0
@@ -285,50 +297,49 @@ def test_a_stated_sum_of_weights_is_that_of_all_files_together(tmp_path, card, t
     assert rows[0][-2] == f"{effective:,.0f}"
 
 
-def test_what_was_unknown_can_be_said_by_giving_the_command_again(tmp_path, card):
-    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
+def test_what_was_unknown_can_be_said_by_giving_the_command_again(tmp_path, convert, file):
+    first, second = file, jets(tmp_path / "b.root", 1)
     out = tmp_path / "d"
 
     def process():
         (found,) = Dataset.open(out).schema.processes
         return found
 
-    convert_files([first], out, Request(process="ttbar"), card=card, workers=1)
+    convert(first, Request(process="ttbar"))
     assert (process().cross_section, process().sum_weights) == (None, None)
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     said = Request(process="ttbar", cross_section=831.0, sum_weights=1000.0)
-    convert_files([first], out, said, card=card, workers=1)
+    convert(first, said)
     assert (process().cross_section, process().sum_weights) == (831.0, pytest.approx(1000.0))
     assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == before
     more = Request(process="ttbar", cross_section=831.0, sum_weights=500.0)
-    convert_files([second], out, more, card=card, workers=1)
+    convert(second, more)
     assert process().sum_weights == pytest.approx(1500.0)
     with pytest.raises(DataError, match=r"other events of the process 'ttbar' .* 831.0, not 830.0"):
-        convert_files([second], out, replace(more, cross_section=830.0), card=card, workers=1)
+        convert(second, replace(more, cross_section=830.0))
     both = Request(process="ttbar", cross_section=830.0, sum_weights=1600.0)
-    convert_files([first, second], out, both, card=card, workers=1)
+    convert([first, second], both)
     assert (process().cross_section, process().sum_weights) == (830.0, pytest.approx(1600.0))
-    convert_files([first], out, Request(process="ttbar"), card=card, workers=1)
+    convert(first, Request(process="ttbar"))
     assert (process().cross_section, process().sum_weights) == (830.0, pytest.approx(1600.0))
 
 
-def test_two_selections_of_one_process_do_not_fit_together(tmp_path, card):
-    first, second = (jets(tmp_path / f"{name}.root", seed) for seed, name in enumerate("ab"))
-    convert_files([first], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_two_selections_of_one_process_do_not_fit_together(tmp_path, convert, card, file):
+    first, second = file, jets(tmp_path / "b.root", 1)
+    convert(first)
     card.write_text(CARD + '  selection: "w > 1"\n')
     with pytest.raises(DataError, match="events of signal that other cuts have selected"):
-        convert_files([second], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(second)
 
 
-def test_one_file_with_several_processes(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_one_file_with_several_processes(tmp_path, convert, card, file):
     card.write_text(
         CARD + '  process: {signal: "is_signal == 1", '
         'other: {where: "is_signal == 0", class: background, cross_section: 5, sum_weights: 70}}\n'
     )
     with pytest.raises(DataError, match="leave out --label"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
-    convert_files([file], tmp_path / "d", card=card, workers=1)
+        convert(file)
+    convert(file, None)
     with uproot.open(file) as opened:
         signal = int(opened["events"]["is_signal"].array(library="np").sum())
     data = Dataset.open(tmp_path / "d")
@@ -337,10 +348,11 @@ def test_one_file_with_several_processes(tmp_path, card):
     assert known == {"signal": (None, None), "other": (5.0, pytest.approx(70))}
 
 
-def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, card, told):
-    file = jets(tmp_path / "a.root")
+def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(
+    tmp_path, convert, told, card, file
+):
     card.write_text(CARD.replace("weight: w", 'selection: "w > 100"'))
-    added = convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+    added = convert(file)
     assert len(Dataset.open(tmp_path / "d")) == 0
     assert [(s.step, s.events) for s in added.processes[0].cutflow] == [
         ("in the file", 250),
@@ -349,50 +361,46 @@ def test_a_selection_that_nothing_passes_gives_a_dataset_of_no_events(tmp_path, 
     assert "no event passed" in told.text
 
 
-def test_adding_other_streams_is_refused(tmp_path, card):
-    convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_adding_other_streams_is_refused(tmp_path, convert, card, file):
+    convert(file)
     before = listing(tmp_path / "d")
     card.write_text(CARD.replace(", mass: jet_mass", ""))
     with pytest.raises(DataError, match="other streams or columns"):
-        convert_files(
-            [jets(tmp_path / "b.root", 1)], tmp_path / "d", BACKGROUND, card=card, workers=1
-        )
+        convert(jets(tmp_path / "b.root", 1), BACKGROUND)
     assert listing(tmp_path / "d") == before
 
 
-def test_weights_that_are_all_zero_are_refused(tmp_path, card):
+def test_weights_that_are_all_zero_are_refused(tmp_path, convert):
     file = jets(tmp_path / "a.root", w=np.zeros(250))
     with pytest.raises(DataError, match="all event weights are 0; --weights"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
-    convert_files(
-        [file], tmp_path / "d", Request(label="signal", weights="run / run"), card=card, workers=1
-    )
+        convert(file)
+    convert(file, Request(label="signal", weights="run / run"))
     assert (Dataset.open(tmp_path / "d").events().weight == 1).all()
 
 
-def test_files_of_two_formats_in_one_call(tmp_path, card):
+def test_files_of_two_formats_in_one_call(tmp_path, convert):
     root = jets(tmp_path / "a.root")
     np.savez(tmp_path / "b.npz", np.ones((3, 2, 2)))
     with pytest.raises(DataError, match=r"a\.root is of the format ROOT, .*b\.npz of npz"):
-        convert_files([root, str(tmp_path / "b.npz")], tmp_path / "d", SIGNAL, card=card)
+        convert([root, str(tmp_path / "b.npz")])
     assert not (tmp_path / "d").exists()
 
 
-def test_globs_and_lists_of_files(tmp_path, card):
+def test_globs_and_lists_of_files(tmp_path, convert):
     for seed, name in enumerate("ab"):
         jets(tmp_path / f"{name}.root", seed)
-    convert_files([str(tmp_path / "*.root")], tmp_path / "glob", SIGNAL, card=card, workers=1)
+    convert(str(tmp_path / "*.root"), folder="glob")
     (tmp_path / "files.txt").write_text("  # both\na.root\n\nb.root\n")
     (tmp_path / "globs.txt").write_text("*.root\n")
     for name in ("files", "globs"):
         listed = str(tmp_path / f"{name}.txt")
-        convert_files([listed], tmp_path / name, SIGNAL, card=card, workers=1)
+        convert(listed, folder=name)
     ids = [np.sort(Dataset.open(tmp_path / name).event_ids) for name in ("glob", "files", "globs")]
     assert np.array_equal(ids[0], ids[1])
     assert np.array_equal(ids[0], ids[2])
     (tmp_path / "lists.txt").write_text("files.txt\n")
     with pytest.raises(DataError, match=r"lists\.txt names .*files\.txt, which is a list itself"):
-        convert_files([str(tmp_path / "lists.txt")], tmp_path / "no", SIGNAL, card=card)
+        convert(str(tmp_path / "lists.txt"), folder="no")
 
 
 @pytest.mark.parametrize(
@@ -405,70 +413,65 @@ def test_globs_and_lists_of_files(tmp_path, card):
         (b"\x1f\x8b broken", "cannot be decompressed"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, card, content, says):
+def test_files_that_cannot_be_read(tmp_path, convert, content, says):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DataError, match=says):
-        convert_files([str(path)], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(str(path))
     assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("part", [0.02, 0.5, 0.97])
-def test_a_root_file_that_is_cut_short(tmp_path, card, part):
+def test_a_root_file_that_is_cut_short(tmp_path, convert, part):
     whole = (tmp_path / "a.root", jets(tmp_path / "a.root"))[0].read_bytes()
     cut = tmp_path / "cut.root"
     cut.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(DataError, match=r"cut\.root"):
-        convert_files([str(cut)], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(str(cut))
     assert not (tmp_path / "d").exists()
 
 
-def test_inputs_that_are_no_files(tmp_path, card):
+def test_inputs_that_are_no_files(tmp_path, convert):
     for path, says in (
         (tmp_path, "is a folder"),
         (tmp_path / "none.root", "no file"),
         (tmp_path / "*.hepmc", "no file matches"),
     ):
         with pytest.raises(DataError, match=says):
-            convert_files([str(path)], tmp_path / "d", SIGNAL, card=card)
+            convert(str(path))
 
 
-def test_a_file_named_twice(tmp_path, card):
-    file = jets(tmp_path / "a.root")
-    with pytest.raises(DataError, match="named twice"):
-        convert_files([file, file], tmp_path / "d", SIGNAL, card=card)
-
-
-def test_a_file_of_the_same_name_and_content_in_another_folder_is_the_same(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_a_file_is_named_once_also_by_another_path(tmp_path, convert, file):
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / "a.root").hardlink_to(file)
+    with pytest.raises(DataError, match="named twice"):
+        convert([file, file])
     for other in ("copies/a.root", "copies/../a.root"):
         with pytest.raises(DataError, match="are the same file"):
-            convert_files([file, str(tmp_path / other)], tmp_path / "d", SIGNAL, card=card)
+            convert([file, str(tmp_path / other)])
     assert not (tmp_path / "d").exists()
 
 
-def test_a_file_without_any_event(tmp_path, card):
+def test_a_file_without_any_event(tmp_path, convert, card):
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("events", dict.fromkeys(("jet_pt", "jet_eta", "w", "run"), "float64"))
     card.write_text(CARD.replace(", phi: jet_phi, mass: jet_mass", ""))
     with pytest.raises(DataError, match=r"a\.root, tree 'events' holds no events"):
-        convert_files([str(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card)
+        convert(str(tmp_path / "a.root"))
     assert not (tmp_path / "d").exists()
 
 
-def test_the_class_must_be_said(tmp_path, card):
+def test_the_class_must_be_said(tmp_path, convert):
     with pytest.raises(DataError, match="--label signal"):
-        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
+        convert(jets(tmp_path / "a.root"), None)
     with pytest.raises(DataError, match="class of 'mine' is not known"):
         convert_files([jets(tmp_path / "a.root")], tmp_path / "d", Request(process="mine"))
 
 
-def test_processes_are_told_apart_by_the_branches_of_an_ntuple_alone(tmp_path, card):
+def test_processes_are_told_apart_by_the_branches_of_an_ntuple_alone(tmp_path, convert, card):
     card.write_text('convert: {process: {ttbar: "w > 1", qcd: "w <= 1"}}')
     with pytest.raises(CardError, match=r"convert\.process divides .* convert\.branches"):
-        convert_files([jets(tmp_path / "a.root")], tmp_path / "d", card=card)
+        convert(jets(tmp_path / "a.root"), None)
 
 
 def test_a_card_that_maps_no_branches(tmp_path):
@@ -476,10 +479,9 @@ def test_a_card_that_maps_no_branches(tmp_path):
         convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL)
 
 
-def test_the_command_that_goes_on_is_whole(tmp_path, card):
+def test_the_command_that_goes_on_is_whole(tmp_path, convert, card, file):
     said = Request(process="ttbar", cross_section=831.0, weights="w * w")
-    file = jets(tmp_path / "a.root")
-    convert_files([file], tmp_path / "d", said, card=card, workers=1, share=(0, 1))
+    convert(file, said, share=(0, 1))
     again = find_plans(tmp_path / "d")[0].again
     assert shlex.split(again) == [
         *("manyscale", "convert", file, "--process", "ttbar", "--cross-section", "831.0"),
@@ -506,48 +508,44 @@ def test_trees_that_no_reader_knows_are_listed(tmp_path, names):
         ("observables: {score: w}", "observables: the name 'score' is taken"),
     ],
 )
-def test_names_that_a_dataset_uses_itself_are_taken(tmp_path, card, lines, says):
-    file = jets(tmp_path / "a.root")
+def test_names_that_a_dataset_uses_itself_are_taken(convert, lines, says, card, file):
     card.write_text(CARD.replace("  observables: {run: run}\n", f"  {lines}\n"))
     with pytest.raises(CardError, match=says):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card)
+        convert(file)
 
 
-def test_a_bad_expression_names_the_key_of_the_card(tmp_path, card):
-    file = jets(tmp_path / "a.root")
+def test_a_bad_expression_names_the_key_of_the_card(tmp_path, convert, card, file):
     card.write_text(CARD.replace("weight: w", 'weight: "import os"'))
     with pytest.raises(CardError, match=r"convert\.weight"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, workers=1)
+        convert(file)
     assert not (tmp_path / "d").exists()
 
 
-def test_a_dask_cluster_makes_the_same(tmp_path, card):
+def test_a_dask_cluster_makes_the_same(tmp_path, convert, file):
     distributed = pytest.importorskip("distributed")
-    file = jets(tmp_path / "a.root")
-    convert_files([file], tmp_path / "here", SIGNAL, card=card, workers=1)
+    convert(file, folder="here")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
     ):
         address = cluster.scheduler_address
-        convert_files([file], tmp_path / "there", SIGNAL, card=card, cluster=address)
+        convert(file, folder="there", cluster=address)
     here, there = (Dataset.open(tmp_path / name).events() for name in ("here", "there"))
     assert np.array_equal(here.event_id, there.event_id)
     assert np.array_equal(here.streams["jets"].values, there.streams["jets"].values)
 
 
-def test_a_cluster_that_does_not_answer(tmp_path, card, monkeypatch):
+def test_a_cluster_that_does_not_answer(tmp_path, convert, monkeypatch, file):
     pytest.importorskip("distributed")
     monkeypatch.setattr("manyscale.events.work._PATIENCE", 0.2)
-    file = jets(tmp_path / "a.root")
     with pytest.raises(DataError, match=r"tcp://127.0.0.1:1: no dask scheduler answers"):
-        convert_files([file], tmp_path / "d", SIGNAL, card=card, cluster="tcp://127.0.0.1:1")
+        convert(file, cluster="tcp://127.0.0.1:1")
     assert not (tmp_path / "d").exists()
 
 
-def test_the_dataset_says_how_it_was_made(tmp_path, card):
-    convert_files([jets(tmp_path / "a.root")], tmp_path / "d", SIGNAL, card=card, workers=1)
+def test_the_dataset_says_how_it_was_made(tmp_path, convert, file):
+    convert(file)
     (made,) = json.loads((tmp_path / "d" / "dataset.json").read_text())["made"]
     assert made["command"] == "convert"
     assert made["convert"]["branches"]["jets"]["pt"] == "jet_pt"

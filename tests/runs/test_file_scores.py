@@ -5,21 +5,23 @@ import numpy as np
 import pytest
 import uproot
 
-from helpers.commands import run
+from manyscale.card import load_card
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.scores import read_scores
+from manyscale.runs.convert import convert_files
+from manyscale.runs.train import whole_run
 
 CARD = """
 preset: model-1
-data: {dataset: data}
-streams: {jets: {layers: 1, width: 8, heads: 1}}
-training: {epochs: 1, batch_size: 64}
-evaluation: {luminosity: null}
+data: {{dataset: {data}}}
+streams: {{jets: {{layers: 1, width: 8, heads: 1}}}}
+training: {{epochs: 1, batch_size: 64}}
+evaluation: {{luminosity: null}}
 convert:
-  branches: {jets: {pt: jet_pt, eta: jet_eta, phi: jet_phi}}
-  process: {signal: "is_signal == 1", background: "is_signal == 0"}
+  branches: {{jets: {{pt: jet_pt, eta: jet_eta, phi: jet_phi}}}}
+  process: {{signal: "is_signal == 1", background: "is_signal == 0"}}
   selection: "n_jets > 1"
-  observables: {run: run, half: "0.5 * n_jets"}
+  observables: {{run: run, half: "0.5 * n_jets"}}
   unit_events: 150
 """
 
@@ -48,34 +50,22 @@ def jets(path, seed, events=400):
     return counts, signal
 
 
-@pytest.fixture
-def trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "card.yaml").write_text(CARD)
-    jets(tmp_path / "train.root", 1)
-    done = run(
-        capsys,
-        monkeypatch,
-        "convert",
-        "train.root",
-        "--card",
-        "card.yaml",
-        "--out",
-        "data",
-        "--workers",
-        1,
-    )
-    assert done.code == 0, done.err
-    done = run(capsys, monkeypatch, "train", "card.yaml", "--out", "run")
-    assert done.code == 0, done.err
-    return tmp_path
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a card and its finished run."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "card.yaml").write_text(CARD.format(data=folder / "data"))
+    jets(folder / "train.root", 1)
+    card = folder / "card.yaml"
+    convert_files([str(folder / "train.root")], folder / "data", card=card, workers=1)
+    whole_run(load_card(card), folder / "run")
+    return folder
 
 
-def test_rows_are_those_of_the_file(trained, monkeypatch, capsys):
-    counts, signal = jets(trained / "new.root", 2)
-    done = run(capsys, monkeypatch, "predict", "run", "new.root", "--out", "scores.parquet")
-    assert done.code == 0, done.err
-    columns = read_scores(trained / "scores.parquet").columns
+def test_rows_are_those_of_the_file(type_, trained, tmp_path):
+    counts, signal = jets(tmp_path / "new.root", 2)
+    done = type_(f"predict {trained}/run new.root --out scores.parquet")
+    columns = read_scores(tmp_path / "scores.parquet").columns
     selected = counts > 1
     assert np.array_equal(columns["selected"], selected)
     assert np.array_equal(np.isnan(columns["score"]), ~selected)
@@ -89,48 +79,34 @@ def test_rows_are_those_of_the_file(trained, monkeypatch, capsys):
     assert "scores of 400 events" in done.out
 
 
-def test_scores_are_those_of_the_converted_dataset(trained, monkeypatch, capsys):
-    jets(trained / "new.root", 2)
-    run(
-        capsys,
-        monkeypatch,
-        "convert",
-        "new.root",
-        "--card",
-        "card.yaml",
-        "--out",
-        "new",
-        "--workers",
-        1,
-    )
+def test_scores_are_those_of_the_converted_dataset(type_, trained, tmp_path):
+    jets(tmp_path / "new.root", 2)
+    type_(f"convert new.root --card {trained}/card.yaml --out new --workers 1")
     for source, target in (("new.root", "file.npz"), ("new", "dataset.npz")):
-        assert run(capsys, monkeypatch, "predict", "run", source, "--out", target).code == 0
-    file, dataset = (np.load(trained / name) for name in ("file.npz", "dataset.npz"))
-    assert len(dataset["score"]) == len(Dataset.open(trained / "new"))
+        type_(f"predict {trained}/run {source} --out {target}")
+    file, dataset = (np.load(name) for name in ("file.npz", "dataset.npz"))
+    assert len(dataset["score"]) == len(Dataset.open(tmp_path / "new"))
     place = {number: at for at, number in enumerate(file["event_id"].tolist())}
     order = [place[number] for number in dataset["event_id"].tolist()]
     assert np.abs(file["score"][order] - dataset["score"]).max() < 1e-6
 
 
-def test_measured_events_have_no_label(trained, monkeypatch, capsys):
-    with uproot.recreate(trained / "measured.root") as file:
+def test_measured_events_have_no_label(type_, trained, tmp_path):
+    with uproot.recreate(tmp_path / "measured.root") as file:
         pt = ak.Array([[50.0, 40.0], [30.0], [200.0, 20.0, 20.0]])
         file["events"] = {
             **dict.fromkeys(("jet_pt", "jet_eta", "jet_phi"), ak.values_astype(pt, np.float32)),
             "n_jets": np.array([2, 1, 3], np.int32),
             "run": np.arange(3),
         }
-    done = run(capsys, monkeypatch, "predict", "run", "measured.root", "--out", "scores.parquet")
-    assert done.code == 0, done.err
-    columns = read_scores(trained / "scores.parquet").columns
+    type_(f"predict {trained}/run measured.root --out scores.parquet")
+    columns = read_scores(tmp_path / "scores.parquet").columns
     assert columns["selected"].tolist() == [True, False, True]
     assert "label" not in columns
 
 
-def test_a_file_that_lacks_what_the_network_wants(trained, monkeypatch, capsys):
-    with uproot.recreate(trained / "other.root") as file:
+def test_a_file_that_lacks_what_the_network_wants(type_, trained, tmp_path):
+    with uproot.recreate(tmp_path / "other.root") as file:
         file["events"] = {"n_jets": np.ones(5, np.int32)}
-    done = run(capsys, monkeypatch, "predict", "run", "other.root", "--out", "scores.npz")
-    assert done.code == 1
-    assert "jet_pt" in done.err
-    assert not (trained / "scores.npz").exists()
+    assert "jet_pt" in type_(f"predict {trained}/run other.root --out scores.npz", code=1).err
+    assert not (tmp_path / "scores.npz").exists()

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.commands import run
 from manyscale.data.dataset import Dataset
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -32,12 +31,10 @@ FILES = {
 }
 
 
-@pytest.fixture
-def type_(capsys, monkeypatch, tmp_path):
-    """Type a command in a folder with the card alone."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def card(tmp_path):
+    """The card, in the folder in which commands are typed."""
     (tmp_path / "card.yaml").write_text(CARD)
-    return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
 def real(name):
@@ -51,22 +48,8 @@ def real(name):
 @pytest.mark.parametrize("name", FILES)
 def test_real_file_is_converted_and_read_back(name, type_):
     path, (entries, pairs) = real(name), FILES[name]
-    found = type_("inspect", path)
-    assert found.code == 0, found.err
-    assert f"{entries:,} events" in found.out
-    done = type_(
-        "convert",
-        path,
-        "--card",
-        "card.yaml",
-        "--process",
-        "ttbar",
-        "--out",
-        "data",
-        "--workers",
-        1,
-    )
-    assert done.code == 0, done.err
+    assert f"{entries:,} events" in type_(f"inspect {path}").out
+    type_(f"convert {path} --card card.yaml --process ttbar --out data --workers 1")
     data = Dataset.open("data")
     (process,) = data.schema.processes
     assert process.generated == entries
@@ -76,29 +59,24 @@ def test_real_file_is_converted_and_read_back(name, type_):
     assert len(np.unique(events.event_id)) == len(data)
     for stream in events.streams.values():
         assert np.isfinite(stream.values).all()
-    assert type_("inspect", "data", "--verify").code == 0
+    type_("inspect data --verify")
 
 
 def test_the_damaged_file_is_refused(type_):
-    done = type_("convert", real("hepmc/hepmc3_broken.dat"), "--process", "qcd", "--out", "data")
-    assert done.code == 1
-    assert "event 0" in done.err
+    path = real("hepmc/hepmc3_broken.dat")
+    assert "event 0" in type_(f"convert {path} --process qcd --out data", code=1).err
     assert not Path("data").exists()
 
 
 def test_nanoaod_as_signal_against_generated_background(type_):
     paths = [real(name) for name in NANO]
     pytest.importorskip("manyscale.events.generation")
-    done = type_("generate", "card.yaml", "--out", "data", "--workers", 1)
-    assert done.code == 0, done.err
+    type_("generate card.yaml --out data --workers 1")
     for path in paths:
-        done = type_("convert", path, "--card", "card.yaml", "--label", "signal", "--out", "data")
-        assert done.code == 0, done.err
-    done = type_("train", "card.yaml", "--out", "run")
-    assert done.code == 0, done.err
+        type_(f"convert {path} --card card.yaml --label signal --out data")
+    type_("train card.yaml --out run")
     for name, path in zip(NANO, paths, strict=True):
-        done = type_("predict", "run", path, "--out", "scores.npz")
-        assert done.code == 0, done.err
+        type_(f"predict run {path} --out scores.npz")
         scores = np.load("scores.npz")
         entries, pairs = FILES[name]
         assert len(scores["score"]) == entries

@@ -176,7 +176,7 @@ def _describe(
 
 
 def _known_keys(path: Sequence[int | str]) -> list[str]:
-    """Keys that a card may have at a place."""
+    """Keys that a card may have in the section that a path names."""
     kind = Card
     for part in path:
         # Names of streams and indices of blocks are no fields: they stay in the same section.

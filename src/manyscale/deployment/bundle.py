@@ -103,6 +103,7 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder} is no model folder: it has no config.json")
+    # Another format fails anywhere below; its number says why better than the failure.
     newer = older = False
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,23 +1,24 @@
 """Files of scores: one row an event, in the input's order, as npz, Parquet or ROOT."""
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+from pyarrow import feather
 
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError, MissingExtraError
 
-__all__ = ["FORMATS", "ScoreWriter", "Scores", "check_target", "read_scores", "write_scores"]
+__all__ = ["FORMATS", "Scores", "check_target", "read_scores", "write_scores"]
 
 FORMATS = (".npz", ".parquet", ".root")
 
@@ -83,103 +84,78 @@ def _uproot() -> ModuleType:
     return uproot
 
 
-def write_scores(path: Path, scores: Scores) -> None:
-    """Write scores by the ending of the name; an existing file is replaced whole, at the end."""
-    with ScoreWriter(path) as writer:
-        writer.add(scores)
-
-
-class ScoreWriter:
-    """Writes scores batch by batch, in memory that does not grow with their number.
-
-    The file takes its place whole, at the end of a `with`; where that raises, nothing is left.
+def write_scores(path: Path, batches: Iterable[Scores]) -> None:
+    """Write scores batch by batch, in memory that does not grow with their number.
 
     Parameters
     ----------
     path
-        Ends in one of `FORMATS`; an existing file is replaced.
+        Ends in one of `FORMATS`. An existing file is replaced whole, at the end; where a batch fails,
+        it stays as it was and nothing else is left.
+    batches
+        Of the same columns.
     """
+    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
+        # A column gets the type that holds all its values, which only the last batch tells: until
+        # then the batches wait on disk.
+        types: dict[str, np.dtype[Any]] = {}
+        pieces: list[Path] = []
+        waiting: list[Scores] = []
+        rows = 0
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._types: dict[str, np.dtype[Any]] = {}
-        self._waiting: list[Scores] = []
-        self._pieces: list[Path] = []
-        self._rows = 0
+        def set_aside() -> None:
+            pieces.append(Path(folder) / f"{len(pieces)}.arrow")
+            columns = {n: np.concatenate([batch.columns[n] for batch in waiting]) for n in types}
+            feather.write_feather(pa.table(columns), pieces[-1], compression="uncompressed")
+            waiting.clear()
 
-    def __enter__(self) -> Self:
-        """Begin, in a hidden folder beside the file."""
-        name = f".{self._path.name}."
-        self._scratch = TemporaryDirectory(prefix=name, suffix=".tmp", dir=self._path.parent)
-        return self
+        for batch in batches:
+            for name, values in batch.columns.items():
+                types[name] = np.result_type(types.get(name, values.dtype), values.dtype)
+            waiting.append(batch)
+            rows += len(batch)
+            if sum(map(len, waiting)) >= _PIECE:
+                set_aside()
+        if waiting:
+            set_aside()
 
-    def add(self, scores: Scores) -> None:
-        """Write the scores of further events, of the same columns."""
-        # A column gets the type that holds all its values, which only the last batch tells.
-        for name, values in scores.columns.items():
-            self._types[name] = np.result_type(self._types.get(name, values.dtype), values.dtype)
-        self._waiting.append(scores)
-        self._rows += len(scores)
-        if sum(map(len, self._waiting)) >= _PIECE:
-            self._set_aside()
+        def tables(*names: str) -> Iterator[dict[str, NDArray[Any]]]:
+            for piece in pieces:
+                table = feather.read_table(piece, columns=list(names))
+                yield {name: table[name].to_numpy().astype(types[name]) for name in names}
 
-    def _set_aside(self) -> None:
-        """Put what waits on disk."""
-        columns = [np.concatenate([s.columns[n] for s in self._waiting]) for n in self._types]
-        piece = Path(self._scratch.name) / f"{len(self._pieces)}.npz"
-        np.savez(piece, *columns)
-        self._pieces.append(piece)
-        self._waiting = []
+        draft = Path(folder) / f"whole{path.suffix}"
+        _write(draft, types, rows, tables)
+        draft.replace(path)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Put the file in its place, if all went well."""
-        with self._scratch:
-            if kind is None:
-                if self._waiting:
-                    self._set_aside()
-                draft = Path(self._scratch.name) / f"whole{self._path.suffix}"
-                write = {".npz": self._npz, ".parquet": self._parquet, ".root": self._root}
-                write[self._path.suffix](draft)
-                draft.replace(self._path)
 
-    def _values(self, name: str) -> Iterator[NDArray[Any]]:
-        """The values of a column, piece by piece."""
-        index = list(self._types).index(name)
-        for piece in self._pieces:
-            with np.load(piece, allow_pickle=False) as columns:
-                yield columns[f"arr_{index}"].astype(self._types[name])
-
-    def _tables(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """All columns, piece by piece."""
-        for values in zip(*map(self._values, self._types), strict=True):
-            yield dict(zip(self._types, values, strict=True))
-
-    def _npz(self, path: Path) -> None:
+def _write(
+    path: Path,
+    types: Mapping[str, np.dtype[Any]],
+    rows: int,
+    tables: Callable[..., Iterator[dict[str, NDArray[Any]]]],
+) -> None:
+    """Write tables of some columns, which can be read time and again, in the format of the name."""
+    if path.suffix == ".npz":
+        # Column by column: in an npz one array ends before the next begins.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, dtype in self._types.items():
+            for name, dtype in types.items():
+                descr = npy_format.dtype_to_descr(dtype)
+                header = {"descr": descr, "fortran_order": False, "shape": (rows,)}
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                    descr = npy_format.dtype_to_descr(dtype)
-                    header = {"descr": descr, "fortran_order": False, "shape": (self._rows,)}
                     npy_format.write_array_header_1_0(file, header)
-                    for values in self._values(name):
-                        file.write(values.tobytes())
-
-    def _parquet(self, path: Path) -> None:
-        types = {name: pa.from_numpy_dtype(dtype) for name, dtype in self._types.items()}
-        with pq.ParquetWriter(path, pa.schema(types)) as writer:
-            for table in self._tables():
+                    for table in tables(name):
+                        file.write(table[name].tobytes())
+    elif path.suffix == ".parquet":
+        schema = pa.schema({name: pa.from_numpy_dtype(dtype) for name, dtype in types.items()})
+        with pq.ParquetWriter(path, schema) as writer:
+            for table in tables(*types):
                 writer.write_table(pa.table(table))
-
-    def _root(self, path: Path) -> None:
-        with _uproot().recreate(path) as file:
-            file.mktree("scores", self._types)
-            for table in self._tables():
-                file["scores"].extend(table)
+    else:
+        with _uproot().recreate(path) as root:
+            root.mktree("scores", types)
+            for table in tables(*types):
+                root["scores"].extend(table)
 
 
 def read_scores(path: Path) -> Scores:

@@ -95,6 +95,7 @@ def show_comparison(folders: Mapping[str, RunFolder], run: RunFolder) -> list[Co
 def _check_same_events(cards: Mapping[str, Card]) -> None:
     """Refuse, before anything is trained, cards that do not train and test on the same events."""
     first, *_ = cards
+    # The events of validation may differ: they choose an epoch, and enter no figure.
     ids: dict[str, list[NDArray[np.uint64]]] = {}
     for name, card in cards.items():
         dataset = open_data(card, most=card.data.max_events)
@@ -128,6 +129,7 @@ def _on_same_events(
     trees = read_scores(folders[first].tree_scores).columns["score"].astype(np.float64)
     card = load_card(run.card)
     dataset = open_data(card, most=card.data.max_events)
+    # The class-balanced weights follow from the data as they are now, the scores from those of then.
     test = dataset.test.bookkeeping()
     if not np.array_equal(test.event_id, ids):
         raise RunError("the data have changed since the runs were evaluated: evaluate them again")

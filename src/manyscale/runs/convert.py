@@ -18,13 +18,11 @@ from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
 from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.settings import GenerateSettings
 from manyscale.events.work import open_executor, run_units
 from manyscale.progress import LOG, progress_bar
 
 if TYPE_CHECKING:
     from manyscale.events.files.source import Contents
-    from manyscale.runs.plan_files import SourceFile
     from manyscale.runs.worker import FileUnit, MakeFileParts
 
 __all__ = ["Added", "Request", "convert_files"]
@@ -60,13 +58,11 @@ class Request:
     Attributes
     ----------
     label, process
-        Class of the events, and name of their process (by default the class). Of a named process
-        (hh4b, qcd, ...) the class is known.
+        Class of the events, and name of their process, by default the class.
     cross_section, sum_weights
         In pb; and the sum of the weights of all events that were generated for these files.
-        Unknown where neither said here nor by the files.
     weights
-        Branch or expression of the event weights, in the place of the format's own.
+        Branch or expression of the event weights, instead of the format's own.
     """
 
     label: Label | None = None
@@ -213,19 +209,7 @@ def _convert_events(
     """Add the events of all other files: plan the units, have those made that are missing, merge."""
     try:
         # What reads files is an extra; npz files are converted without it.
-        from manyscale.runs.plan_files import (  # noqa: PLC0415
-            find_files,
-            look_at_first,
-            one_reader,
-            plan_files,
-            units_of,
-        )
-        from manyscale.runs.worker import (  # noqa: PLC0415
-            MakeFileParts,
-            check_streams,
-            collision_schema,
-            usable_cores,
-        )
+        from manyscale.runs import plan_files, worker  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error.name), "convert") from error
 
@@ -245,11 +229,11 @@ def _convert_events(
     # Settings of Pythia for the shower of hard events: the card says them of a process.
     alone = card.generate.processes.get(names[0]) if len(names) == 1 else None
     lines = alone.pythia if alone is not None else ()
-    files = find_files(paths)
-    reader = one_reader(kind, files, card.generate, convert, lines)
-    sample, contents = look_at_first(files, reader)
-    _report(sample, contents)
-    check_streams(folder, collision_schema(contents.streams))
+    files = plan_files.find_files(paths)
+    reader = plan_files.one_reader(kind, files, card.generate, convert, lines)
+    sample, contents = plan_files.look_at_first(files, reader)
+    _report(sample.path, contents)
+    worker.check_streams(folder, contents.streams)
 
     # The units, and which of them are not made yet. The settings are all that a record follows from
     # beside its file: a file that is in the dataset with others is refused.
@@ -263,7 +247,7 @@ def _convert_events(
     }
     options = [*request.options(), *(() if card_path is None else ("--card", str(card_path)))]
     named = shlex.join(file.path for file in files[:_NAMED]) + " ..." * (len(files) > _NAMED)
-    plans = plan_files(
+    plans = plan_files.plan_files(
         files,
         folder,
         reader=reader,
@@ -273,18 +257,15 @@ def _convert_events(
         again=f"manyscale convert {named} {shlex.join([*options, '--out', str(folder)])}",
     )
     # What the user states of a process is kept with the plans, so that it can be corrected later.
-    stated = {name: _stated(name, request, card.generate, convert) for name in names}
+    stated = {name: _stated(name, request, card, convert) for name in names}
     _check_others(folder, books, stated, ours={plan.name for plan in plans})
     plans = _with_stated(plans, stated)
-    units = [unit for plan in plans for unit in units_of(plan, files)]
-    first, last = (0, len(units)) if share is None else share
-    if first >= len(units):
-        raise DataError(f"--units {first}:{last}: the files make only the units 0:{len(units)}")
+    units = [unit for plan in plans for unit in plan_files.units_of(plan, files)]
+    chosen = worker.share_of(units, share, "the files make")
     absent = {(plan.name, at) for plan in plans for at in plan.missing(folder)}
-    chosen = units[first:last]
     todo = [unit for unit in chosen if (unit.plan, unit.index) in absent]
 
-    task = MakeFileParts(
+    task = worker.MakeFileParts(
         reader,
         contents.streams,
         folder.absolute() if cluster else folder,
@@ -292,7 +273,7 @@ def _convert_events(
         card.seed,
         {"command": "convert", **settings},
     )
-    workers = min(workers or usable_cores(), max(1, len(todo)))
+    workers = min(workers or worker.usable_cores(), max(1, len(todo)))
     with planned(folder, plans, shared=share is not None):
         _make(task, todo, len(chosen), workers, cluster)
 
@@ -305,8 +286,7 @@ def _convert_events(
             "and finishes the dataset once all are there"
         )
     added = tuple(process for process in merge(folder).processes if process.name in names)
-    for process in added:
-        _report_unknown(process, several=len(convert.process) > 1)
+    _report_unknown(added, several=len(convert.process) > 1)
     if not todo:
         return Added(f"{folder} has these events already", added)
     selected = sum(process.cutflow[-1].events for process in added)
@@ -315,33 +295,29 @@ def _convert_events(
     return Added(f"{', '.join(names)}: {selected:,} events in {folder}", added)
 
 
-def _report(file: "SourceFile", contents: "Contents") -> None:
+def _report(path: str, contents: "Contents") -> None:
     """Say what the files give; refuse them where it is nothing."""
-    LOG.info("%s: %s", file.path, contents.title)
+    LOG.info("%s: %s", path, contents.title)
     missing = [f"no {stream}: {why}" for stream, why in contents.missing.items()]
     for line in (*missing, *contents.remarks):
         LOG.info(line)
     if not contents.streams:
         why = "; ".join(missing)
         why = why or "no branches are mapped; give a card with convert.branches by --card"
-        raise DataError(f"{file.path} gives none of the streams wanted: {why}")
+        raise DataError(f"{path} gives none of the streams wanted: {why}")
 
 
 def _make(
-    task: "MakeFileParts",
-    todo: "Sequence[FileUnit]",
-    total: int,
-    workers: int,
-    cluster: str | None,
+    task: "MakeFileParts", todo: "Sequence[FileUnit]", total: int, workers: int, cluster: str | None
 ) -> None:
     """Make the parts of units, of so many in total, and say what was odd."""
     notes, weighted = Counter[str](), not todo
     with progress_bar("converting", total, "units", total - len(todo)) as bar:
         if todo:
             with open_executor(workers, cluster) as (executor, in_flight):
-                for _, done in run_units(task, todo, executor, in_flight):
-                    notes += done.notes
-                    weighted |= done.weighted
+                for _, (any_weight, odd) in run_units(task, todo, executor, in_flight):
+                    notes += odd
+                    weighted |= any_weight
                     bar.advance(1)
     if not weighted:
         # Another branch makes other records: of these nothing must be left to be resumed.
@@ -352,16 +328,18 @@ def _make(
         LOG.info("%s %s", f"{count:,}", text)
 
 
-def _report_unknown(process: Process, *, several: bool) -> None:
-    """Say what is not known of a process, and what makes it known."""
-    total = f"the sum of weights of all generated events of {process.name}"
-    for what, value, option in (
-        (f"the cross section of {process.name}", process.cross_section, "--cross-section"),
-        (total, process.sum_weights, "--sum-weights"),
-    ):
-        if value is None:
-            where = "convert.process of the card" if several else option
-            LOG.info("%s is unknown, so no yields: %s says it", what, where)
+def _report_unknown(processes: Sequence[Process], *, several: bool) -> None:
+    """Say what is not known of processes, and what makes it known."""
+    for process in processes:
+        for what, value, option in (
+            ("cross section", process.cross_section, "--cross-section"),
+            ("sum of weights of all generated events", process.sum_weights, "--sum-weights"),
+        ):
+            if value is None:
+                where = "convert.process of the card" if several else option
+                LOG.info(
+                    "the %s of %s is unknown, so no yields: %s says it", what, process.name, where
+                )
 
 
 # ---- processes, and what is stated of them ----------------------------------------------------
@@ -392,29 +370,20 @@ def _processes(
     }
 
 
-def _stated(
-    process: str, request: Request, generate: GenerateSettings, convert: ConvertSettings
-) -> Stated:
+def _stated(process: str, request: Request, card: Card, convert: ConvertSettings) -> Stated:
     """What the user says of a process: on the command line, or else in the card."""
-    cross_section, sum_weights = request.cross_section, request.sum_weights
-    if in_file := convert.process.get(process):
-        cross_section = cross_section or in_file.cross_section
-        sum_weights = sum_weights or in_file.sum_weights
     # What the card itself says, not the processes that a card has by default.
-    given = "processes" in generate.model_fields_set
-    card = generate.processes.get(process) if given else None
-    if card is None:
-        return Stated(cross_section=cross_section, sum_weights=sum_weights)
-    return Stated(
-        cross_section=cross_section or card.cross_section,
-        sum_weights=sum_weights,
-        k_factor=card.k_factor,
-        filter_efficiency=card.filter_efficiency,
-    )
+    given = card.generate.processes if "processes" in card.generate.model_fields_set else {}
+    sources = (request, convert.process.get(process), given.get(process))
+    said = {
+        key: [value for of in sources if (value := getattr(of, key, None)) is not None]
+        for key in Stated.model_fields
+    }
+    return Stated(**{key: values[0] for key, values in said.items() if values})
 
 
 def _with_stated(plans: Sequence[Plan], stated: Mapping[str, Stated]) -> list[Plan]:
-    """Plans with what the user says now in the place of what was said before."""
+    """Plans with what the user says now instead of what was said before."""
     size = sum(plan.size for plan in plans)
 
     def updated(plan: Plan, name: str, now: Stated) -> Stated:

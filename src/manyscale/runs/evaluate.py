@@ -222,8 +222,8 @@ def evaluate_run(
     metrics = Metrics(**figures, **physical, trees=TreeFigures(**trees, **of_trees))
 
     folder.scores.parent.mkdir(exist_ok=True)
-    write_scores(folder.scores, Scores.of(events, prediction.network, labelled=True))
-    write_scores(folder.tree_scores, Scores.of(events, prediction.trees, labelled=True))
+    write_scores(folder.scores, [Scores.of(events, prediction.network, labelled=True)])
+    write_scores(folder.tree_scores, [Scores.of(events, prediction.trees, labelled=True)])
     curves = {card.preset: prediction.network, "trees": prediction.trees}
     score_plots.roc(events.label, curves, weights).save(folder.plots, "roc")
     score_plots.confusion(events.label, prediction.network, weights).save(folder.plots, "confusion")

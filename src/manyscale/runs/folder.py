@@ -3,11 +3,13 @@
 import csv
 import datetime as dt
 import importlib.metadata
+import io
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +27,22 @@ _LIBRARIES = (
 
 
 class RunFolder:
-    """The files of a run; complete or resumable at every instant.
-
-    Attributes
-    ----------
-    root
-        The folder itself.
-    card
-        The complete card, as run.
-    model, trees
-        The model folder (weights, config, features), and in it the boosted trees, as LightGBM's text.
-    checkpoints
-        What a killed training is resumed from.
-    summary, flow_chart
-        The blocks of the network with their sizes, and as an SVG.
-    metrics, history
-        The figures of the test events; a row an epoch.
-    scores, tree_scores
-        Of the test events, by the network and by the trees.
-    plots, explanation
-        Folders of the plots, as SVG, and of what explains the run: numbers as JSON, events of the
-        display.
-    report
-        The HTML report.
-    """
+    """The files of a run; complete or resumable at every instant."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.card = root / "card.yaml"
-        self.model = root / "model"
-        self.trees = self.model / "trees.txt"
-        self.checkpoints = root / "checkpoints"
-        self.summary = root / "summary.json"
+        self.card = root / "card.yaml"  # complete, as run
+        self.model = root / "model"  # weights, config, features: see deployment.bundle
+        self.trees = self.model / "trees.txt"  # the boosted trees, as LightGBM's text
+        self.checkpoints = root / "checkpoints"  # what a killed training is resumed from
+        self.summary = root / "summary.json"  # blocks of the network with their sizes
         self.flow_chart = root / "flow_chart.svg"
-        self.metrics = root / "metrics.json"
-        self.history = root / "history.csv"
+        self.metrics = root / "metrics.json"  # figures of the test events
+        self.history = root / "history.csv"  # a row an epoch
         self.scores = root / "scores" / "test.parquet"
         self.tree_scores = root / "scores" / "test_trees.parquet"
         self.plots = root / "plots"
-        self.explanation = root / "explanation"
+        self.explanation = root / "explanation"  # numbers as JSON, events of the display
         self.report = root / "report.html"
 
     @property
@@ -123,16 +102,21 @@ class RunFolder:
             if not resume:
                 does = "resume it" if latest(self.checkpoints) else "start it afresh"
                 raise RunError(
-                    f"{self.root} already holds a run: add --resume to {does}, or name another "
-                    f"folder"
+                    f"{self.root} already holds a run: add --resume to {does}, or name another folder"
                 )
         self.root.mkdir(parents=True, exist_ok=True)
 
     def write_card(self, text: str) -> None:
         """Write card.yaml, whole."""
-        draft = self.card.with_name(".card.tmp")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(self.card)
+        _replace(self.card, text)
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write history.csv anew, whole."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(rows[-1]))
+        writer.writeheader()
+        writer.writerows(rows)
+        _replace(self.history, text.getvalue())
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt."""
@@ -140,25 +124,14 @@ class RunFolder:
         with (self.root / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{now} {line}\n")
 
-    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write history.csv anew, whole."""
-        draft = self.history.with_name(".history.tmp")
-        with draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[-1]))
-            writer.writeheader()
-            writer.writerows(rows)
-        draft.replace(self.history)
-
     def write_provenance(self, data: Mapping[str, Any]) -> None:
         """Write provenance.json: versions, commit, machine, command, data."""
-        versions = {}
+        versions = {"python": platform.python_version()}
         for library in _LIBRARIES:
-            try:
+            with suppress(importlib.metadata.PackageNotFoundError):
                 versions[library] = importlib.metadata.version(library)
-            except importlib.metadata.PackageNotFoundError:
-                continue
         content = {
-            "versions": {"python": platform.python_version(), **versions},
+            "versions": versions,
             "commit": _commit(),
             "machine": {
                 "system": platform.platform(),
@@ -170,6 +143,13 @@ class RunFolder:
             "data": dict(data),
         }
         write_json(self.root / "provenance.json", content)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file under another name, then put it in its place: it is whole at every instant."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8", newline="")
+    draft.replace(path)
 
 
 def _commit() -> str | None:

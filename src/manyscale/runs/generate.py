@@ -60,8 +60,8 @@ def generate_dataset(
     from manyscale.runs.worker import (  # noqa: PLC0415
         MakePart,
         check_streams,
-        collision_schema,
         generated_part,
+        share_of,
         usable_cores,
     )
 
@@ -78,13 +78,10 @@ def generate_dataset(
             )
         return book.process.generated >= unit.events
 
-    first, last = (0, len(units)) if share is None else share
-    if first >= len(units):
-        raise DataError(f"--units {first}:{last}: the card has only the units 0:{len(units)}")
+    chosen = share_of(units, share, "the card has")
     claim_folder(folder)
-    check_streams(folder, collision_schema(layouts(card.generate.streams)))
+    check_streams(folder, layouts(card.generate.streams))
     check_processes(card.generate)
-    chosen = units[first:last]
     todo = [unit for unit in chosen if not is_made(unit)]
     # All processes advance together, so that what an interrupted call leaves is a fair mix.
     todo.sort(key=lambda unit: unit.index)

@@ -28,10 +28,7 @@ from manyscale.runs.train import build_model, open_data
 if TYPE_CHECKING:
     from manyscale.events.files.source import Contents
 
-__all__ = ["LUMINOSITY", "Found", "inspect_path", "known_features"]
-
-#: fb^-1, where none is given.
-LUMINOSITY = 3000.0
+__all__ = ["Found", "inspect_path", "known_features"]
 
 _NAMED = 5
 
@@ -50,9 +47,7 @@ def known_features() -> Found:
     return Found([Table("columns and features", header, [list(row) for row in describe()])])
 
 
-def inspect_path(
-    path: Path | str, *, verify: bool = False, luminosity: float = LUMINOSITY
-) -> Found:
+def inspect_path(path: Path | str, *, verify: bool = False, luminosity: float = 3000.0) -> Found:
     """Look into a path.
 
     Parameters
@@ -139,22 +134,18 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
     dataset = Dataset.open(path)
     schema = dataset.schema
     streams = [[of.name, ", ".join(of.columns), ", ".join(of.axis)] for of in schema.streams]
-    sums, squares = dataset.process_weights, dataset.process_weights2
-    expected = [
-        f"{sums[index] * normalisation(process, luminosity):,.4g}"
-        if process.cross_section is not None and (process.sum_weights or 0) > 0
-        else "unknown"
-        for index, process in enumerate(schema.processes)
-    ]
-    counts = dataset.process_counts
+    counts, sums = dataset.process_counts, dataset.process_weights
+    # Kish's number: so many events of equal weights have the same relative error.
+    effective = [a**2 / b if b else 0 for a, b in zip(sums, dataset.process_weights2, strict=True)]
     further = {
         "in the dataset": [f"{counts[process.name]:,}" for process in schema.processes],
-        # Kish's number: so many events of equal weights have the same relative error.
-        "effective": [
-            f"{total**2 / square if square else 0:,.0f}"
-            for total, square in zip(sums, squares, strict=True)
+        "effective": [f"{number:,.0f}" for number in effective],
+        f"expected at {luminosity:g} fb^-1": [
+            f"{total * normalisation(process, luminosity):,.4g}"
+            if process.cross_section is not None and (process.sum_weights or 0) > 0
+            else "unknown"
+            for process, total in zip(schema.processes, sums, strict=True)
         ],
-        f"expected at {luminosity:g} fb^-1": expected,
     }
     found = Found(
         [
@@ -197,17 +188,13 @@ def _finish(path: Path) -> list[str]:
 
 def _file(path: str) -> Found:
     kind = recognise(path)
-    if kind == "npz":
-        return _npz(Path(path))
     if kind == "list":
         files = expand([path])
         return Found(lines=[f"{path} is a list of {len(files)} files", *files[:_NAMED]])
-    return _events(path, kind)
-
-
-def _npz(path: Path) -> Found:
+    if kind != "npz":
+        return _events(path, kind)
     found, rows = Found(), []
-    for name, array in open_npz(path).items():
+    for name, array in open_npz(Path(path)).items():
         try:
             rows.append([name, *(f"{size:,}" for size in array.shape)])
         except DataError as error:

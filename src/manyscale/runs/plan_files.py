@@ -42,21 +42,11 @@ _Pieces = tuple[tuple[int, int, int | None], ...]
 
 @dataclass(frozen=True)
 class SourceFile:
-    """An input file.
+    """An input file."""
 
-    Attributes
-    ----------
-    path
-        Where it is; an absolute path or address.
-    identity
-        What `event_id` counts from: name, size, checksum of the first MiB.
-    size
-        In bytes.
-    """
-
-    path: str
-    identity: str
-    size: int
+    path: str  # absolute, or an address
+    identity: str  # what `event_id` counts from: name, size, checksum of the first MiB
+    size: int  # in bytes
 
 
 def find_files(paths: Sequence[str]) -> list[SourceFile]:
@@ -140,15 +130,11 @@ def plan_files(
     Parameters
     ----------
     files
-        All of one content.
+        All of one content, with so many `entries_per_byte`.
     folder
         The dataset.
-    reader
-        Of the files.
     step
         Entries of a unit.
-    entries_per_byte
-        Of files of that content.
     settings
         All that the records of a file follow from, beside the file, as JSON: the sections of the
         card, and `processes`, each of which has a part a unit.

@@ -12,7 +12,7 @@ from manyscale.data.npz import npz_batches
 from manyscale.data.schema import Schema
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
-from manyscale.deployment.scores import Scores, ScoreWriter, check_target
+from manyscale.deployment.scores import Scores, check_target, write_scores
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
 from manyscale.progress import progress_bar
@@ -51,8 +51,10 @@ def predict_run(
         Where the device is not there.
     """
     source, target = str(source), Path(target)
+    # Before the network and the events are read, which takes time.
     check_target(target)
     remote = "://" in source
+    # Also a file of scores inside a dataset's folder.
     if not remote and target.resolve().is_relative_to(Path(source).resolve()):
         raise DataError(f"the scores would overwrite their input {source}: name another file")
     folder = RunFolder.open(root)
@@ -72,10 +74,14 @@ def predict_run(
             total, scores = score_files(paths, kind, card, bundle)
     if not total:
         raise DataError(f"{source} has no events")
-    with progress_bar("scoring", total, "events") as bar, ScoreWriter(target) as writer:
-        for part in scores:
-            writer.add(part)
-            bar.advance(len(part))
+    with progress_bar("scoring", total, "events") as bar:
+
+        def counted() -> Iterator[Scores]:
+            for batch in scores:
+                yield batch
+                bar.advance(len(batch))
+
+        write_scores(target, counted())
     return total
 
 

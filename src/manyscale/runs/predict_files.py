@@ -25,20 +25,10 @@ __all__ = ["score_files"]
 def score_files(
     paths: Sequence[str], kind: Format, card: Card, bundle: Bundle
 ) -> tuple[int, Iterator[Scores]]:
-    """Number of entries of files, and the scores of those that pass the cuts of the run's card.
+    """Number of entries of files of one format, and their scores, some thousand at a time, in order.
 
-    Parameters
-    ----------
-    paths, kind
-        Files of one format.
-    card
-        Of the run: detector, jets, cuts and the map of ntuples.
-    bundle
-        The network.
-
-    Returns
-    -------
-    The number of rows, and the rows, some thousand at a time, in the order of the files.
+    The card is that of the run: detector, jets, cuts and the map of ntuples; what fails its cuts has
+    no score.
     """
     # Of the streams and columns that a file could give, those of the network.
     names = [stream.name for stream in bundle.streams]

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import awkward as ak
 import numpy as np
 
-from manyscale.data.parts import part_path, read_book, write_events
+from manyscale.data.parts import PARTS, read_book, write_events
 from manyscale.data.records import pack_records
 from manyscale.data.schema import CutflowStep, Process, Schema, StreamSchema
 from manyscale.errors import DataError
@@ -25,13 +25,15 @@ __all__ = [
     "FileUnit",
     "MakeFileParts",
     "MakePart",
-    "UnitOutcome",
     "check_streams",
     "collision_schema",
     "generated_part",
+    "share_of",
     "unit_seed",
     "usable_cores",
 ]
+
+AnyUnit = TypeVar("AnyUnit")
 
 
 def usable_cores() -> int:
@@ -57,17 +59,25 @@ def collision_schema(
     )
 
 
-def check_streams(folder: Path, schema: Schema) -> None:
+def check_streams(folder: Path, streams: Mapping[str, StreamLayout]) -> None:
     """Refuse, before any work, a dataset whose events are made of something else."""
-    path = next(iter(sorted(part_path(folder, "x").parent.glob("*.parquet"))), None)
-    if path is None:
-        return
-    book, _ = read_book(path)
-    if book.streams != schema.streams:
-        streams = ", ".join(stream.name for stream in book.streams)
+    path = min((folder / PARTS).glob("*.parquet"), default=None)
+    book = None if path is None else read_book(path)[0]
+    if book is not None and book.streams != collision_schema(streams).streams:
+        names = ", ".join(stream.name for stream in book.streams)
         raise DataError(
-            f"{folder} holds events of other streams or columns ({streams}): name another folder"
+            f"{folder} holds events of other streams or columns ({names}): name another folder"
         )
+
+
+def share_of(
+    units: Sequence[AnyUnit], share: tuple[int, int] | None, holder: str
+) -> Sequence[AnyUnit]:
+    """Units from the first number of a share up to, not with, the second; all without a share."""
+    first, last = share or (0, len(units))
+    if first >= len(units):
+        raise DataError(f"--units {first}:{last}: {holder} only the units 0:{len(units)}")
+    return units[first:last]
 
 
 def _counted(book: Bookkeeping) -> dict[str, Any]:
@@ -92,19 +102,11 @@ def generated_part(unit: Unit) -> str:
 
 @dataclass(frozen=True)
 class MakePart:
-    """Generates the events of a unit and writes its part; can be sent to another process.
-
-    Attributes
-    ----------
-    settings, seed
-        The section `generate` of the card, and its seed.
-    folder
-        The dataset.
-    """
+    """Generates the events of a unit and writes its part; can be sent to another process."""
 
     settings: GenerateSettings
-    seed: int
-    folder: Path
+    seed: int  # the card's
+    folder: Path  # of the dataset
 
     def __call__(self, unit: Unit) -> int:
         """Make a unit; return the number of events that passed."""
@@ -147,44 +149,18 @@ class MakePart:
 
 @dataclass(frozen=True)
 class FileUnit:
-    """Some pieces of input files.
-
-    Attributes
-    ----------
-    plan, index
-        Name of the plan it is of, and its number there.
-    parts
-        Names of its parts, one a process.
-    pieces, identities
-        What is read, and the identity of each piece's file.
-    """
+    """Some pieces of input files: the unit of a plan, with its files where they are now."""
 
     plan: str
     index: int
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  # names, one a process
     pieces: tuple[Piece, ...]
-    identities: tuple[str, ...]
+    identities: tuple[str, ...]  # of the file of each piece
 
     def __str__(self) -> str:
         """Name the unit in messages."""
         more = f" and {len(self.pieces) - 1} more files" if len(self.pieces) > 1 else ""
         return f"unit {self.index} ({self.pieces[0]}{more})"
-
-
-@dataclass(frozen=True)
-class UnitOutcome:
-    """What became of a unit.
-
-    Attributes
-    ----------
-    weighted
-        Whether any entry has a weight other than 0.
-    notes
-        What was odd, with how often.
-    """
-
-    weighted: bool
-    notes: Counter[str]
 
 
 def unit_seed(seed: int, identity: str, first: int) -> int:
@@ -195,31 +171,17 @@ def unit_seed(seed: int, identity: str, first: int) -> int:
 
 @dataclass(frozen=True)
 class MakeFileParts:
-    """Reads a unit of files and writes its parts, one a process; can be sent to another process.
-
-    Attributes
-    ----------
-    reader, streams
-        What reads the files, and what of them is wanted.
-    folder
-        The dataset.
-    processes
-        The processes as far as they are known, by the reader's names for them.
-    seed
-        The card's.
-    made
-        How it is made, as JSON values.
-    """
+    """Reads a unit of files and writes its parts, one a process; can be sent to another process."""
 
     reader: Reader
-    streams: Mapping[str, StreamLayout]
-    folder: Path
-    processes: Mapping[str, Process]
-    seed: int
-    made: Mapping[str, Any]
+    streams: Mapping[str, StreamLayout]  # those wanted
+    folder: Path  # of the dataset
+    processes: Mapping[str, Process]  # as far as they are known, by the reader's names for them
+    seed: int  # the card's
+    made: Mapping[str, Any]  # how it is made, as JSON values
 
-    def __call__(self, unit: FileUnit) -> UnitOutcome:
-        """Make a unit; return what became of it."""
+    def __call__(self, unit: FileUnit) -> tuple[bool, Counter[str]]:
+        """Make a unit; return whether any entry has a weight, and what was odd, with how often."""
         seed = unit_seed(self.seed, unit.identities[0], unit.pieces[0].first)
         found = self.reader.read(unit.pieces, self.streams, seed)
         if not np.isfinite(np.nansum(np.square(found.weight))):
@@ -243,4 +205,4 @@ class MakeFileParts:
             known = process.model_copy(update=_counted(result.bookkeeping))
             identity = f"{unit.plan}-{unit.index}"
             write_events(self.folder, part, packed, schema, known, identity, self.made)
-        return UnitOutcome(bool(np.nan_to_num(found.weight).any()), found.notes)
+        return bool(np.nan_to_num(found.weight).any()), found.notes
