@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
-from manyscale.evaluation.results import BestCut, Cut, CutProcess, CutWithSystematic, Significance
+from manyscale.evaluation.results import BestCut, Cut, CutWithSystematic, Significance, Yield
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents, is_background
 from manyscale.statistics.sample import Floats
 from manyscale.statistics.significance import Simulated, significance, simulated_significance
@@ -207,12 +207,12 @@ def significance_figures(scan: CutScan) -> Significance:
     )
 
 
-def _processes(scan: CutScan, i: int) -> dict[str, CutProcess]:
+def _processes(scan: CutScan, i: int) -> dict[str, Yield]:
     """What each process leaves above a cut; of no event, the error is that of one."""
     found = {}
     for process, sums, one in zip(scan.processes, scan.sums[..., i], scan.one_event, strict=True):
         number, expected, squares = sums[:3]
-        found[process.name] = CutProcess(
+        found[process.name] = Yield(
             expected=float(expected),
             error=float(np.sqrt(squares if number else one)),
             n_events=int(number),
