@@ -77,7 +77,7 @@ def test_sculpting_shows_shares_that_add_up_and_their_ratio(tmp_path):
     mass = generator.exponential(50, 800)
     sample = MassSample.of("m_j1", mass, generator.choice([1.0, 1, 1, -0.3], 800))
     scores = {"network": mass + generator.normal(0, 30, 800), "trees": generator.random(800)}
-    drawn = physics_plots.sculpting(sample, sculpt(sample, scores, seed=1))
+    drawn = physics_plots.sculpting(sample, sculpt(sample, scores, seed=1)[1])
     drawn.save(tmp_path, "sculpting")
     assert "m_j1 [GeV]" in (tmp_path / "sculpting.svg").read_text(encoding="utf-8")
     for name in scores:
@@ -99,16 +99,10 @@ def test_error_of_the_ratio_is_that_of_toys():
         mass = generator.random(600) * 100
         scores = (generator.random(600) < 0.3 + 0.4 * (mass > 50)) * 1.0
         sample = MassSample("m", np.linspace(0, 100, 21), (mass // 5).astype(int), np.ones(600))
-        one = sculpt_only(sample, scores)
+        one = physics_plots.mass_ratio(sample, scores > 0)
         ratios.append(one[2][3])
         errors.append(one[3][3])
     assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
-
-
-def sculpt_only(sample, passed):
-    """The numbers of a curve, without replicas."""
-    sculpted = physics_plots.Sculpted(0.5, passed > 0, {})
-    return physics_plots.mass_ratio(sample, sculpted)
 
 
 (SIGNAL,) = hypotheses([HH, QCD, TTBAR], None)

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
-from manyscale.evaluation.cuts import CutScan
+from manyscale.evaluation.cuts import LEAST_BACKGROUND, CutScan
 from manyscale.evaluation.limits import ClassifierTemplates
 from manyscale.evaluation.results import SignalLimit
-from manyscale.evaluation.sculpting import KEPT, MassSample, Sculpted
+from manyscale.evaluation.sculpting import KEPT, MassSample
 from manyscale.reporting.figure import CLASS_COLOURS, DASHES, GREY, Drawn, stacked, styled
 from manyscale.reporting.formatting import short
 from manyscale.statistics.exclusion import BANDS, CONFIDENCE
@@ -118,12 +119,12 @@ def _grey_out(axes: Axes, scan: CutScan) -> None:
     for low, high in zip(edges[:-1][refused], edges[1:][refused], strict=True):
         axes.axvspan(low, high, color=GREY, alpha=0.2, linewidth=0)
     if refused.any():
-        words = f"grey: under {scan.least_background:g} effective\nbackground events"
+        words = f"grey: under {LEAST_BACKGROUND:g} effective\nbackground events"
         axes.text(0.02, 0.04, words, transform=axes.transAxes, fontsize=9)
 
 
 @styled
-def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) -> Drawn:
+def sculpting(sample: MassSample, passing: Mapping[str, Sequence[NDArray[np.bool_]]]) -> Drawn:
     """Mass of background events that pass cuts on the score, over that of all: flat is not sculpted.
 
     Above, each distribution with unit area, class-balanced weights; below, each over that of all
@@ -131,15 +132,15 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     """
     figure = Figure(figsize=(5.6, 4.6))
     panels = figure.subplots(
-        2, len(sculpted), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+        2, len(passing), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
     )
     edges, every = sample.edges, sample.contents()
     share_of_all = every / every.sum()
     table = []
-    for (above, below), (name, found) in zip(panels.T, sculpted.items(), strict=True):
+    for (above, below), (name, found) in zip(panels.T, passing.items(), strict=True):
         above.stairs(share_of_all, edges, fill=True, color=GREY, alpha=0.3, label="all")
-        for index, one in enumerate(found):
-            shape, shape_error, ratio, ratio_error = mass_ratio(sample, one)
+        for index, passed in enumerate(found):
+            shape, shape_error, ratio, ratio_error = mass_ratio(sample, passed)
             colour, dashes = f"C{index}", DASHES[index]
             label = f"{KEPT[index]:.0%} pass"
             above.stairs(shape, edges, color=colour, linestyle=dashes, label=label)
@@ -170,13 +171,15 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     return Drawn(figure, stacked(table))
 
 
-def mass_ratio(sample: MassSample, one: Sculpted) -> tuple[Floats, Floats, Floats, Floats]:
+def mass_ratio(
+    sample: MassSample, passing: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Shares of the events that pass in each bin, and over those of all, each with its error.
 
     The events that pass are among all: the error of the ratio is that of an efficiency.
     """
-    every, passed = sample.contents(), sample.contents(one.passed)
-    squares, failed = (sample.contents(some, power=2) for some in (one.passed, ~one.passed))
+    every, passed = sample.contents(), sample.contents(passing)
+    squares, failed = (sample.contents(some, power=2) for some in (passing, ~passing))
     efficiency, variance = np.full((2, len(every)), np.nan)
     np.divide(passed, every, out=efficiency, where=every > 0)
     spread = (1 - efficiency) ** 2 * squares + efficiency**2 * failed

@@ -19,7 +19,7 @@ from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, read_history
-from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
+from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
 from manyscale.features.columns import StreamBatch
@@ -289,9 +289,9 @@ def _sculpting(
     except DataError as error:
         return {"sculpting_missing": f"{unknown}: {error}."}
     scores = {name: values[chosen] for name, values in prediction.scores.items()}
-    sculpted = sculpt(sample, scores, seed=trial.card.seed)
-    physics_plots.sculpting(sample, sculpted).save(trial.folder.plots, "sculpting")
-    return {"sculpting": sculpting_figures(sample, sculpted)}
+    figures, passing = sculpt(sample, scores, seed=trial.card.seed)
+    physics_plots.sculpting(sample, passing).save(trial.folder.plots, "sculpting")
+    return {"sculpting": figures}
 
 
 # ---- plots --------------------------------------------------------------------------------------
