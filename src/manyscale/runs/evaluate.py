@@ -43,25 +43,15 @@ _SAMPLE = 10_000
 
 @dataclass(frozen=True)
 class Trial:
-    """A trained run, and the events that it is tested on.
-
-    Attributes
-    ----------
-    own
-        The run's own data: all splits.
-    test
-        The events that it is tested on.
-    whole
-        The events that the test events stand for.
-    """
+    """A trained run, and the events that it is tested on."""
 
     folder: RunFolder
     card: Card
     bundle: Bundle
     trees: Trees
-    own: Dataset
+    own: Dataset  #: the run's own data: all splits
     test: Dataset
-    whole: Dataset
+    whole: Dataset  #: the events that the test events stand for
 
     @staticmethod
     def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
