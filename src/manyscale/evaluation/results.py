@@ -214,9 +214,9 @@ class SignalLimit(Record):
     cross_section_fb: float | None = None
     # Expected upper limit on the signal strength, and on the cross section [fb], by band: "-2", ...,
     # "2" standard deviations, "0" the median; the error is that of the median.
-    mu: dict[str, float] = Field(default_factory=dict)
+    mu: dict[str, Known] = Field(default_factory=dict)
     mu_error: Known = None
-    limit_fb: dict[str, float] = Field(default_factory=dict)
+    limit_fb: dict[str, Known] = Field(default_factory=dict)
     significance: Known = None
     significance_error: Known = None
     # Without systematic uncertainties.

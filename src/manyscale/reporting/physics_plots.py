@@ -237,7 +237,7 @@ def score_templates(
         label="error of background",
     )
     for number, one in enumerate(limits):
-        strength = one.mu["0"]
+        strength = float(np.float64(one.mu["0"]))
         axes.stairs(
             background + strength * templates.signals[one.signal],
             bins,
@@ -281,7 +281,7 @@ def _template_table(
         ("all background", nominal.background, templates.background_error, np.nan),
     ]
     for one in limits:
-        strength = one.mu["0"]
+        strength = float(np.float64(one.mu["0"]))
         signal = strength * templates.signals[one.signal]
         rows.append((f"{one.signal} x {strength:.3g}", signal, np.nan, np.nan))
     return stacked(
@@ -307,7 +307,9 @@ def brazil(classifier: str, limits: Sequence[SignalLimit], luminosity: float) ->
     rising = sorted(limits, key=lambda one: one.mass or 0.0)
     mass = np.array([one.mass for one in rising], np.float64)
     stated = np.array([one.cross_section_fb for one in rising], np.float64)
-    bands = {band: np.array([one.limit_fb[str(band)] for one in rising]) for band in BANDS}
+    bands = {
+        band: np.array([one.limit_fb[str(band)] for one in rising], np.float64) for band in BANDS
+    }
     figure = Figure()
     axes = figure.subplots()
     for band, colour, label in ((2, _TWO_SIGMA, "95% expected"), (1, _ONE_SIGMA, "68% expected")):
@@ -341,7 +343,7 @@ def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> D
     axes = figure.subplots()
     rows = []
     for row, (name, one) in enumerate(limits.items()):
-        found = {band: one.mu[str(band)] for band in BANDS}
+        found = {band: float(np.float64(one.mu[str(band)])) for band in BANDS}
         # An unknown one becomes NaN, which is not drawn.
         alone, error = np.array([one.mu_statistics_only, one.mu_error], np.float64).tolist()
         for band, colour in ((2, _TWO_SIGMA), (1, _ONE_SIGMA)):
@@ -367,7 +369,7 @@ def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> D
                 "median without systematics": alone,
             }
         )
-    strengths = [value for one in limits.values() for value in one.mu.values()]
+    strengths = [value for one in limits.values() for value in one.mu.values() if value is not None]
     if min(strengths) / _NEAR < 1 < max(strengths) * _NEAR:
         axes.axvline(1, color=GREY, linestyle="dotted", linewidth=1)
     axes.set_xscale("log")
