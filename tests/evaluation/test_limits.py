@@ -26,6 +26,11 @@ def filled(events, scores, variations=(), seed=1, **settings):
     )
 
 
+def limits_of(events, scores, variations=(), seed=1, **settings):
+    """What limits.json says of the one hypothesis."""
+    return hypothesis_limits(filled(events, scores, variations, seed, **settings), SIGNAL[0])[0]
+
+
 def test_all_signal_is_one_hypothesis_or_each_by_its_mass():
     (together,) = hypotheses([HH, QCD, HEAVY], None)
     assert together.name == "hh4b + hh_1500"
@@ -70,15 +75,16 @@ def test_bad_settings_are_refused(setting, said):
 
 def test_systematics_make_the_limit_worse_and_statistics_alone_stay():
     events, scores = scored_events()
-    plain = hypothesis_limits(filled(events, scores), SIGNAL[0])
+    plain = limits_of(events, scores)
     higher = Varied({"network": scores + 0.02 * scores * (1 - scores)}, events.weight)
     moved = [Normalisation("rate", ("ttbar",), 1.3, 1 / 1.3), Shape("jes", ("qcd",), higher, None)]
-    worse = hypothesis_limits(filled(events, scores, moved), SIGNAL[0])
-    assert worse.complete.limits[0] > 1.02 * plain.complete.limits[0]
-    assert worse.complete.significance < plain.complete.significance
-    assert worse.statistics == plain.statistics
-    assert plain.complete.limits == pytest.approx(plain.statistics.limits, rel=1e-3)
-    assert plain.complete.significance == pytest.approx(plain.statistics.significance, rel=1e-6)
+    worse = limits_of(events, scores, moved)
+    assert worse.mu["0"] > 1.02 * plain.mu["0"]
+    assert worse.significance < plain.significance
+    assert worse.mu_statistics_only == plain.mu_statistics_only
+    assert worse.significance_statistics_only == plain.significance_statistics_only
+    assert plain.mu["0"] == pytest.approx(plain.mu_statistics_only, rel=1e-3)
+    assert plain.significance == pytest.approx(plain.significance_statistics_only, rel=1e-6)
 
 
 def test_error_of_the_background_is_of_simulation_and_systematics():
@@ -100,13 +106,10 @@ def test_error_from_the_simulation_is_the_spread_of_other_simulations():
     found = []
     for seed in range(24):
         events, scores = scored_events(seed, signal=400, background=1500)
-        found.append(hypothesis_limits(filled(events, scores, edges=edges), SIGNAL[0]))
+        found.append(limits_of(events, scores, edges=edges))
     for value, error in (
-        ([one.complete.limits[0] for one in found], [one.limit_error for one in found]),
-        (
-            [one.complete.significance for one in found],
-            [one.significance_error for one in found],
-        ),
+        ([one.mu["0"] for one in found], [one.mu_error for one in found]),
+        ([one.significance for one in found], [one.significance_error for one in found]),
     ):
         assert np.mean(error) == pytest.approx(np.std(value, ddof=1), rel=0.4)
 
@@ -115,19 +118,17 @@ def test_more_events_make_the_error_smaller():
     errors = []
     for size in (500, 8000):
         events, scores = scored_events(signal=size, background=3 * size)
-        one = hypothesis_limits(filled(events, scores, edges=(0.0, 0.4, 0.7, 1.0)), SIGNAL[0])
-        errors.append(one.limit_error / one.complete.limits[0])
+        one = limits_of(events, scores, edges=(0.0, 0.4, 0.7, 1.0))
+        errors.append(one.mu_error / one.mu["0"])
     assert errors[1] < 0.5 * errors[0]
 
 
 def test_the_same_seed_gives_the_same_figures():
     events, scores = scored_events(signal=500, background=2000)
-    one, again, other = (
-        hypothesis_limits(filled(events, scores, seed=seed), SIGNAL[0]) for seed in (1, 1, 2)
-    )
+    one, again, other = (limits_of(events, scores, seed=seed) for seed in (1, 1, 2))
     assert one == again
-    assert one.limit_error != other.limit_error
-    assert one.complete == other.complete
+    assert one.mu_error != other.mu_error
+    assert (one.mu, one.significance) == (other.mu, other.significance)
 
 
 def test_what_may_not_be_trusted_is_said():
@@ -151,16 +152,17 @@ def test_given_edges_without_signal_are_refused():
     events, scores = scored_events()
     events = events._replace(weight=events.weight * (~events.signal | (scores > 0.5)))
     with pytest.raises(ManyscaleError, match="no signal is expected in the templates"):
-        hypothesis_limits(filled(events, scores, edges=(0.0, 0.2, 0.4)), SIGNAL[0])
+        limits_of(events, scores, edges=(0.0, 0.2, 0.4))
 
 
 def test_strength_may_go_beyond_the_limit_that_systematics_make_worse():
     events, scores = scored_events(yields=(30.0, 2e7, 5e6))
     huge = [Normalisation("rate", ("qcd", "ttbar"), 2.0, 0.5)]
-    found = hypothesis_limits(filled(events, scores, huge, edges=(0.0, 1.0)), SIGNAL[0])
-    assert found.complete.limits[2] > 10 * found.statistics.limits[2]
-    (parameter,) = found.workspace.content["measurements"][0]["config"]["parameters"]
-    assert parameter["bounds"] == [[0.0, pytest.approx(10 * found.complete.limits[2])]]
+    templates = filled(events, scores, huge, edges=(0.0, 1.0))
+    found, space = hypothesis_limits(templates, SIGNAL[0])
+    assert found.mu["0"] > 10 * found.mu_statistics_only
+    (parameter,) = space.content["measurements"][0]["config"]["parameters"]
+    assert parameter["bounds"] == [[0.0, pytest.approx(10 * found.mu["2"])]]
 
 
 @pytest.mark.parametrize(
@@ -170,4 +172,4 @@ def test_strength_may_go_beyond_the_limit_that_systematics_make_worse():
 def test_too_few_simulated_events_for_an_error_are_said(numbers, what):
     events, scores = scored_events(**numbers)
     with pytest.raises(ManyscaleError, match=f"so few simulated events of the {what}"):
-        hypothesis_limits(filled(events, scores, edges=(0.0, 1.0)), SIGNAL[0])
+        limits_of(events, scores, edges=(0.0, 1.0))

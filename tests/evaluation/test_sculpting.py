@@ -7,13 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 from manyscale.errors import ManyscaleError
-from manyscale.evaluation.sculpting import (
-    KEPT,
-    MassSample,
-    jensen_shannon,
-    sculpt,
-    sculpting_figures,
-)
+from manyscale.evaluation.sculpting import KEPT, MassSample, jensen_shannon, sculpt
 
 
 def masses(n, seed=0):
@@ -24,8 +18,7 @@ def test_mass_itself_as_score_bends_all_and_a_random_one_nothing():
     mass = masses(3000)
     sample = MassSample.of("m_j1", mass, np.ones(3000))
     noise = np.random.default_rng(1).random(3000)
-    sculpted = sculpt(sample, {"network": mass, "trees": noise}, seed=3)
-    found = sculpting_figures(sample, sculpted).plain()
+    found = sculpt(sample, {"network": mass, "trees": noise}, seed=3)[0].plain()
     assert (found["weights"], found["observable"], found["n_events"]) == (
         "class-balanced", "m_j1", 3000,
     )  # fmt: skip
@@ -48,7 +41,7 @@ def test_chance_and_error_are_those_of_toys():
         mass = np.linspace(0, 1, 2000) * 100
         weights = generator.choice([1.0, 1, 1, -0.5], 2000)
         sample = MassSample.of("m", mass, weights)
-        one = sculpt(sample, {"x": generator.random(2000)}, seed=toy)["x"][0].figures
+        one = sculpt(sample, {"network": generator.random(2000)}, seed=toy)[0].network[0]
         values.append(one.divergence)
         found.append([one.by_chance, one.by_chance_spread])
     mean, spread = np.mean(found, axis=0)
@@ -68,7 +61,7 @@ def test_error_is_the_spread_of_samples():
             "m", np.linspace(20, 200, 21), np.searchsorted(np.linspace(20, 200, 21)[1:-1], mass),
             np.ones(800),
         )  # fmt: skip
-        one = sculpt(sample, {"x": scores}, seed=toy)["x"][0].figures
+        one = sculpt(sample, {"network": scores}, seed=toy)[0].network[0]
         values.append(one.divergence)
         errors.append(one.error)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
@@ -78,20 +71,22 @@ def test_same_seed_same_numbers_and_weights_may_be_repeated_events():
     mass, scores = masses(300), np.random.default_rng(2).random(300)
     weights = np.random.default_rng(3).integers(1, 4, 300)
     sample = MassSample.of("m", mass, weights)
-    first, second = (sculpt(sample, {"x": scores}, seed=5)["x"] for _ in range(2))
-    assert [one.figures for one in first] == [one.figures for one in second]
+    first, second = (sculpt(sample, {"network": scores}, seed=5)[0].network for _ in range(2))
+    assert first == second
     again = np.repeat(np.arange(300), weights)
     repeated = MassSample("m", sample.edges, sample.index[again], np.ones(len(again)))
-    for one, other in zip(first, sculpt(repeated, {"x": scores[again]}, seed=5)["x"], strict=True):
+    others = sculpt(repeated, {"network": scores[again]}, seed=5)[0].network
+    for one, other in zip(first, others, strict=True):
         assert one.cut == other.cut
-        assert one.figures.divergence == pytest.approx(other.figures.divergence, rel=1e-12)
+        assert one.divergence == pytest.approx(other.divergence, rel=1e-12)
 
 
 def test_equal_scores_pass_together_and_then_nothing_is_known():
     sample = MassSample.of("m", masses(100), np.ones(100))
-    one = sculpt(sample, {"x": np.full(100, 0.5)}, seed=1)["x"][0]
-    assert (one.figures.kept, one.passed.all()) == (1, True)
-    assert (one.figures.divergence, one.figures.error) == (None, None)
+    found, passing = sculpt(sample, {"network": np.full(100, 0.5)}, seed=1)
+    one = found.network[0]
+    assert (one.kept, passing["network"][0].all()) == (1, True)
+    assert (one.divergence, one.error) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,6 @@ def test_luminosity_must_be_above_zero(luminosity):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (([HH], [0, -1], [1, 1], 1), "event 1 is of no known process"),
-        (([HH], [0, 1], [1, 1], 1), "event 1 is of no known process"),
-        (([HH], [0], [1, 1], 1), "1 processes and 2 weights"),
-        (([HH], [0], [1], 1, [1, 1]), "2 factors for 1 processes"),
-        (([HH], [0], [1], 1, [np.inf]), "'hh4b' has the factor inf"),
         (([QCD.model_copy(update={"sum_weights": None})], [0], [1], 1), "sum of generated weights"),
         (([QCD.model_copy(update={"sum_weights": 0.0})], [0], [1], 1), "'qcd'"),
     ],

@@ -7,7 +7,6 @@ from helpers.scored import HH, QCD, TTBAR, scored_events
 from manyscale.data.schema import Process
 from manyscale.evaluation.cuts import SYSTEMATICS, scan_cuts
 from manyscale.evaluation.limits import (
-    Hypothesis,
     LimitSettings,
     fill_templates,
     hypotheses,
@@ -78,7 +77,7 @@ def test_sculpting_shows_shares_that_add_up_and_their_ratio(tmp_path):
     mass = generator.exponential(50, 800)
     sample = MassSample.of("m_j1", mass, generator.choice([1.0, 1, 1, -0.3], 800))
     scores = {"network": mass + generator.normal(0, 30, 800), "trees": generator.random(800)}
-    drawn = physics_plots.sculpting(sample, sculpt(sample, scores, seed=1))
+    drawn = physics_plots.sculpting(sample, sculpt(sample, scores, seed=1)[1])
     drawn.save(tmp_path, "sculpting")
     assert "m_j1 [GeV]" in (tmp_path / "sculpting.svg").read_text(encoding="utf-8")
     for name in scores:
@@ -100,16 +99,10 @@ def test_error_of_the_ratio_is_that_of_toys():
         mass = generator.random(600) * 100
         scores = (generator.random(600) < 0.3 + 0.4 * (mass > 50)) * 1.0
         sample = MassSample("m", np.linspace(0, 100, 21), (mass // 5).astype(int), np.ones(600))
-        one = sculpt_only(sample, scores)
+        one = physics_plots.mass_ratio(sample, scores > 0)
         ratios.append(one[2][3])
         errors.append(one[3][3])
     assert np.mean(errors) == pytest.approx(np.std(ratios), rel=0.15)
-
-
-def sculpt_only(sample, passed):
-    """The numbers of a curve, without replicas."""
-    sculpted = physics_plots.Sculpted(0.5, passed > 0, {})
-    return physics_plots.mass_ratio(sample, sculpted)
 
 
 (SIGNAL,) = hypotheses([HH, QCD, TTBAR], None)
@@ -122,7 +115,7 @@ def found():
     templates = fill_templates(
         "network", scores, events, [], [SIGNAL], settings=LimitSettings(bins=5), seed=1
     )
-    return templates, hypothesis_limits(templates, SIGNAL)
+    return templates, hypothesis_limits(templates, SIGNAL)[0]
 
 
 def test_templates_are_stacked_with_the_signal_on_top(found):
@@ -133,13 +126,13 @@ def test_templates_are_stacked_with_the_signal_on_top(found):
     values = [patch.get_data().values for patch in axes.patches]
     nominal = templates.nominal
     assert any(np.allclose(found, nominal.background) for found in values)
-    signal = limits.complete.limits[0] * nominal.signal(["hh4b"])
+    signal = limits.mu["0"] * nominal.signal(["hh4b"])
     assert any(np.allclose(found, nominal.background + signal) for found in values)
     assert any(np.allclose(v, nominal.background + templates.background_error) for v in values)
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert len(set(labels)) == len(nominal.edges)
     written = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert {"qcd", "ttbar", f"hh4b × {limits.complete.limits[0]:.3g}"} <= set(written)
+    assert {"qcd", "ttbar", f"hh4b × {limits.mu['0']:.3g}"} <= set(written)
     assert column(drawn, "expected events", what="all background") == pytest.approx(
         nominal.background
     )
@@ -150,16 +143,16 @@ def test_limits_against_mass_are_drawn_with_their_bands(found):
     _, limits = found
     three = [
         # Out of order, as a card may have them.
-        type(limits)(**{**vars(limits), "hypothesis": Hypothesis(("hh4b",), mass, 3.0)})
+        limits.model_copy(update={"mass": mass})
         for mass in (1500.0, 500.0, 1000.0)
     ]
     drawn = physics_plots.brazil("network", three, 3000)
     (axes,) = drawn.figure.axes
     assert axes.get_yscale() == "log"
     assert drawn.table["mass [GeV]"] == [500, 1000, 1500]
-    assert drawn.table["limit [fb], band +0"] == pytest.approx([3 * limits.complete.limits[0]] * 3)
-    assert drawn.table["limit [fb], band -2"] == pytest.approx([3 * limits.complete.limits[-2]] * 3)
-    assert drawn.table["cross section of the data [fb]"] == [3, 3, 3]
+    assert drawn.table["limit [fb], band +0"] == [limits.limit_fb["0"]] * 3
+    assert drawn.table["limit [fb], band -2"] == [limits.limit_fb["-2"]] * 3
+    assert drawn.table["cross section of the data [fb]"] == [3, 3, 3]  # of HH, 2 fb x 1.5
     assert len(axes.collections) == 2
     texts = {text.get_text() for text in axes.get_legend().get_texts()}
     assert {"68% expected", "95% expected", "median expected"} <= texts
@@ -174,12 +167,12 @@ def test_limits_of_classifiers_are_side_by_side(found, scale):
     templates = fill_templates(
         "network", scores, faint, [], [SIGNAL], settings=LimitSettings(edges=nominal.edges), seed=1
     )
-    limits = hypothesis_limits(templates, SIGNAL)
+    limits, _ = hypothesis_limits(templates, SIGNAL)
     drawn = physics_plots.classifier_limits({"network": limits, "trees": limits}, 3000)
     (axes,) = drawn.figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["network", "trees"]
     assert drawn.table["classifier"] == ["network", "trees"]
-    assert drawn.table["limit on mu, band +1"] == [limits.complete.limits[1]] * 2
+    assert drawn.table["limit on mu, band +1"] == [limits.mu["1"]] * 2
     # The strength of the data is marked where it is near.
     assert (axes.get_xlim()[0] < 1 < axes.get_xlim()[1]) == (scale == 1)
 

@@ -16,17 +16,11 @@ __all__ = ["ClassifierScores", "average", "compare"]
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """One classifier's scores of the common events, and what else is known of it.
+    """One classifier's scores of the common events, and what else is known of it."""
 
-    Attributes
-    ----------
-    scores
-        (events,): signal probability.
-    parameters, events_per_second
-        Of the network and its training; None for the trees.
-    """
-
+    #: (events,): signal probability.
     scores: NDArray[np.floating]
+    #: Of the network and its training; None for the trees.
     parameters: int | None = None
     events_per_second: float | None = None
 
@@ -55,11 +49,7 @@ def compare(
         if name != first:
             base = classifiers[first].scores
             difference, error = auc_difference(labels, one.scores, base, weights)
-            beside = {
-                "difference_to": first,
-                "difference": difference,
-                "difference_error": error,
-            }
+            beside = {"difference_to": first, "difference": difference, "difference_error": error}
         rows.append(
             ComparisonRow(
                 name=name,
@@ -102,14 +92,9 @@ def average(
     -------
     Rows of the same form: `auc`, `difference` and the rejections are means over the trainings.
     """
-    overlap = float(
-        np.mean(
-            [
-                len(np.intersect1d(one, other)) / math.sqrt(len(one) * len(other))
-                for one, other in combinations(event_ids, 2)
-            ]
-        )
-    )
+    pairs = combinations(event_ids, 2)
+    common = [len(np.intersect1d(a, b)) / math.sqrt(len(a) * len(b)) for a, b in pairs]
+    overlap = float(np.mean(common))
 
     def mean(values: Sequence[float], errors: Sequence[float | None]) -> tuple[float, float]:
         e = np.array(errors, np.float64)  # None becomes NaN

@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.data.schema import Process
 from manyscale.errors import DataError
-from manyscale.evaluation.results import BestCut, Cut, CutProcess, CutWithSystematic, Significance
+from manyscale.evaluation.results import BestCut, Cut, CutWithSystematic, Significance, Yield
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents, is_background
 from manyscale.statistics.sample import Floats
 from manyscale.statistics.significance import Simulated, significance, simulated_significance
 
-__all__ = ["LEAST_BACKGROUND_EVENTS", "SYSTEMATICS", "CutScan", "scan_cuts", "significance_figures"]
+__all__ = ["LEAST_BACKGROUND", "SYSTEMATICS", "CutScan", "scan_cuts", "significance_figures"]
 
 #: Cuts that leave fewer effective background events are not considered: an empty sample of
 #: simulated events is no background of zero.
-LEAST_BACKGROUND_EVENTS = 10.0
+LEAST_BACKGROUND = 10.0
 #: Relative systematic uncertainties of the background for which the best cut is looked for.
 SYSTEMATICS = (0.0, 0.05, 0.10, 0.20)
 
@@ -29,41 +29,27 @@ _WORTH_SAYING = 0.05
 
 @dataclass(frozen=True)
 class CutScan:
-    """Expected events above each of some cuts, and the significance of counting them.
+    """Expected events above each of some cuts, and the significance of counting them."""
 
-    Attributes
-    ----------
-    processes
-        What the first axis of `sums` counts.
-    cut
-        (cuts,), falling: events of this score or above are kept.
-    sums, signal, background
-        (processes, 5, cuts), and (5, cuts) of all signal and of all background: of the events above
-        each cut, their number, and the sums of the first to fourth powers of their weights.
-    one_event
-        (processes,): mean squared weight of the simulated events, the variance of one of them; 0
-        where there are none.
-    background_variance
-        (cuts,): from the number of simulated events. Nothing seen is no yield of zero: a process of
-        which no simulated event is left counts with the error of one event.
-    signal_efficiency
-        (cuts,): share of the expected signal that is kept.
-    least_background
-        Effective background events that a cut must leave to be considered.
-    curves
-        Significance with its error by relative systematic uncertainty of the background, (cuts,)
-        each; NaN at cuts that are not considered.
-    """
-
+    #: What the first axis of `sums` counts.
     processes: tuple[Process, ...]
+    #: (cuts,), falling: events of this score or above are kept.
     cut: Floats
+    #: (processes, 5, cuts), and (5, cuts) of all signal and of all background: of the events above
+    #: each cut, their number, and the sums of the first to fourth powers of their weights.
     sums: Floats
     signal: Floats
     background: Floats
+    #: (processes,): mean squared weight of the simulated events, the variance of one of them; 0
+    #: where there are none.
     one_event: Floats
+    #: (cuts,): from the number of simulated events. Nothing seen is no yield of zero: a process of
+    #: which no simulated event is left counts with the error of one event.
     background_variance: Floats
+    #: (cuts,): share of the expected signal that is kept.
     signal_efficiency: Floats
-    least_background: float
+    #: Significance with its error by relative systematic uncertainty of the background, (cuts,)
+    #: each; NaN at cuts that are not considered.
     curves: Mapping[float, Simulated]
 
     @property
@@ -84,10 +70,12 @@ class CutScan:
         return int(np.nanargmax(self.curves[systematic].value))
 
 
-def scan_cuts(
-    events: ScaledEvents, scores: ArrayLike, least_background: float = LEAST_BACKGROUND_EVENTS
-) -> CutScan:
+def scan_cuts(events: ScaledEvents, scores: ArrayLike) -> CutScan:
     """Count the events above cuts that keep 1%, 2%, ..., 100% of the simulated signal events.
+
+    A cut is considered where it leaves 10 effective background events. A process of which no
+    simulated event is left counts with the error of one event, so that a cut is not considered
+    either where one such event would outweigh what is left.
 
     Parameters
     ----------
@@ -95,17 +83,8 @@ def scan_cuts(
         Scaled to a luminosity; weights of both signs are allowed.
     scores
         (events,): the higher, the more signal-like.
-    least_background
-        Effective background events that a cut must leave to be considered. A process of which no
-        simulated event is left counts with the error of one event, so that a cut is not considered
-        either where one such event would outweigh what is left.
     """
-    score = np.asarray(scores, np.float64)
-    signal = events.signal
-    if len(score) != len(signal):
-        raise DataError(f"{len(score)} scores for {len(signal)} events: give one an event")
-    if np.isnan(score).any():
-        raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
+    score, signal = events.checked(scores), events.signal
     if not signal.any():
         raise DataError("there are no signal events: their significance is not defined")
     total_signal = float(events.weight[signal].sum())
@@ -128,7 +107,7 @@ def scan_cuts(
     s, b = sums[~is_one].sum(axis=0), sums[is_one].sum(axis=0)
     unseen = (one_event[:, None] * ((sums[:, 0] == 0) & is_one[:, None])).sum(axis=0)
     # Weights of both signs may leave less than nothing above a tight cut.
-    considered = (s[1] >= 0) & (b[1] > 0) & (b[1] ** 2 >= least_background * (b[2] + unseen))
+    considered = (s[1] >= 0) & (b[1] > 0) & (b[1] ** 2 >= LEAST_BACKGROUND * (b[2] + unseen))
     curves = {}
     for systematic in SYSTEMATICS:
         # Any yields do where the cut is not considered.
@@ -145,7 +124,6 @@ def scan_cuts(
         one_event=one_event,
         background_variance=b[2] + unseen,
         signal_efficiency=s[1] / total_signal,
-        least_background=least_background,
         curves=curves,
     )
 
@@ -199,7 +177,7 @@ def significance_figures(scan: CutScan) -> Significance:
         systematics.append(CutWithSystematic(background=systematic, best=found))
     return Significance(
         weights=PHYSICAL,
-        least_background_events=scan.least_background,
+        least_background_events=LEAST_BACKGROUND,
         best=best,
         systematics=tuple(systematics),
         notice=" ".join(_notices(scan, best)),
@@ -207,12 +185,12 @@ def significance_figures(scan: CutScan) -> Significance:
     )
 
 
-def _processes(scan: CutScan, i: int) -> dict[str, CutProcess]:
+def _processes(scan: CutScan, i: int) -> dict[str, Yield]:
     """What each process leaves above a cut; of no event, the error is that of one."""
     found = {}
     for process, sums, one in zip(scan.processes, scan.sums[..., i], scan.one_event, strict=True):
         number, expected, squares = sums[:3]
-        found[process.name] = CutProcess(
+        found[process.name] = Yield(
             expected=float(expected),
             error=float(np.sqrt(squares if number else one)),
             n_events=int(number),
@@ -223,7 +201,7 @@ def _processes(scan: CutScan, i: int) -> dict[str, CutProcess]:
 
 def _notices(scan: CutScan, best: BestCut | None) -> list[str]:
     """Sentences on where there are too few simulated events for what is asked of them."""
-    least = f"{scan.least_background:g} effective background events"
+    least = f"{LEAST_BACKGROUND:g} effective background events"
     background = is_background(scan.processes)
     if best is None:
         # The one whose single simulated event stands for most.
@@ -248,7 +226,7 @@ def _notices(scan: CutScan, best: BestCut | None) -> list[str]:
                 f"No simulated event of {name} is left above the best cut: it counts as nothing, "
                 f"with the error of one event, {left.error:.3g} expected ones."
             )
-        elif left.n_effective < scan.least_background:
+        elif left.n_effective < LEAST_BACKGROUND:
             notices.append(
                 f"Above the best cut {left.n_effective:.1f} effective simulated events of {name} "
                 f"stand for {left.expected:.3g} expected ones: more of them are needed."

@@ -1,5 +1,6 @@
 """Expected limits and significance of a classifier's scores."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,7 @@ from pydantic import field_validator
 from manyscale.data.schema import Process
 from manyscale.errors import CardError, DataError
 from manyscale.evaluation.likelihood import expected
+from manyscale.evaluation.results import SignalLimit
 from manyscale.evaluation.systematics import Normalisation, Shape
 from manyscale.evaluation.templates import Templates, best_edges, check_background
 from manyscale.evaluation.workspace import ShapeTemplates, Workspace, shape_templates, workspace
@@ -19,15 +21,8 @@ from manyscale.settings import Settings, setting
 from manyscale.statistics.exclusion import Expected, statistics_only
 from manyscale.statistics.sample import Floats
 
-__all__ = [
-    "ClassifierTemplates",
-    "Hypothesis",
-    "HypothesisLimits",
-    "LimitSettings",
-    "fill_templates",
-    "hypotheses",
-    "hypothesis_limits",
-]
+__all__ = ["ClassifierTemplates", "Hypothesis", "LimitSettings", "fill_templates"]
+__all__ += ["hypotheses", "hypothesis_limits"]
 
 _FB_PER_PB = 1000.0
 _REPLICAS = 20
@@ -68,20 +63,13 @@ class LimitSettings(Settings):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A signal to be excluded or found.
+    """A signal to be excluded or found."""
 
-    Attributes
-    ----------
-    processes
-        Names of the processes that make it, scaled together by its signal strength.
-    mass
-        In GeV; None where the card gives none.
-    cross_section
-        In fb: cross section x k-factor x filter efficiency, summed over the processes.
-    """
-
+    #: Names of the processes that make it, scaled together by its signal strength.
     processes: tuple[str, ...]
+    #: In GeV; None where the card gives none.
     mass: float | None
+    #: In fb: cross section x k-factor x filter efficiency, summed over the processes.
     cross_section: float
 
     @property
@@ -92,26 +80,18 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class ClassifierTemplates:
-    """A classifier's scores in bins, as they are and under each systematic.
+    """A classifier's scores in bins, as they are and under each systematic."""
 
-    Attributes
-    ----------
-    classifier
-        `network` or `trees`.
-    nominal
-        As they are.
-    variations
-        Systematics.
-    replicas
-        The same bins filled with other events that might have been simulated.
-    notices
-        Sentences on what may not be trusted.
-    """
-
+    #: `network` or `trees`.
     classifier: str
     nominal: Templates
+    #: (bins,) by name of the hypothesis: its expected events.
+    signals: dict[str, Floats]
+    #: The systematics.
     variations: tuple[Normalisation | ShapeTemplates, ...]
+    #: The same bins filled with other events that might have been simulated.
     replicas: tuple[Templates, ...]
+    #: Sentences on what may not be trusted.
     notices: tuple[str, ...]
 
     @property
@@ -127,28 +107,6 @@ class ClassifierTemplates:
                 half = nominal.content * half
             variance += half[moved].sum(axis=0) ** 2
         return np.sqrt(variance)
-
-
-@dataclass(frozen=True)
-class HypothesisLimits:
-    """What is expected of one signal hypothesis.
-
-    Attributes
-    ----------
-    complete, statistics
-        With all systematics, and with the statistical errors of data and simulation alone.
-    limit_error, significance_error
-        Errors of `complete`'s median limit and significance from the number of simulated events.
-    workspace
-        In which `complete` was found.
-    """
-
-    hypothesis: Hypothesis
-    complete: Expected
-    statistics: Expected
-    limit_error: float
-    significance_error: float
-    workspace: Workspace
 
 
 def hypotheses(
@@ -233,12 +191,17 @@ def fill_templates(
         one if isinstance(one, Normalisation) else shape_templates(one, classifier, events, nominal)
         for one in variations
     )
-    doubts = [f"{classifier}: {doubt}" for doubt in _doubts(nominal, events, settings)]
-    return ClassifierTemplates(classifier, nominal, moved, tuple(replicas), tuple(doubts))
+    expected_signals = {signal.name: nominal.signal(signal.processes) for signal in signals}
+    doubts = tuple(f"{classifier}: {doubt}" for doubt in _doubts(nominal, events, settings))
+    return ClassifierTemplates(
+        classifier, nominal, expected_signals, moved, tuple(replicas), doubts
+    )
 
 
-def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) -> HypothesisLimits:
-    """Expected limits and significance of a signal hypothesis.
+def hypothesis_limits(
+    templates: ClassifierTemplates, hypothesis: Hypothesis
+) -> tuple[SignalLimit, Workspace]:
+    """Expected limits and significance of a signal hypothesis, and the workspace they come from.
 
     The errors from the number of simulated events are the spread of the bootstrap replicas, of the
     statistical errors alone, taken relative; edges stay as they are.
@@ -250,8 +213,7 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
         error = np.sqrt(filled.background_variance)
         return statistics_only(filled.signal(hypothesis.processes), background, error)
 
-    nominal = templates.nominal
-    statistics = without_systematics(nominal)
+    statistics = without_systematics(templates.nominal)
     again = []
     for replica in templates.replicas:
         of_signal = replica.signal(hypothesis.processes).sum() > 0
@@ -264,27 +226,34 @@ def hypothesis_limits(templates: ClassifierTemplates, hypothesis: Hypothesis) ->
                     "more of them"
                 )
         # Statistics alone have a closed form; twenty fits with systematics would take minutes.
-        again.append(without_systematics(replica))
+        found = without_systematics(replica)
+        again.append((found.limits[0], found.significance))
+    limit_spread, significance_spread = np.std(again, axis=0, ddof=1) / np.mean(again, axis=0)
 
     def build(most: float) -> Workspace:
-        signal = hypothesis.processes
-        return workspace(templates.classifier, nominal, signal, templates.variations, most)
+        signal, channel = hypothesis.processes, templates.classifier
+        return workspace(channel, templates.nominal, signal, templates.variations, most)
 
     # Bounds of the strength are for other fits; this one needs none, and tells how far they reach.
-    complete = expected(build(np.inf).content, statistics.limits[0])
-
-    def relative_spread(values: list[float]) -> float:
-        return float(np.std(values, ddof=1) / np.mean(values))
-
-    return HypothesisLimits(
-        hypothesis,
-        complete,
-        statistics,
-        complete.limits[0] * relative_spread([found.limits[0] for found in again]),
-        complete.significance * relative_spread([found.significance for found in again]),
-        # Well beyond the band of two standard deviations, and the nominal strength inside.
-        build(max(10.0, 10 * complete.limits[2])),
+    limits, significance = expected(build(np.inf).content, statistics.limits[0])
+    file = f"workspace_{templates.classifier}"
+    if hypothesis.mass is not None:
+        file += f"_{re.sub(r'[^A-Za-z0-9_.-]', '_', hypothesis.name)}"
+    row = SignalLimit(
+        signal=hypothesis.name,
+        mass=hypothesis.mass,
+        cross_section_fb=hypothesis.cross_section,
+        mu={str(band): mu for band, mu in limits.items()},
+        mu_error=limits[0] * float(limit_spread),
+        limit_fb={str(band): mu * hypothesis.cross_section for band, mu in limits.items()},
+        significance=significance,
+        significance_error=significance * float(significance_spread),
+        significance_statistics_only=statistics.significance,
+        mu_statistics_only=statistics.limits[0],
+        workspace=f"{file}.json",
     )
+    # Well beyond the band of two standard deviations, and the nominal strength inside.
+    return row, build(max(10.0, 10 * limits[2]))
 
 
 def _doubts(nominal: Templates, events: ScaledEvents, settings: LimitSettings) -> list[str]:

@@ -16,51 +16,6 @@ from manyscale.data.schema import Process
 from manyscale.errors import RunError
 from manyscale.settings import Known, Record, read_text
 
-__all__ = [
-    "COMPARISON",
-    "AucDifference",
-    "BestCut",
-    "ClassifierLimits",
-    "ComparisonRow",
-    "Correlation",
-    "Counting",
-    "Cut",
-    "CutProcess",
-    "CutWithSystematic",
-    "DataFacts",
-    "Deletion",
-    "DeletionCurvePoint",
-    "DisplayStream",
-    "DisplayTokens",
-    "DisplayedEvent",
-    "EventDisplay",
-    "Excess",
-    "Explanation",
-    "FeatureAttribution",
-    "Figures",
-    "IntegratedGradients",
-    "LayerPair",
-    "LimitTemplate",
-    "Limits",
-    "Metrics",
-    "PermutationImportance",
-    "PermutationLoss",
-    "Randomisation",
-    "Rejection",
-    "SculptedCut",
-    "Sculpting",
-    "Separation",
-    "SignalLimit",
-    "Significance",
-    "StreamImportance",
-    "SystematicEffects",
-    "TreeFigures",
-    "Yield",
-    "YieldChange",
-    "Yields",
-    "read_history",
-]
-
 # ---- history.csv ------------------------------------------------------------------------------
 
 
@@ -133,24 +88,8 @@ class Yields(Record):
     notice: str = ""
 
 
-class CutProcess(Record):
-    """What a process leaves above a cut; of no simulated event, the error is that of one."""
-
-    expected: float
-    error: float
-    n_events: int
-    n_effective: float
-
-
 class Cut(Record):
-    """Events of score `cut` or above: what is kept, and its Asimov significance.
-
-    Attributes
-    ----------
-    value, value_with_mc_error
-        Significance of a background known exactly, and known to its statistical error; None where
-        too little background is left.
-    """
+    """Events of score `cut` or above: what is kept, and its Asimov significance."""
 
     cut: float
     signal_efficiency: float
@@ -159,21 +98,18 @@ class Cut(Record):
     background: float
     background_error: float
     background_n_effective: float
+    # Of a background known exactly, and known to its statistical error; None: too little is left.
     value: float | None = None
     value_with_mc_error: float | None = None
 
 
 class BestCut(Cut):
-    """The cut of the highest significance, process by process.
+    """The cut of the highest significance, process by process."""
 
-    Attributes
-    ----------
-    value_error
-        Of `value`, from the number of simulated events; where a systematic is included.
-    """
-
+    # Of `value`, from the number of simulated events; where a systematic is included.
     value_error: float | None = None
-    processes: dict[str, CutProcess] = Field(default_factory=dict)
+    # What is left above the cut; of no simulated event, the error is that of one.
+    processes: dict[str, Yield] = Field(default_factory=dict)
 
 
 class CutWithSystematic(Record):
@@ -202,25 +138,18 @@ class TreeFigures(Figures):
 
 
 class SculptedCut(Record):
-    """How far a cut on the score sculpts the background's masses.
+    """How far a cut on the score sculpts the background's masses."""
 
-    Attributes
-    ----------
-    background_efficiency, kept
-        Share of the background that the cut should keep, and keeps.
-    divergence, error
-        Jensen-Shannon divergence in bits of the masses of the events that pass from those of the
-        others: 0 equal, 1 apart; and its bootstrap error.
-    by_chance, by_chance_spread
-        Mean and standard deviation of what a cut at random gives.
-    """
-
+    # Share of the background that the cut should keep, and the one that it keeps.
     background_efficiency: float
     cut: float | None = None
     kept: Known = None
     n_effective: Known = None
+    # Jensen-Shannon divergence in bits of the masses of the events that pass from those of the
+    # others: 0 equal, 1 apart; and its bootstrap error.
     divergence: Known = None
     error: Known = None
+    # Mean and standard deviation of what a cut at random gives.
     by_chance: Known = None
     by_chance_spread: Known = None
 
@@ -236,19 +165,13 @@ class Sculpting(Record):
 
 
 class Metrics(Figures):
-    """The whole of metrics.json: the network's figures, the trees' beside them.
+    """The whole of metrics.json: the network's figures, the trees' beside them."""
 
-    Attributes
-    ----------
-    events_per_second
-        Of the training: the median over the epochs.
-    yields_missing, sculpting_missing
-        A sentence that says why there are none.
-    """
-
+    # Of the training: the median over the epochs.
     events_per_second: float | None = None
     parameters: int | None = None
     trees: TreeFigures | None = None
+    # Where there is none, a sentence in its place says why.
     sculpting: Sculpting | None = None
     sculpting_missing: str = ""
     yields: Yields | None = None
@@ -260,22 +183,16 @@ class Metrics(Figures):
 
 
 class ComparisonRow(Record):
-    """One classifier of several on the same test events.
-
-    Attributes
-    ----------
-    difference, difference_error
-        AUC of this one minus that of `difference_to`, and its paired error.
-    parameters, events_per_second
-        Of the network, and of its training; None where they mean nothing.
-    """
+    """One classifier of several on the same test events."""
 
     name: str
     auc: float
     auc_error: Known = None
     background_rejection: dict[str, Rejection] = Field(default_factory=dict)
+    # Of the network, and of its training; None where they mean nothing.
     parameters: int | None = None
     events_per_second: float | None = None
+    # AUC of this one minus that of `difference_to`, and its paired error.
     difference_to: str = ""
     difference: float | None = None
     difference_error: Known = None
@@ -289,34 +206,23 @@ COMPARISON = TypeAdapter(tuple[ComparisonRow, ...])
 
 
 class SignalLimit(Record):
-    """What is expected of one signal hypothesis from one classifier's score.
+    """What is expected of one signal hypothesis from one classifier's score."""
 
-    Attributes
-    ----------
-    signal, mass, cross_section_fb
-        Its processes, its mass [GeV] where it has one, and the cross section [fb] the data state.
-    mu, limit_fb
-        Expected upper limit on the signal strength, and on the cross section [fb], by band: "-2",
-        ..., "2" standard deviations, "0" the median.
-    mu_error, significance_error
-        Statistical errors.
-    significance_statistics_only, mu_statistics_only
-        Without systematic uncertainties.
-    workspace
-        File name of its workspace.
-    """
-
+    # Its processes, its mass [GeV] where it has one, and the cross section that the data state.
     signal: str
     mass: float | None = None
     cross_section_fb: float | None = None
+    # Expected upper limit on the signal strength, and on the cross section [fb], by band: "-2", ...,
+    # "2" standard deviations, "0" the median; the error is that of the median.
     mu: dict[str, Known] = Field(default_factory=dict)
     mu_error: Known = None
     limit_fb: dict[str, Known] = Field(default_factory=dict)
     significance: Known = None
     significance_error: Known = None
+    # Without systematic uncertainties.
     significance_statistics_only: Known = None
     mu_statistics_only: Known = None
-    workspace: str = ""
+    workspace: str = ""  # its file name
 
 
 class LimitTemplate(Record):
@@ -353,27 +259,18 @@ class SystematicEffects(Record):
 
 
 class Counting(Record):
-    """Counting above the best cut: significance by the asymptotic formula and by toys.
-
-    Attributes
-    ----------
-    cut
-        None where no cut leaves enough simulated background.
-    exact, background_known
-        By the exact sum over the counts, with the background's error and without.
-    trust
-        "asymptotic" or "exact".
-    """
+    """Counting above the best cut: significance by the asymptotic formula and by the exact sum."""
 
     signal_process: str
-    cut: float | None
+    cut: float | None  # None: no cut leaves enough simulated background
     signal: float | None = None
     background: float | None = None
     background_error: float | None = None
     asymptotic: Known = None
+    # By the exact sum over the counts, with the background's error and without.
     exact: Known = None
     background_known: Known = None
-    trust: str = ""
+    trust: str = ""  # "asymptotic" or "exact"
 
 
 class Limits(Record):
@@ -421,27 +318,23 @@ class Separation(Record):
 # ---- explanation/*.json -----------------------------------------------------------------------
 
 
-class StreamImportance(Record):
-    """Attention and importance of a stream beside what is lost without it.
-
-    Attributes
-    ----------
-    attention
-        Part of the last fusion block's attention that its tokens are given; None: nothing attends.
-    importance
-        Part of Grad-CAM.
-    auc_loss, rejection_factor
-        When the stream is permuted between the events: AUC lost; rejection over what is left of it.
-    """
+class StreamLoss(Record):
+    """What is lost when a stream is permuted between the events: AUC; rejection over what is left."""
 
     stream: str
-    attention: Known = None
-    importance: Known = None
     auc_loss: Known = None
     auc_loss_error: Known = None
     rejection_factor: Known = None
     rejection_low: Known = None
     rejection_high: Known = None
+
+
+class StreamImportance(StreamLoss):
+    """Attention and importance of a stream beside what is lost without it."""
+
+    # Part of the last fusion block's attention that its tokens are given; None: nothing attends.
+    attention: Known = None
+    importance: Known = None  # part of Grad-CAM
 
 
 class Explanation(Record):
@@ -457,18 +350,13 @@ class Explanation(Record):
 
 
 class FeatureAttribution(Record):
-    """What one feature of one stream does to the events of one class, in logits.
-
-    Attributes
-    ----------
-    signed, absolute
-        Mean over the events of the sum over their tokens (positive: towards signal), and of its
-        absolute value, with the errors of these means.
-    """
+    """What one feature of one stream does to the events of one class, in logits."""
 
     stream: str
     feature: str
     label: str
+    # Mean over the events of the sum over their tokens (positive: towards signal), and of its
+    # absolute value.
     signed: Known
     signed_error: Known
     absolute: Known
@@ -482,61 +370,39 @@ class IntegratedGradients(Record):
     features: tuple[FeatureAttribution, ...] = ()
 
 
-class PermutationLoss(Record):
-    """What is lost when a stream, or a group of its features (`group`), is permuted."""
+class PermutationLoss(StreamLoss):
+    """The same of a whole stream, or of a group of its features (`group`)."""
 
-    stream: str
     group: str | None
     features: tuple[str, ...]
-    auc_loss: Known
-    auc_loss_error: Known
-    rejection_factor: Known
-    rejection_low: Known
-    rejection_high: Known
 
 
 class PermutationImportance(Record):
-    """Permutation importance of all streams and feature groups.
-
-    Attributes
-    ----------
-    signal_efficiency, rejection
-        Where the rejection is taken, and what it is there; None where too little background is left.
-    repeats
-        How often each was permuted.
-    """
+    """Permutation importance of all streams and feature groups."""
 
     auc: float
     auc_error: Known
+    # Where the rejection is taken, and what it is there; None: too little background is left.
     signal_efficiency: float | None
     rejection: Known
-    repeats: int
+    repeats: int  # how often each was permuted
     streams: tuple[PermutationLoss, ...]
     groups: tuple[PermutationLoss, ...]
 
 
 class DeletionCurvePoint(Record):
-    """What deleting a share of the tokens does; a point of a curve.
+    """What deleting a share of the tokens does; a point of a curve."""
 
-    Attributes
-    ----------
-    by, fraction
-        The ranking, and the share of each stream's tokens of an event that it deletes first.
-    drop
-        Mean over the correctly classified events of how far the logit difference moves away from
-        their class.
-    over_random
-        The same minus what deleting at random does, event by event.
-    auc_loss
-        AUC minus AUC after the deletion, of all events, paired.
-    """
-
+    # The ranking, and the share of each stream's tokens of an event that it deletes first.
     by: str
     fraction: float
+    # Mean over the correctly classified events of how far the logit difference moves away from
+    # their class; and the same minus what deleting at random does, event by event.
     drop: Known
     drop_error: Known
     over_random: Known
     over_random_error: Known
+    # AUC minus AUC after the deletion, of all events, paired.
     auc_loss: Known
     auc_loss_error: Known
 

@@ -11,7 +11,7 @@ from manyscale.errors import DataError
 from manyscale.evaluation.results import SculptedCut, Sculpting
 from manyscale.statistics.sample import Floats, effective_events
 
-__all__ = ["KEPT", "MassSample", "Sculpted", "jensen_shannon", "sculpt", "sculpting_figures"]
+__all__ = ["KEPT", "MassSample", "jensen_shannon", "sculpt"]
 
 #: Shares of the background that the cuts keep.
 KEPT = (0.50, 0.10, 0.05)
@@ -23,22 +23,13 @@ _REPLICAS = 100
 
 @dataclass(frozen=True)
 class MassSample:
-    """Background events in bins of a mass.
+    """Background events in bins of a mass."""
 
-    Attributes
-    ----------
-    observable
-        Name of the mass.
-    edges
-        (bins + 1,) [GeV]; the outermost bins also hold what lies beyond.
-    index
-        (events,): the bin of each event.
-    weights
-        (events,): class-balanced.
-    """
-
+    #: Name of the mass.
     observable: str
+    #: (bins + 1,) [GeV]; the outermost bins also hold what lies beyond.
     edges: Floats
+    #: (events,): the bin of each event, and its class-balanced weight.
     index: NDArray[np.intp]
     weights: Floats
 
@@ -61,25 +52,6 @@ class MassSample:
         chosen = slice(None) if events is None else events
         weights = self.weights[chosen] ** power
         return np.bincount(self.index[chosen], weights, _BINS).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Sculpted:
-    """What a cut on the score does to the background's masses.
-
-    Attributes
-    ----------
-    cut
-        Events of this score or above pass.
-    passed
-        (events,): whether the event passes.
-    figures
-        What metrics.json says of it.
-    """
-
-    cut: float
-    passed: NDArray[np.bool_]
-    figures: SculptedCut
 
 
 def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
@@ -107,7 +79,7 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
 
 def sculpt(
     sample: MassSample, scores: Mapping[str, ArrayLike], *, seed: int
-) -> dict[str, list[Sculpted]]:
+) -> tuple[Sculpting, dict[str, list[NDArray[np.bool_]]]]:
     """Cut on the scores of some classifiers so that 50%, 10% and 5% of the background pass.
 
     The error of a divergence is that of events drawn again (bootstrap), each a Poisson number of
@@ -119,16 +91,15 @@ def sculpt(
     sample
         Background events in bins of their mass.
     scores
-        Name of each classifier -> its scores of these events, (events,).
+        By classifier, "network" or "trees", its scores of these events, (events,).
     seed
         Of the permutations and of the bootstrap.
 
     Returns
     -------
-    For each classifier, what each cut does.
+    What metrics.json says of it, and for each classifier and cut which events pass, (events,).
     """
     total = sample.weights.sum()
-    found: dict[str, list[Sculpted]] = {name: [] for name in scores}
     cuts: list[tuple[str, float, float, NDArray[np.bool_]]] = []
     for name, given in scores.items():
         score = np.asarray(given, np.float64)
@@ -154,27 +125,27 @@ def sculpt(
         by_chance.append(divergences(sample.index[order], sample.weights[order]))
     errors, means, spreads = np.std(again, 0), np.mean(by_chance, 0), np.std(by_chance, 0)
 
+    figures: dict[str, list[SculptedCut]] = {name: [] for name in scores}
+    passing: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in scores}
     for i, (name, kept, cut, passed) in enumerate(cuts):
         weights = sample.weights[passed]
-        figures = SculptedCut(
-            background_efficiency=kept,
-            cut=cut,
-            kept=float(weights.sum() / total),
-            n_effective=effective_events(weights),
-            divergence=jensen_shannon(sample.contents(passed), sample.contents(~passed)),
-            error=float(errors[i]),
-            by_chance=float(means[i]),
-            by_chance_spread=float(spreads[i]),
+        passing[name].append(passed)
+        figures[name].append(
+            SculptedCut(
+                background_efficiency=kept,
+                cut=cut,
+                kept=float(weights.sum() / total),
+                n_effective=effective_events(weights),
+                divergence=jensen_shannon(sample.contents(passed), sample.contents(~passed)),
+                error=float(errors[i]),
+                by_chance=float(means[i]),
+                by_chance_spread=float(spreads[i]),
+            )
         )
-        found[name].append(Sculpted(cut, passed, figures))
-    return found
-
-
-def sculpting_figures(sample: MassSample, sculpted: Mapping[str, list[Sculpted]]) -> Sculpting:
-    """What metrics.json says of it."""
-    return Sculpting(
+    sculpting = Sculpting(
         weights="class-balanced",
         observable=sample.observable,
         n_events=len(sample.weights),
-        **{name: tuple(one.figures for one in found) for name, found in sculpted.items()},
+        **{name: tuple(found) for name, found in figures.items()},
     )
+    return sculpting, passing

@@ -9,7 +9,7 @@ shift twice as large moves it twice as far.
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Annotated
 
@@ -27,27 +27,6 @@ from manyscale.errors import CardError
 from manyscale.evaluation.results import YieldChange
 from manyscale.evaluation.yields import ScaledEvents
 from manyscale.settings import Settings, setting
-
-__all__ = [
-    "POI",
-    "Normalisation",
-    "Shape",
-    "Shift",
-    "SystematicSettings",
-    "Systematics",
-    "Varied",
-    "WeightNames",
-    "can_scale",
-    "can_smear",
-    "check_systematics",
-    "effects",
-    "lose_tokens",
-    "moved_processes",
-    "moved_streams",
-    "scale_energies",
-    "shifts",
-    "smear_energies",
-]
 
 Floats = NDArray[np.float64]
 Shift = Callable[[PackedEvents], PackedEvents]
@@ -340,40 +319,32 @@ def _draw(events: PackedEvents, stream: str, purpose: str) -> Floats:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """A systematic that changes how many events of some processes there are, not how they look.
+    """A systematic that changes how many events of some processes there are, not how they look."""
 
-    `name` of its nuisance parameter; names of the `processes` that it moves, together; factors on
-    their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
-    """
-
-    name: str
-    processes: tuple[str, ...]
+    name: str  #: of its nuisance parameter
+    processes: tuple[str, ...]  #: names of those that it moves, together
+    #: Factors on their yields at plus and minus one standard deviation, 1.1 and 0.9 say.
     up: float
     down: float
 
 
 @dataclass(frozen=True)
 class Varied:
-    """The same events under a variation: their scores by classifier, and their weights.
+    """The same events under a variation."""
 
-    `scores`: signal probabilities of `network` and `trees`, (events,) each; `weight`: (events,),
-    expected events that each event stands for.
-    """
-
-    scores: dict[str, NDArray[np.floating]] = field(repr=False)
-    weight: Floats = field(repr=False)
+    #: Signal probabilities of `network` and `trees`, (events,) each.
+    scores: dict[str, NDArray[np.floating]]
+    #: (events,): expected events that each event stands for.
+    weight: Floats
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A systematic that moves the scores, or the weights, of events: the model's own response.
-
-    Of processes other than those named the nominal holds. `up`, `down`: the events at plus and minus
-    one standard deviation; `down` None: the mirror image of `up`.
-    """
+    """A systematic that moves the scores, or the weights, of events: the model's own response."""
 
     name: str
-    processes: tuple[str, ...]
+    processes: tuple[str, ...]  #: names of those that it moves; of others the nominal holds
+    #: The events at plus and minus one standard deviation; None: the mirror image of `up`.
     up: Varied
     down: Varied | None
 

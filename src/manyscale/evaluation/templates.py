@@ -24,27 +24,18 @@ _WORTH = 1e-3
 
 @dataclass(frozen=True)
 class Templates:
-    """Expected events in bins of a score.
+    """Expected events in bins of a score."""
 
-    Attributes
-    ----------
-    edges
-        (bins + 1,): a bin holds its lower edge, the last one also its upper.
-    processes
-        Of the dataset, in its order.
-    content, squares
-        (processes, bins): sums of the weights, in expected events, and of their squares.
-    counts
-        (processes, bins): simulated events.
-    one_event
-        (processes,): mean squared weight of the simulated events in any bin; 0 of a process without.
-    """
-
+    #: (bins + 1,): a bin holds its lower edge, the last one also its upper.
     edges: Floats
+    #: Of the dataset, in its order.
     processes: tuple[Process, ...]
+    #: (processes, bins): sums of the weights, in expected events, and of their squares.
     content: Floats
     squares: Floats
+    #: (processes, bins): simulated events.
     counts: Floats
+    #: (processes,): mean squared weight of the simulated events in any bin; 0 of a process without.
     one_event: Floats
 
     @staticmethod
@@ -65,11 +56,7 @@ class Templates:
         >>> Templates.of([0.2, 0.5, 1.0], events, [0, 0.5, 1]).content
         array([[2. , 0.5]])
         """
-        score, bounds = np.asarray(scores, np.float64), np.asarray(edges, np.float64)
-        if len(score) != len(events.weight):
-            raise DataError(f"{len(score)} scores for {len(events.weight)} events: give one each")
-        if np.isnan(score).any():
-            raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
+        score, bounds = events.checked(scores), np.asarray(edges, np.float64)
         bins, processes = len(bounds) - 1, len(events.processes)
         index = np.searchsorted(bounds, score, side="right") - 1
         # Scores of exactly 1 belong to the last bin, as in numpy's histograms.

@@ -45,20 +45,13 @@ _LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS = 10.0
 
 
 class Table(NamedTuple):
-    """Events as rows of summaries, with what they are.
+    """Events as rows of summaries, with what they are."""
 
-    Attributes
-    ----------
-    matrix
-        (events, summaries); NaN is missing.
-    labels
-        (events,): 1 signal, 0 background.
-    weights
-        (events,), or None for one each; only their ratios within a class matter.
-    """
-
+    #: (events, summaries); NaN is missing.
     matrix: NDArray[np.floating]
+    #: (events,): 1 signal, 0 background.
     labels: ArrayLike
+    #: (events,), or None for one each; only their ratios within a class matter.
     weights: ArrayLike | None = None
 
 

@@ -12,7 +12,7 @@ from manyscale.evaluation.templates import Templates
 from manyscale.evaluation.yields import ScaledEvents
 from manyscale.statistics.sample import Floats
 
-__all__ = ["POI", "ShapeTemplates", "Workspace", "shape_templates", "workspace"]
+__all__ = ["ShapeTemplates", "Workspace", "shape_templates", "workspace"]
 
 # What a bin of less than nothing is set to, as a part of the background there.
 _SMALL = 1e-6
@@ -22,20 +22,11 @@ _LEAST_FACTOR = 1e-2
 
 @dataclass(frozen=True)
 class ShapeTemplates:
-    """The templates under a systematic.
+    """The templates under a systematic."""
 
-    Attributes
-    ----------
-    name
-        Of the nuisance parameter.
-    processes
-        Names of those that it moves.
-    up, down
-        (processes, bins): expected events at plus and minus one standard deviation.
-    """
-
-    name: str
-    processes: tuple[str, ...]
+    name: str  #: of the nuisance parameter
+    processes: tuple[str, ...]  #: names of those that it moves
+    #: (processes, bins): expected events at plus and minus one standard deviation.
     up: Floats
     down: Floats
 

@@ -11,14 +11,8 @@ from manyscale.errors import DataError
 from manyscale.evaluation.results import Yield, Yields
 from manyscale.statistics.sample import Floats, effective_events
 
-__all__ = [
-    "PHYSICAL",
-    "ScaledEvents",
-    "expected_yields",
-    "is_background",
-    "normalisation",
-    "scale_events",
-]
+__all__ = ["PHYSICAL", "ScaledEvents", "expected_yields", "is_background"]
+__all__ += ["normalisation", "scale_events"]
 
 #: What figures say of their weights: expected events at a luminosity.
 PHYSICAL = "physical"
@@ -27,29 +21,26 @@ _FB_PER_PB = 1000.0
 
 
 class ScaledEvents(NamedTuple):
-    """Events that stand for those expected at a luminosity.
-
-    Attributes
-    ----------
-    processes
-        What `process` counts in.
-    process
-        (events,): index in `processes`.
-    weight
-        (events,): expected events that the event stands for.
-    luminosity
-        In fb^-1.
-    """
+    """Events that stand for those expected at a luminosity."""
 
     processes: tuple[Process, ...]
-    process: NDArray[np.int64]
-    weight: Floats
-    luminosity: float
+    process: NDArray[np.int64]  #: (events,): index in `processes`
+    weight: Floats  #: (events,): expected events that the event stands for
+    luminosity: float  #: in fb^-1
 
     @property
     def signal(self) -> NDArray[np.bool_]:
         """(events,): whether the event's process is signal."""
         return ~is_background(self.processes)[self.process]
+
+    def checked(self, scores: ArrayLike) -> Floats:
+        """(events,): scores, refused where they are not one of each event."""
+        score = np.asarray(scores, np.float64)
+        if len(score) != len(self.weight):
+            raise DataError(f"{len(score)} scores for {len(self.weight)} events: give one an event")
+        if np.isnan(score).any():
+            raise DataError(f"event {int(np.argmax(np.isnan(score)))} has no score")
+        return score
 
 
 def is_background(processes: Sequence[Process]) -> NDArray[np.bool_]:
@@ -101,26 +92,13 @@ def scale_events(
         (processes,): the sum of the weights of all selected events over that of the events given,
         where these are a part, such as the test split. By default they are all.
     """
-    index = np.asarray(process, np.int64)
-    weights = np.asarray(weight, np.float64)
-    if len(index) != len(weights):
-        raise DataError(f"{len(index)} processes and {len(weights)} weights: give one an event")
-    unknown = (index < 0) | (index >= len(processes))
-    if unknown.any():
-        raise DataError(f"event {int(np.argmax(unknown))} is of no known process")
+    index, weights = np.asarray(process, np.int64), np.asarray(weight, np.float64)
     # A process without events needs no cross section.
     present = np.unique(index)
     _check_normalised([processes[number] for number in present])
     factors = np.ones(len(processes)) if to_the_whole is None else np.asarray(to_the_whole, float)
-    if len(factors) != len(processes):
-        raise DataError(f"{len(factors)} factors for {len(processes)} processes")
     scale = np.zeros(len(processes))
     for number in present:
-        if not np.isfinite(factors[number]):
-            raise DataError(
-                f"process '{processes[number].name}' has the factor {factors[number]:g} from the "
-                "events given to the whole; their weights must not sum to 0"
-            )
         scale[number] = normalisation(processes[number], luminosity) * factors[number]
     return ScaledEvents(tuple(processes), index, weights * scale[index], luminosity)
 

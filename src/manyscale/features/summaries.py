@@ -40,24 +40,16 @@ _KMEANS_STEPS = 3
 
 
 class _Padded(NamedTuple):
-    """One stream of some events, at most _MOST_TOKENS tokens each, the hardest first in a jet.
+    """One stream of some events, at most _MOST_TOKENS tokens each, the hardest first in a jet."""
 
-    Attributes
-    ----------
-    mask
-        (events, tokens): whether there is such a token.
-    numbers, classes
-        (events, tokens) a name; zero where no token is.
-    hardness
-        (events, tokens): pT, or energy, of the token; zero where no token is or none is known.
-    multiplicity
-        (events,): tokens of the event, all of them.
-    """
-
+    # (events, tokens): whether there is such a token.
     mask: NDArray[np.bool_]
+    # (events, tokens) a name; zero where no token is.
     numbers: dict[str, Floats]
     classes: dict[str, NDArray[np.int64]]
+    # (events, tokens): pT, or energy, of the token; zero where no token is or none is known.
     hardness: Floats
+    # (events,): tokens of the event, all of them.
     multiplicity: NDArray[np.int64]
 
     @property

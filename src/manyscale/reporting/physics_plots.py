@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
-from manyscale.evaluation.cuts import CutScan
-from manyscale.evaluation.limits import ClassifierTemplates, HypothesisLimits
-from manyscale.evaluation.sculpting import KEPT, MassSample, Sculpted
+from manyscale.evaluation.cuts import LEAST_BACKGROUND, CutScan
+from manyscale.evaluation.limits import ClassifierTemplates
+from manyscale.evaluation.results import SignalLimit
+from manyscale.evaluation.sculpting import KEPT, MassSample
 from manyscale.reporting.figure import CLASS_COLOURS, DASHES, GREY, Drawn, stacked, styled
 from manyscale.reporting.formatting import short
-from manyscale.statistics.exclusion import CONFIDENCE
+from manyscale.statistics.exclusion import BANDS, CONFIDENCE
 from manyscale.statistics.sample import Floats
 
 __all__ = [
@@ -117,12 +119,12 @@ def _grey_out(axes: Axes, scan: CutScan) -> None:
     for low, high in zip(edges[:-1][refused], edges[1:][refused], strict=True):
         axes.axvspan(low, high, color=GREY, alpha=0.2, linewidth=0)
     if refused.any():
-        words = f"grey: under {scan.least_background:g} effective\nbackground events"
+        words = f"grey: under {LEAST_BACKGROUND:g} effective\nbackground events"
         axes.text(0.02, 0.04, words, transform=axes.transAxes, fontsize=9)
 
 
 @styled
-def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) -> Drawn:
+def sculpting(sample: MassSample, passing: Mapping[str, Sequence[NDArray[np.bool_]]]) -> Drawn:
     """Mass of background events that pass cuts on the score, over that of all: flat is not sculpted.
 
     Above, each distribution with unit area, class-balanced weights; below, each over that of all
@@ -130,15 +132,15 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     """
     figure = Figure(figsize=(5.6, 4.6))
     panels = figure.subplots(
-        2, len(sculpted), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+        2, len(passing), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
     )
     edges, every = sample.edges, sample.contents()
     share_of_all = every / every.sum()
     table = []
-    for (above, below), (name, found) in zip(panels.T, sculpted.items(), strict=True):
+    for (above, below), (name, found) in zip(panels.T, passing.items(), strict=True):
         above.stairs(share_of_all, edges, fill=True, color=GREY, alpha=0.3, label="all")
-        for index, one in enumerate(found):
-            shape, shape_error, ratio, ratio_error = mass_ratio(sample, one)
+        for index, passed in enumerate(found):
+            shape, shape_error, ratio, ratio_error = mass_ratio(sample, passed)
             colour, dashes = f"C{index}", DASHES[index]
             label = f"{KEPT[index]:.0%} pass"
             above.stairs(shape, edges, color=colour, linestyle=dashes, label=label)
@@ -169,13 +171,15 @@ def sculpting(sample: MassSample, sculpted: Mapping[str, Sequence[Sculpted]]) ->
     return Drawn(figure, stacked(table))
 
 
-def mass_ratio(sample: MassSample, one: Sculpted) -> tuple[Floats, Floats, Floats, Floats]:
+def mass_ratio(
+    sample: MassSample, passing: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Shares of the events that pass in each bin, and over those of all, each with its error.
 
     The events that pass are among all: the error of the ratio is that of an efficiency.
     """
-    every, passed = sample.contents(), sample.contents(one.passed)
-    squares, failed = (sample.contents(some, power=2) for some in (one.passed, ~one.passed))
+    every, passed = sample.contents(), sample.contents(passing)
+    squares, failed = (sample.contents(some, power=2) for some in (passing, ~passing))
     efficiency, variance = np.full((2, len(every)), np.nan)
     np.divide(passed, every, out=efficiency, where=every > 0)
     spread = (1 - efficiency) ** 2 * squares + efficiency**2 * failed
@@ -191,7 +195,7 @@ def mass_ratio(sample: MassSample, one: Sculpted) -> tuple[Floats, Floats, Float
 
 @styled
 def score_templates(
-    templates: ClassifierTemplates, limits: Sequence[HypothesisLimits], luminosity: float
+    templates: ClassifierTemplates, limits: Sequence[SignalLimit], luminosity: float
 ) -> Drawn:
     """Expected events in bins of the score: backgrounds stacked, the signal on top, log scale.
 
@@ -233,15 +237,15 @@ def score_templates(
         label="error of background",
     )
     for number, one in enumerate(limits):
-        strength = one.complete.limits[0]
+        strength = float(np.float64(one.mu["0"]))
         axes.stairs(
-            background + strength * nominal.signal(one.hypothesis.processes),
+            background + strength * templates.signals[one.signal],
             bins,
             baseline=None,
             color=CLASS_COLOURS[1],
             linestyle=DASHES[number % len(DASHES)],
             linewidth=1.8,
-            label=f"{one.hypothesis.name} × {short(strength)}",
+            label=f"{one.signal} × {short(strength)}",
         )
 
     axes.set_yscale("log")
@@ -268,7 +272,7 @@ def _edge_labels(edges: Floats) -> list[str]:
 
 
 def _template_table(
-    templates: ClassifierTemplates, limits: Sequence[HypothesisLimits]
+    templates: ClassifierTemplates, limits: Sequence[SignalLimit]
 ) -> dict[str, list[object]]:
     nominal = templates.nominal
     names = [process.name for process in nominal.processes]
@@ -277,9 +281,9 @@ def _template_table(
         ("all background", nominal.background, templates.background_error, np.nan),
     ]
     for one in limits:
-        strength = one.complete.limits[0]
-        signal = strength * nominal.signal(one.hypothesis.processes)
-        rows.append((f"{one.hypothesis.name} x {strength:.3g}", signal, np.nan, np.nan))
+        strength = float(np.float64(one.mu["0"]))
+        signal = strength * templates.signals[one.signal]
+        rows.append((f"{one.signal} x {strength:.3g}", signal, np.nan, np.nan))
     return stacked(
         {
             "bin": np.arange(len(events)) + 1,
@@ -295,17 +299,16 @@ def _template_table(
 
 
 @styled
-def brazil(classifier: str, limits: Sequence[HypothesisLimits], luminosity: float) -> Drawn:
+def brazil(classifier: str, limits: Sequence[SignalLimit], luminosity: float) -> Drawn:
     """Expected upper limit on the cross section [fb] against the mass [GeV] that each hypothesis has.
 
     With its bands of 68% and 95%, log scale; the line is the cross section of the data.
     """
-    rising = sorted(limits, key=lambda one: one.hypothesis.mass or 0.0)
-    mass = np.array([one.hypothesis.mass for one in rising], np.float64)
-    stated = np.array([one.hypothesis.cross_section for one in rising])
+    rising = sorted(limits, key=lambda one: one.mass or 0.0)
+    mass = np.array([one.mass for one in rising], np.float64)
+    stated = np.array([one.cross_section_fb for one in rising], np.float64)
     bands = {
-        band: stated * [one.complete.limits[band] for one in rising]
-        for band in rising[0].complete.limits
+        band: np.array([one.limit_fb[str(band)] for one in rising], np.float64) for band in BANDS
     }
     figure = Figure()
     axes = figure.subplots()
@@ -329,7 +332,7 @@ def brazil(classifier: str, limits: Sequence[HypothesisLimits], luminosity: floa
 
 
 @styled
-def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float) -> Drawn:
+def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> Drawn:
     """Expected upper limit on the signal strength from the score of each classifier, with its bands.
 
     The open marker is the median with the statistical errors of data and simulation alone; the bar
@@ -340,7 +343,9 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
     axes = figure.subplots()
     rows = []
     for row, (name, one) in enumerate(limits.items()):
-        found, alone = one.complete.limits, one.statistics.limits[0]
+        found = {band: float(np.float64(one.mu[str(band)])) for band in BANDS}
+        # An unknown one becomes NaN, which is not drawn.
+        alone, error = np.array([one.mu_statistics_only, one.mu_error], np.float64).tolist()
         for band, colour in ((2, _TWO_SIGMA), (1, _ONE_SIGMA)):
             width = found[band] - found[-band]
             axes.barh(row, width, 0.6, left=found[-band], color=colour, linewidth=0)
@@ -348,7 +353,7 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
             found[0],
             row,
             # Down to a tenth at most, on a log axis.
-            xerr=[[min(one.limit_error, 0.9 * found[0])], [one.limit_error]],
+            xerr=[[min(error, 0.9 * found[0])], [error]],
             fmt="o",
             color="black",
             markersize=5,
@@ -360,11 +365,11 @@ def classifier_limits(limits: Mapping[str, HypothesisLimits], luminosity: float)
             {
                 "classifier": name,
                 **{f"limit on mu, band {band:+d}": value for band, value in found.items()},
-                "error of the median": one.limit_error,
+                "error of the median": error,
                 "median without systematics": alone,
             }
         )
-    strengths = [value for one in limits.values() for value in one.complete.limits.values()]
+    strengths = [value for one in limits.values() for value in one.mu.values() if value is not None]
     if min(strengths) / _NEAR < 1 < max(strengths) * _NEAR:
         axes.axvline(1, color=GREY, linestyle="dotted", linewidth=1)
     axes.set_xscale("log")

@@ -19,7 +19,7 @@ from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, read_history
-from manyscale.evaluation.sculpting import MassSample, sculpt, sculpting_figures
+from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
 from manyscale.features.columns import StreamBatch
@@ -43,25 +43,15 @@ _SAMPLE = 10_000
 
 @dataclass(frozen=True)
 class Trial:
-    """A trained run, and the events that it is tested on.
-
-    Attributes
-    ----------
-    own
-        The run's own data: all splits.
-    test
-        The events that it is tested on.
-    whole
-        The events that the test events stand for.
-    """
+    """A trained run, and the events that it is tested on."""
 
     folder: RunFolder
     card: Card
     bundle: Bundle
     trees: Trees
-    own: Dataset
+    own: Dataset  #: the run's own data: all splits
     test: Dataset
-    whole: Dataset
+    whole: Dataset  #: the events that the test events stand for
 
     @staticmethod
     def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
@@ -289,9 +279,9 @@ def _sculpting(
     except DataError as error:
         return {"sculpting_missing": f"{unknown}: {error}."}
     scores = {name: values[chosen] for name, values in prediction.scores.items()}
-    sculpted = sculpt(sample, scores, seed=trial.card.seed)
-    physics_plots.sculpting(sample, sculpted).save(trial.folder.plots, "sculpting")
-    return {"sculpting": sculpting_figures(sample, sculpted)}
+    figures, passing = sculpt(sample, scores, seed=trial.card.seed)
+    physics_plots.sculpting(sample, passing).save(trial.folder.plots, "sculpting")
+    return {"sculpting": figures}
 
 
 # ---- plots --------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Limits of a trained run: its systematics, templates, workspaces, expected limits, significance."""
 
-import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from manyscale.evaluation.cuts import scan_cuts
 from manyscale.evaluation.limits import (
     ClassifierTemplates,
     Hypothesis,
-    HypothesisLimits,
     fill_templates,
     hypotheses,
     hypothesis_limits,
@@ -23,7 +20,6 @@ from manyscale.evaluation.results import (
     Counting,
     Limits,
     LimitTemplate,
-    SignalLimit,
     SystematicEffects,
 )
 from manyscale.evaluation.systematics import (
@@ -109,23 +105,42 @@ def limits_run(
     moved = variations(trial, prediction, scaled)
 
     templates: dict[str, ClassifierTemplates] = {}
-    limits: dict[str, list[HypothesisLimits]] = {}
+    classifiers: dict[str, ClassifierLimits] = {}
     counting: dict[str, tuple[Counting, ...]] = {}
     notices: list[str] = []
+    workspaces: dict[str, dict[str, object]] = {}  # by file name
     for name, scores in prediction.scores.items():
         filled = fill_templates(
             name, scores, scaled, moved, signals, settings=card.evaluation.limits, seed=card.seed
         )
-        found = []
+        rows, clipped = [], list[str]()
         with progress_bar(f"limits of the {name}", len(signals), "signals") as bar:
             for signal in signals:
-                found.append(hypothesis_limits(filled, signal))
+                row, space = hypothesis_limits(filled, signal)
+                rows.append(row)
+                clipped += space.notices
+                workspaces[row.workspace] = space.content
                 bar.advance(1)
-        templates[name], limits[name] = filled, found
+        templates[name] = filled
+        nominal = filled.nominal
+        classifiers[name] = ClassifierLimits(
+            edges=tuple(nominal.edges.tolist()),
+            hypotheses=tuple(rows),
+            background_error=tuple(filled.background_error.tolist()),
+            templates=tuple(
+                LimitTemplate(
+                    process=process.name,
+                    label=process.label,
+                    content=tuple(nominal.content[i].tolist()),
+                    error=tuple(np.sqrt(nominal.variance[i]).tolist()),
+                    n_effective=tuple(nominal.n_effective[i].tolist()),
+                )
+                for i, process in enumerate(nominal.processes)
+            ),
+        )
         counting[name] = tuple(_counting(scaled, scores, signal) for signal in signals)
         # Each once: several workspaces hold the same background.
-        clipped = dict.fromkeys(line for one in found for line in one.workspace.notices)
-        notices += [*filled.notices, *(f"{name}: {line}" for line in clipped)]
+        notices += [*filled.notices, *(f"{name}: {line}" for line in dict.fromkeys(clipped))]
 
     # Above the network's best cut; of all events where there is none.
     cut = counting["network"][0].cut or 0.0
@@ -133,7 +148,7 @@ def limits_run(
         weights=PHYSICAL,
         luminosity=luminosity,
         confidence=CONFIDENCE,
-        classifiers={name: _classifier(templates[name], limits[name]) for name in templates},
+        classifiers=classifiers,
         systematics=tuple(variation.name for variation in moved),
         effects=SystematicEffects(cut=cut, changes=effects(moved, scaled, prediction.network, cut)),
         counting=counting,
@@ -144,11 +159,10 @@ def limits_run(
     target.mkdir(exist_ok=True)
     for path in target.glob("*.json"):
         path.unlink()
-    for name, found in limits.items():
-        for one in found:
-            write_json(target / _workspace_file(name, one.hypothesis), one.workspace.content)
+    for file, space_content in workspaces.items():
+        write_json(target / file, space_content)
     content.write(target / "limits.json")
-    _plot(folder, templates, limits, luminosity)
+    _plot(folder, templates, content)
     folder.log(f"limits at {luminosity:g} fb^-1, {len(signals)} signals")
     return content
 
@@ -222,53 +236,6 @@ def variations(
     return found
 
 
-def _classifier(
-    templates: ClassifierTemplates, limits: Sequence[HypothesisLimits]
-) -> ClassifierLimits:
-    """What limits.json says of one classifier."""
-    nominal = templates.nominal
-    rows = []
-    for one in limits:
-        signal, complete = one.hypothesis, one.complete
-        mu = {str(band): limit for band, limit in complete.limits.items()}
-        rows.append(
-            SignalLimit(
-                signal=signal.name,
-                mass=signal.mass,
-                cross_section_fb=signal.cross_section,
-                mu=mu,
-                mu_error=one.limit_error,
-                limit_fb={band: limit * signal.cross_section for band, limit in mu.items()},
-                significance=complete.significance,
-                significance_error=one.significance_error,
-                significance_statistics_only=one.statistics.significance,
-                mu_statistics_only=one.statistics.limits[0],
-                workspace=_workspace_file(templates.classifier, signal),
-            )
-        )
-    return ClassifierLimits(
-        edges=tuple(nominal.edges.tolist()),
-        hypotheses=tuple(rows),
-        background_error=tuple(templates.background_error.tolist()),
-        templates=tuple(
-            LimitTemplate(
-                process=process.name,
-                label=process.label,
-                content=tuple(nominal.content[i].tolist()),
-                error=tuple(np.sqrt(nominal.variance[i]).tolist()),
-                n_effective=tuple(nominal.n_effective[i].tolist()),
-            )
-            for i, process in enumerate(nominal.processes)
-        ),
-    )
-
-
-def _workspace_file(classifier: str, signal: Hypothesis) -> str:
-    if signal.mass is None:
-        return f"workspace_{classifier}.json"
-    return f"workspace_{classifier}_{re.sub(r'[^A-Za-z0-9_.-]', '_', signal.name)}.json"
-
-
 def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypothesis) -> Counting:
     """The best cut on the score, its significance by formula and by exact Poisson counts."""
     of_signal = np.array([process.name in signal.processes for process in scaled.processes], bool)
@@ -295,22 +262,17 @@ def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypoth
     )
 
 
-def _plot(
-    folder: RunFolder,
-    templates: dict[str, ClassifierTemplates],
-    limits: dict[str, list[HypothesisLimits]],
-    luminosity: float,
-) -> None:
+def _plot(folder: RunFolder, templates: dict[str, ClassifierTemplates], limits: Limits) -> None:
     """Draw templates, and limits against mass; without masses, those of the classifiers together."""
     for path in folder.plots.glob("limit_*.svg"):
         drop_plot(folder, path.stem)
-    for name, found in limits.items():
-        drawn = physics_plots.score_templates(templates[name], found, luminosity)
+    rows = {name: one.hypotheses for name, one in limits.classifiers.items()}
+    for name, found in rows.items():
+        drawn = physics_plots.score_templates(templates[name], found, limits.luminosity)
         drawn.save(folder.plots, f"limit_templates_{name}")
-    if limits["network"][0].hypothesis.mass is None:
-        together = {name: found[0] for name, found in limits.items()}
-        physics_plots.classifier_limits(together, luminosity).save(folder.plots, "limit_mu")
-        return
-    for name, found in limits.items():
-        drawn = physics_plots.brazil(name, found, luminosity)
-        drawn.save(folder.plots, f"limit_brazil_{name}")
+        if found[0].mass is not None:
+            drawn = physics_plots.brazil(name, found, limits.luminosity)
+            drawn.save(folder.plots, f"limit_brazil_{name}")
+    if rows["network"][0].mass is None:
+        together = {name: found[0] for name, found in rows.items()}
+        physics_plots.classifier_limits(together, limits.luminosity).save(folder.plots, "limit_mu")

@@ -75,20 +75,13 @@ def variance_of_mean(values: Floats, weights: Floats) -> float:
 
 
 class Sample(NamedTuple):
-    """Scored events of two classes.
+    """Scored events of two classes."""
 
-    Attributes
-    ----------
-    signal
-        (events,): whether the event is signal.
-    scores
-        (events,): the higher, the more signal-like; in the precision in which they were given.
-    weights
-        (events,): the sum is above zero in each class, single weights may be negative.
-    """
-
+    #: (events,): whether the event is signal.
     signal: NDArray[np.bool_]
+    #: (events,): the higher, the more signal-like; in the precision in which they were given.
     scores: NDArray[np.floating]
+    #: (events,): the sum is above zero in each class, single weights may be negative.
     weights: Floats
 
     @staticmethod
@@ -126,9 +119,17 @@ class Sample(NamedTuple):
         _refuse_first(~np.isin(label, (0, 1)), "label", label, "labels are 1 signal, 0 background")
         _refuse_first(np.isnan(score), "score", score, "look for odd inputs of that event")
         _refuse_first(~np.isfinite(weight), "weight", weight, "weights must be finite")
-        sample = Sample(label.astype(bool), score, weight)
-        sample._check_classes()
-        return sample
+        signal = label.astype(bool)
+        for name, members in (("signal", signal), ("background", ~signal)):
+            if not members.any():
+                raise DataError(f"there are no {name} events: two classes are needed to judge")
+            total = weight[members].sum()
+            if total <= 0:
+                raise DataError(
+                    f"the weights of the {members.sum()} {name} events sum to {total:g}; "
+                    "a class needs a sum above 0: give more events, or other weights"
+                )
+        return Sample(signal, score, weight)
 
     def balanced(self) -> "Sample":
         """Return the same events with the weights of each class summing to one."""
@@ -136,17 +137,6 @@ class Sample(NamedTuple):
         of_background = self.weights[~self.signal].sum()
         scale = np.where(self.signal, of_signal, of_background)
         return self._replace(weights=self.weights / scale)
-
-    def _check_classes(self) -> None:
-        for name, members in (("signal", self.signal), ("background", ~self.signal)):
-            if not members.any():
-                raise DataError(f"there are no {name} events: two classes are needed to judge")
-            total = self.weights[members].sum()
-            if total <= 0:
-                raise DataError(
-                    f"the weights of the {members.sum()} {name} events sum to {total:g}; "
-                    "a class needs a sum above 0: give more events, or other weights"
-                )
 
 
 def _signal_scores(scores: ArrayLike) -> NDArray[np.floating]:

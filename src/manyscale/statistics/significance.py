@@ -7,7 +7,7 @@ import numpy as np
 
 # Of scipy, only its name: its parts are imported when first used, as they take long.
 import scipy
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from manyscale.errors import DataError
 from manyscale.statistics.sample import Floats
@@ -21,9 +21,9 @@ __all__ = [
     "simulated_significance",
 ]
 
-# Below this the direct formula of _excess loses digits, and the series has them all.
+# Below this the direct formula of _excess loses digits, and its Taylor series has them all.
 _SERIES_BELOW = 0.1
-_SERIES_TERMS = 18
+_SERIES = 1 / ((np.arange(19) + 1) * (np.arange(19) + 2))
 # Relative step of the numerical derivatives; what they lack is of the order of its square.
 _STEP = 1e-4
 # A background known better than this is known; its auxiliary count would be above all integers.
@@ -274,10 +274,7 @@ def _slope(function: Callable[[Floats], Floats], x: Floats, size: Floats) -> Flo
 def _excess(u: Floats) -> Floats:
     """((1 + u) ln(1 + u) - u) / u^2 for u >= -1: 1/2 at 0, 1 at -1, ln(u) / u far out."""
     small = np.abs(u) < _SERIES_BELOW
-    near = np.where(small, u, 0.0)
-    series = np.zeros_like(near)
-    for power in range(_SERIES_TERMS, -1, -1):
-        series = 1 / ((power + 1) * (power + 2)) - near * series
+    series = np.polynomial.polynomial.polyval(-np.where(small, u, 0.0), _SERIES)
     far = np.where(small, 1.0, np.maximum(u, -1.0))
     # 1 + 1/u vanishes at u = -1 as the logarithm diverges; their product goes to 0.
     log = np.log1p(far, out=np.zeros_like(far), where=far > -1)
@@ -290,17 +287,14 @@ def _checked(s: ArrayLike, b: ArrayLike, background_error: ArrayLike) -> list[Fl
     for name, values in arrays.items():
         bad = ~(np.isfinite(values) & (values >= 0))
         if bad.any():
+            first = np.argwhere(bad)[0].tolist()
+            at = first[0] if len(first) == 1 else tuple(first)
+            where = f" at {at}" if first else ""
             raise DataError(
-                f"{name} is {values[bad].flat[0]:g}{_where(bad)}; "
-                "expected events and their error are finite and not negative"
+                f"{name} is {values[bad].flat[0]:g}{where}; expected events and their error are finite and not negative"
             )
     try:
         return [np.array(values) for values in np.broadcast_arrays(*arrays.values())]
     except ValueError:
         shapes = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
         raise DataError(f"these shapes do not broadcast: {shapes}") from None
-
-
-def _where(bad: NDArray[np.bool_]) -> str:
-    place = np.argwhere(bad)[0].tolist()
-    return f" at {place[0] if len(place) == 1 else tuple(place)}" if place else ""
