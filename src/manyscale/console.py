@@ -8,18 +8,8 @@ from rich.console import Console
 
 from manyscale.data.schema import Process
 from manyscale.evaluation.results import ComparisonRow, Explanation, Limits, Metrics
-from manyscale.reporting.tables import (
-    Table,
-    classifier_table,
-    comparison_table,
-    cutflow_table,
-    cuts_table,
-    importance_table,
-    limits_table,
-    process_table,
-    sculpting_table,
-    yields_table,
-)
+from manyscale.reporting import tables
+from manyscale.reporting.tables import Table
 
 __all__ = [
     "print_comparison",
@@ -66,10 +56,10 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def print_metrics(metrics: Metrics) -> None:
     """Print the figures of a run, the trees beside the network, and what is missing and why."""
-    print_table(classifier_table(metrics))
-    print_table(yields_table(metrics))
-    print_table(cuts_table(metrics))
-    print_table(sculpting_table(metrics.sculpting))
+    print_table(tables.classifier_table(metrics))
+    print_table(tables.yields_table(metrics))
+    print_table(tables.cuts_table(metrics))
+    print_table(tables.sculpting_table(metrics.sculpting))
     lines = [metrics.yields_missing, metrics.sculpting_missing]
     lines.append(metrics.yields.notice if metrics.yields else "")
     trees = metrics.trees and metrics.trees.significance
@@ -81,7 +71,7 @@ def print_metrics(metrics: Metrics) -> None:
 
 def print_limits(limits: Limits) -> None:
     """Print expected limits and significance, and where exact counts are to be trusted instead."""
-    print_table(limits_table(limits))
+    print_table(tables.limits_table(limits))
     # Where counting above the best cut is beyond the asymptotic formula.
     doubts = [
         f"{name}: counting above {row.cut:.4f} ({row.signal:.3g} over {row.background:.3g}): "
@@ -96,17 +86,17 @@ def print_limits(limits: Limits) -> None:
 
 def print_explanation(explanation: Explanation) -> None:
     """Print attention and importance of each stream."""
-    print_table(importance_table(explanation))
+    print_table(tables.importance_table(explanation))
     _print_lines(explanation.notices)
 
 
 def print_comparison(rows: Sequence[ComparisonRow], trainings: int = 1) -> None:
     """Print classifiers on the same test events; over several trainings the rows are means."""
-    print_table(comparison_table(rows, trainings))
+    print_table(tables.comparison_table(rows, trainings))
 
 
 def print_cutflow(processes: Sequence[Process]) -> None:
     """Print the processes, and how much of each passed each step of the selection."""
     if any(process.cutflow for process in processes):
-        print_table(process_table(processes))
-        print_table(cutflow_table(processes))
+        print_table(tables.process_table(processes))
+        print_table(tables.cutflow_table(processes))

@@ -108,7 +108,7 @@ def test_permutation_of_streams_and_groups(tmp_path):
 def test_permutation_where_the_rejection_cannot_be_told(tmp_path):
     some = plots.permutation(permuted(told=False))
     saved(some, tmp_path)
-    assert some.table["background grows by a factor"] == ["", 2.0, 2.0]
+    assert some.table["background grows by a factor"] == [None, 2.0, 2.0]
     none = plots.permutation(permuted(efficiency=None))
     assert len(none.figure.axes) == 2
     assert "factor on" not in saved(none, tmp_path)
@@ -128,7 +128,7 @@ def test_similarity_with_and_without_numbers(tmp_path, layers):
     svg = saved(drawn, tmp_path)
     assert f">jet1, layer {layers - 1}<" in svg
     assert (">1.00<" in svg) == (layers == 4)
-    assert drawn.table["CKA"][0] == ""
+    assert drawn.table["CKA"][0] is None
     assert drawn.table["CKA"][1:] == matrix.ravel()[1:].tolist()
 
 

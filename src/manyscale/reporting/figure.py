@@ -11,12 +11,17 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mplhep
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from numpy.typing import NDArray
 
 __all__ = [
     "CLASS_COLOURS",
@@ -24,13 +29,18 @@ __all__ = [
     "DASHES",
     "GREY",
     "Drawn",
-    "LineStyle",
+    "above_zero",
     "classifier_styles",
+    "jet_image",
+    "panel_grid",
+    "pixel_table",
+    "room_above",
+    "shared_legend",
     "stacked",
     "styled",
 ]
 
-LineStyle = tuple[str, str]
+Floats = NDArray[np.float64]
 
 # mplhep's sizes are for a slide of 10 x 10 inches; these for a page and a phone.
 _STYLE = {
@@ -78,6 +88,8 @@ GREY = _PALETTE[4]
 #: Name and colour of the class with label 0 and 1.
 CLASS_NAMES = ("background", "signal")
 CLASS_COLOURS = (_PALETTE[0], _PALETTE[1])
+#: Colours of images: of what is counted, and of what has two signs.
+_SHADES, _CONTRAST = "inferno", "RdBu_r"
 
 # Index in the palette of the classifiers that every run knows.
 _KNOWN = {
@@ -91,7 +103,7 @@ _KNOWN = {
 }
 
 
-def classifier_styles(names: Iterable[str]) -> dict[str, LineStyle]:
+def classifier_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Colour and dashes of each classifier, the same in every plot.
 
     The presets and the trees have fixed colours. Any other name takes the one that its checksum says,
@@ -102,7 +114,7 @@ def classifier_styles(names: Iterable[str]) -> dict[str, LineStyle]:
     >>> classifier_styles(["trees"])["trees"] == classifier_styles(["mine", "trees"])["trees"]
     True
     """
-    styles: dict[str, LineStyle] = {}
+    styles: dict[str, tuple[str, str]] = {}
     taken: set[int] = set()
     # The known names first, so that no other takes their colour.
     for name in sorted(set(names), key=lambda name: (name not in _KNOWN, name)):
@@ -198,3 +210,71 @@ def _compact(svg: str) -> str:
     """Leave out what no eye sees, a quarter of the file: a report carries thirty of them."""
     svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"<[^>]+>", lambda tag: _WASTE.sub("", tag[0]), svg)
+
+
+# ---- what several figures are made of ---------------------------------------------------------
+
+
+def panel_grid(
+    titles: Sequence[str], height: float, *, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Panels of that height [inches], two side by side, under room for a legend."""
+    # A third would be unreadable on a phone.
+    across = min(len(titles), 2)
+    down = -(-len(titles) // across)
+    figure = Figure(figsize=(5.6, 0.8 + height * down))
+    panels: list[Axes] = list(figure.subplots(down, across, squeeze=False, sharey=sharey).flat)
+    for axes, title in zip(panels, titles, strict=False):
+        axes.set_title(title, fontsize=10, pad=4)
+        axes.minorticks_off()
+        axes.tick_params(labelsize=9)
+    for axes in panels[len(titles) :]:
+        axes.set_axis_off()
+    return figure, panels[: len(titles)]
+
+
+def shared_legend(figure: Figure, panels: Iterable[Axes], **look: Any) -> None:  # noqa: ANN401
+    """One legend for all panels, above them; the same words once."""
+    entries = {
+        word: handle
+        for axes in panels
+        for handle, word in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    look = {"loc": "outside upper center", "ncols": len(entries), **look}
+    figure.legend(entries.values(), entries.keys(), **look)
+
+
+def room_above(axes: Axes, share: float) -> None:
+    """Make a logarithmic axis longer by that share, for a legend above the curves."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** share)
+
+
+def above_zero(values: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    """Errors down and up on a log axis: down to a tenth at most, as the whole would reach to zero."""
+    return np.minimum(errors, 0.9 * values), errors
+
+
+def jet_image(axes: Axes, image: Floats, half_width: float, shades: Normalize) -> AxesImage:
+    """Draw an image of a jet, (bins, bins) with eta first: eta to the right, phi upwards."""
+    counted = isinstance(shades, LogNorm)
+    axes.tick_params(which="both", color="white" if counted else "black")
+    # An image stays small in the SVG, where a rectangle a pixel would be half a megabyte.
+    return axes.imshow(
+        np.clip(image, shades.vmin, None).T,
+        origin="lower",
+        extent=(-half_width, half_width, -half_width, half_width),
+        norm=shades,
+        cmap=_SHADES if counted else _CONTRAST,
+        interpolation="none",
+    )
+
+
+def pixel_table(
+    images: Mapping[str, Floats], hit: NDArray[np.generic], half_width: float
+) -> dict[str, Floats]:
+    """Columns of the images of a jet: a row a pixel that is `hit`, by the position of its centre."""
+    eta, phi = np.nonzero(hit)
+    centres = ((np.arange(len(hit)) + 0.5) / len(hit) * 2 - 1) * half_width
+    positions = {"delta eta": centres[eta], "delta phi [rad]": centres[phi]}
+    return positions | {name: image[eta, phi] for name, image in images.items()}

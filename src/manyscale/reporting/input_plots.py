@@ -7,11 +7,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.evaluation.results import Separation
-from manyscale.reporting.figure import CLASS_COLOURS, CLASS_NAMES, Drawn, stacked, styled
+from manyscale.reporting.figure import (
+    CLASS_COLOURS,
+    CLASS_NAMES,
+    Drawn,
+    jet_image,
+    panel_grid,
+    pixel_table,
+    shared_legend,
+    stacked,
+    styled,
+)
 from manyscale.statistics.metrics import separation
 from manyscale.statistics.sample import Floats, Sample
 
@@ -19,7 +28,6 @@ __all__ = ["InputColumn", "class_images", "input_distributions"]
 
 _BINS = 30
 _SHOWN = (0.005, 0.995)  # quantiles: the tails would squeeze the rest
-_COLUMNS = 2  # panels side by side: a third would be unreadable on a phone
 _MOST_CLASSES = 16
 # Powers of ten that the colours of an image span: below is the noise of single tokens.
 _DECADES = 4
@@ -78,11 +86,10 @@ def input_distributions(
         ((separation(labels, column.values, weights), column) for column in inputs),
         key=lambda pair: (-pair[0], pair[1].name),
     )
-    rows = -(-len(ranked) // _COLUMNS)
-    figure = Figure(figsize=(5.6, 2.1 * rows + 0.3))
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    titles = [f"separation {value:.3f}" for value, _ in ranked]
+    figure, panels = panel_grid(titles, 2.1)
     table: list[dict[str, object]] = []
-    for axes, (value, column) in zip(panels, ranked, strict=False):
+    for axes, (_, column) in zip(panels, ranked, strict=True):
         sample = Sample.of(labels, np.asarray(column.values, np.float64), weights).balanced()
         name = f"{column.name} [{column.unit}]" if column.unit else column.name
         if column.classes:
@@ -90,14 +97,9 @@ def input_distributions(
         else:
             shares = _histogram(axes, sample)
         table += [{"input": name, **of_class} for of_class in shares]
-        axes.tick_params(labelsize=9)
         axes.set_xlabel(name, fontsize=10)
-        axes.set_title(f"separation {value:.3f}", fontsize=9, loc="right", pad=3)
         axes.set_yticks([])
-    for axes in panels[len(ranked) :]:
-        axes.set_axis_off()
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, fontsize=10)
+    shared_legend(figure, panels, fontsize=10)
     return Drawn(figure, stacked(table)), [
         Separation(stream=stream, feature=column.name, separation=value) for value, column in ranked
     ]
@@ -151,7 +153,6 @@ def _bars(axes: Axes, classes: Sequence[str], sample: Sample) -> list[dict[str, 
     across = axes.get_yaxis_transform()
     for code, name in enumerate(classes):
         axes.text(0.97, code, name, transform=across, fontsize=8, ha="right", va="center")
-    axes.minorticks_off()
     return shares
 
 
@@ -185,26 +186,15 @@ def class_images(
     figure = Figure(figsize=(5.6, 4.9))
     panels = figure.subplot_mosaic([["background", "signal"], ["difference", "words"]])
     classes = [panels[name] for name in CLASS_NAMES]
-
-    def picture(axes: Axes, image: Floats, shades: Normalize, colours: str) -> AxesImage:
+    for axes in (*classes, panels["difference"]):
         axes.locator_params(nbins=5)
         axes.tick_params(labelsize=10)
-        # An image stays small in the SVG, where a rectangle a pixel would be half a megabyte.
-        return axes.imshow(
-            image.T,
-            origin="lower",
-            extent=(-half_width, half_width, -half_width, half_width),
-            norm=shades,
-            cmap=colours,
-            interpolation="none",
-        )
 
     most = means.max(initial=0)
     shades = LogNorm(most * 10.0**-_DECADES, most)
     for axes, name, mean in zip(classes, CLASS_NAMES, means, strict=True):
-        drawn = picture(axes, mean.clip(min=shades.vmin), shades, "inferno")
+        drawn = jet_image(axes, mean, half_width, shades)
         axes.set_title(name, fontsize=12, pad=4)
-        axes.tick_params(which="both", color="white")
     bar = figure.colorbar(drawn, ax=classes, pad=0.02)
     bar.set_label(unit, fontsize=11)
     bar.ax.tick_params(labelsize=10)
@@ -215,7 +205,7 @@ def class_images(
     below = panels["difference"]
     below.set_facecolor(_UNSEEN)
     below.set_title("difference / sum", fontsize=12, pad=4)
-    drawn = picture(below, difference, Normalize(-1, 1), "RdBu_r")
+    drawn = jet_image(below, difference, half_width, Normalize(-1, 1))
     bar = figure.colorbar(drawn, ax=panels["words"], location="left", ticks=[-1, -0.5, 0, 0.5, 1])
     bar.ax.yaxis.set_ticks_position("right")
     bar.ax.tick_params(labelsize=10)
@@ -230,11 +220,7 @@ def class_images(
     panels["signal"].set_yticklabels([])
     panels["background"].set_xticklabels([])
 
-    # In the table only the pixels that any token hit, by the position of their centre.
-    eta, phi = np.nonzero(hits)
-    centres = ((np.arange(len(hits)) + 0.5) / len(hits) * 2 - 1) * half_width
-    table = {"delta eta": centres[eta], "delta phi [rad]": centres[phi]}
-    for name, mean in zip(CLASS_NAMES, means, strict=True):
-        table[f"{name}, {unit}"] = mean[eta, phi]
-    table |= {"tokens": hits[eta, phi], "difference / sum": difference[eta, phi]}
-    return Drawn(figure, {name: numbers.tolist() for name, numbers in table.items()})
+    # In the table only the pixels that any token hit.
+    images = {f"{name}, {unit}": mean for name, mean in zip(CLASS_NAMES, means, strict=True)}
+    images |= {"tokens": hits, "difference / sum": difference}
+    return Drawn(figure, stacked([pixel_table(images, hits, half_width)]))

@@ -4,18 +4,29 @@ Luminosities are in fb^-1; dicts go by the name of the classifier.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from manyscale.evaluation.cuts import LEAST_BACKGROUND, CutScan
 from manyscale.evaluation.limits import ClassifierTemplates
 from manyscale.evaluation.results import SignalLimit
 from manyscale.evaluation.sculpting import KEPT, MassSample
-from manyscale.reporting.figure import CLASS_COLOURS, DASHES, GREY, Drawn, stacked, styled
+from manyscale.reporting.figure import (
+    CLASS_COLOURS,
+    DASHES,
+    GREY,
+    Drawn,
+    above_zero,
+    room_above,
+    shared_legend,
+    stacked,
+    styled,
+)
 from manyscale.reporting.formatting import short
 from manyscale.statistics.exclusion import BANDS, CONFIDENCE
 from manyscale.statistics.sample import Floats
@@ -65,20 +76,14 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
         for index, (systematic, (value, error)) in enumerate(scan.curves.items()):
             colour, label = f"C{index}", f"{systematic:.0%}" if systematic else "none"
             axes.plot(efficiency, value, color=colour, linestyle=DASHES[index], label=label)
-            # A significance below zero means nothing.
             low, high = np.maximum(value - error, 0), value + error
             axes.fill_between(efficiency, low, high, color=colour, alpha=0.15, linewidth=0)
             best = scan.best(systematic)
             if best is not None:
-                axes.errorbar(
-                    efficiency[best],
-                    value[best],
-                    yerr=[[min(error[best], value[best])], [error[best]]],
-                    fmt=_MARKERS[index],
-                    color=colour,
-                    markersize=6,
-                    linewidth=1.2,
-                )
+                # A significance below zero means nothing.
+                ends = [[min(error[best], value[best])], [error[best]]]
+                look: dict[str, Any] = {"color": colour, "markersize": 6, "linewidth": 1.2}
+                axes.errorbar(efficiency[best], value[best], ends, fmt=_MARKERS[index], **look)
             table.append(
                 {
                     "classifier": name,
@@ -99,15 +104,8 @@ def significance(scans: Mapping[str, CutScan], luminosity: float) -> Drawn:
     panels[-1].set_xlabel("signal efficiency")
     panels[0].set_xlim(0, 1)
     panels[0].set_ylim(bottom=0)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title="error of the background beside the simulation's",
-        title_fontsize=11,
-        loc="outside upper center",
-        ncols=len(labels),
-    )
+    title = "error of the background beside the simulation's"
+    shared_legend(figure, panels, title=title, title_fontsize=11)
     return Drawn(figure, stacked(table))
 
 
@@ -166,8 +164,7 @@ def sculpting(sample: MassSample, passing: Mapping[str, Sequence[NDArray[np.bool
     panels[0, 0].set_ylabel("share of background")
     panels[1, 0].set_ylabel("over all")
     panels[1, 0].set_ylim(bottom=0)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    shared_legend(figure, panels[0])
     return Drawn(figure, stacked(table))
 
 
@@ -213,17 +210,12 @@ def score_templates(
     shown = np.flatnonzero(nominal.is_background & (content.sum(axis=1) > 0))
     total = np.zeros(len(background))
     # The smallest lowest.
-    for number, process in enumerate(shown[np.argsort(content[shown].sum(axis=1))]):
-        axes.stairs(
-            total + content[process],
-            bins,
-            baseline=total,
-            fill=True,
-            color=f"C{_BACKGROUND_COLOURS[number % len(_BACKGROUND_COLOURS)]}",
-            alpha=0.75,
-            label=nominal.processes[process].name,
-        )
+    rising = shown[np.argsort(content[shown].sum(axis=1))]
+    for process, colour in zip(rising, cycle(_BACKGROUND_COLOURS), strict=False):
+        look: dict[str, Any] = {"color": f"C{colour}", "alpha": 0.75, "fill": True}
+        label, below = nominal.processes[process].name, total
         total = total + content[process]
+        axes.stairs(total, bins, baseline=below, label=label, **look)
     # On a log axis the band may not reach down to zero.
     axes.stairs(
         background + error,
@@ -236,66 +228,49 @@ def score_templates(
         linewidth=0,
         label="error of background",
     )
-    for number, one in enumerate(limits):
+    signals = []
+    for one, dashes in zip(limits, cycle(DASHES), strict=False):
         strength = float(np.float64(one.mu["0"]))
-        axes.stairs(
-            background + strength * templates.signals[one.signal],
-            bins,
-            baseline=None,
-            color=CLASS_COLOURS[1],
-            linestyle=DASHES[number % len(DASHES)],
-            linewidth=1.8,
-            label=f"{one.signal} × {short(strength)}",
-        )
+        events = strength * templates.signals[one.signal]
+        signals.append((one.signal, strength, events))
+        look = {"baseline": None, "color": CLASS_COLOURS[1], "linestyle": dashes}
+        label = f"{one.signal} × {short(strength)}"
+        axes.stairs(background + events, bins, label=label, **look)
 
     axes.set_yscale("log")
-    low = background[background > 0].min() / 10**_DECADES_BELOW
-    high = axes.get_ylim()[1]
-    axes.set_ylim(low, high * (high / low) ** _DECADES_ABOVE)
+    axes.set_ylim(background[background > 0].min() / 10**_DECADES_BELOW)
+    room_above(axes, _DECADES_ABOVE)
     axes.set_xlim(0, len(background))
-    axes.set_xticks(bins, _edge_labels(nominal.edges), rotation=60, fontsize=10)
+    # Edges are written with as few digits as tell them apart.
+    for digits in range(2, _MOST_DIGITS + 1):
+        labels = [f"{edge:.{digits}f}" for edge in nominal.edges]
+        if len(set(labels)) == len(labels):
+            break
+    axes.set_xticks(bins, labels, rotation=60, fontsize=10)
     axes.tick_params(axis="x", which="minor", bottom=False, top=False)
     axes.set_xlabel("score, edges of the bins")
     axes.set_ylabel("expected events")
     _titles(axes, templates.classifier, luminosity)
     axes.legend(loc="upper center", ncols=2, fontsize=10)
-    return Drawn(figure, _template_table(templates, limits))
 
-
-def _edge_labels(edges: Floats) -> list[str]:
-    """Write edges with as few digits as tell them apart."""
-    for digits in range(2, _MOST_DIGITS + 1):
-        labels = [f"{edge:.{digits}f}" for edge in edges]
-        if len(set(labels)) == len(labels):
-            break
-    return labels
-
-
-def _template_table(
-    templates: ClassifierTemplates, limits: Sequence[SignalLimit]
-) -> dict[str, list[object]]:
-    nominal = templates.nominal
-    names = [process.name for process in nominal.processes]
-    rows: list[tuple[str, Floats, object, object]] = [
-        *zip(names, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True),
-        ("all background", nominal.background, templates.background_error, np.nan),
+    processes = [process.name for process in nominal.processes]
+    rows = [
+        *zip(
+            processes, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True
+        ),
+        ("all background", background, error, np.nan),
+        *(
+            (f"{name} x {strength:.3g}", events, np.nan, np.nan)
+            for name, strength, events in signals
+        ),
     ]
-    for one in limits:
-        strength = float(np.float64(one.mu["0"]))
-        signal = strength * templates.signals[one.signal]
-        rows.append((f"{one.signal} x {strength:.3g}", signal, np.nan, np.nan))
-    return stacked(
-        {
-            "bin": np.arange(len(events)) + 1,
-            "from": nominal.edges[:-1],
-            "to": nominal.edges[1:],
-            "what": what,
-            "expected events": events,
-            "error": error,
-            "effective simulated events": effective,
-        }
-        for what, events, error, effective in rows
-    )
+    names = ("what", "expected events", "error", "effective simulated events")
+    bin_of = {
+        "bin": np.arange(len(background)) + 1,
+        "from": nominal.edges[:-1],
+        "to": nominal.edges[1:],
+    }
+    return Drawn(figure, stacked(bin_of | dict(zip(names, row, strict=True)) for row in rows))
 
 
 @styled
@@ -317,8 +292,7 @@ def brazil(classifier: str, limits: Sequence[SignalLimit], luminosity: float) ->
     axes.plot(mass, bands[0], "o--", color="black", markersize=4, label="median expected")
     axes.plot(mass, stated, "-", color=CLASS_COLOURS[1], label="cross section of the data")
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** _DECADES_ABOVE)
+    room_above(axes, _DECADES_ABOVE)
     axes.set_xlabel("mass [GeV]")
     axes.set_ylabel(f"{CONFIDENCE:.0%} CL limit on σ [fb]")
     _titles(axes, classifier, luminosity)
@@ -346,21 +320,14 @@ def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> D
         found = {band: float(np.float64(one.mu[str(band)])) for band in BANDS}
         # An unknown one becomes NaN, which is not drawn.
         alone, error = np.array([one.mu_statistics_only, one.mu_error], np.float64).tolist()
-        for band, colour in ((2, _TWO_SIGMA), (1, _ONE_SIGMA)):
+        for band, colour, label in ((2, _TWO_SIGMA, "95%"), (1, _ONE_SIGMA, "68%")):
             width = found[band] - found[-band]
-            axes.barh(row, width, 0.6, left=found[-band], color=colour, linewidth=0)
-        axes.errorbar(
-            found[0],
-            row,
-            # Down to a tenth at most, on a log axis.
-            xerr=[[min(error, 0.9 * found[0])], [error]],
-            fmt="o",
-            color="black",
-            markersize=5,
-            label="median expected" if row == 0 else None,
-        )
-        label = "without systematics" if row == 0 else None
-        axes.plot(alone, row, "ok", markersize=8, markerfacecolor="none", label=label)
+            look: dict[str, Any] = {"left": found[-band], "color": colour, "linewidth": 0}
+            axes.barh(row, width, 0.6, label=label, **look)
+        ends = above_zero(*np.array([[found[0]], [error]]))
+        axes.errorbar(found[0], row, xerr=ends, fmt="ok", markersize=5, label="median expected")
+        look = {"markersize": 8, "markerfacecolor": "none", "label": "without systematics"}
+        axes.plot(alone, row, "ok", **look)
         rows.append(
             {
                 "classifier": name,
@@ -377,7 +344,5 @@ def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> D
     axes.tick_params(axis="y", which="both", length=0)
     axes.set_ylim(len(limits) - 0.4, -0.6)
     axes.set_xlabel(f"{CONFIDENCE:.0%} CL limit on μ, {luminosity:g} fb$^{{-1}}$")
-    handles, _ = axes.get_legend_handles_labels()
-    handles += [Patch(color=_ONE_SIGMA, label="68%"), Patch(color=_TWO_SIGMA, label="95%")]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    shared_legend(figure, [axes], ncols=2)
     return Drawn(figure, stacked(rows))

@@ -12,7 +12,9 @@ from manyscale.reporting.figure import (
     CLASS_NAMES,
     GREY,
     Drawn,
+    above_zero,
     classifier_styles,
+    room_above,
     stacked,
     styled,
 )
@@ -95,10 +97,9 @@ def overtraining(train: Sample, test: Sample) -> dict[str, KsTest]:
     """
     found = {}
     for label, name in enumerate(CLASS_NAMES):
-        samples = [(s, s.signal == bool(label)) for s in (train, test)]
-        values = [sample.scores[members] for sample, members in samples]
-        weights = [sample.weights[members] for sample, members in samples]
-        found[name] = ks_test(*values, *weights)
+        one, two = train.signal == bool(label), test.signal == bool(label)
+        scores = (train.scores[one], test.scores[two])
+        found[name] = ks_test(*scores, train.weights[one], test.weights[two])
     return found
 
 
@@ -140,8 +141,7 @@ def score_distributions(train: Sample, test: Sample) -> Drawn:
             axes.errorbar(
                 (edges[1:] + edges[:-1])[filled] / 2,
                 density[filled],
-                # Down to a tenth at most: on a log axis an error of the whole would reach to zero.
-                yerr=[np.minimum(error, 0.9 * density)[filled], error[filled]],
+                yerr=above_zero(density[filled], error[filled]),
                 fmt="os"[label],
                 color=colour,
                 markersize=4,
@@ -149,8 +149,7 @@ def score_distributions(train: Sample, test: Sample) -> Drawn:
                 label=f"{name}, test (KS {ks.distance:.3f}, p = {ks.p_value:.2g})",
             )
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.5)  # room for the legend
+    room_above(axes, 0.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlim(0, 1)
     axes.set_xlabel("signal probability")
@@ -169,7 +168,8 @@ def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
         Those of history.csv, with `epoch`, `train_loss`, `validation_loss`, `validation_auc`.
     """
     shown = ("epoch", "train_loss", "validation_loss", "validation_auc")
-    epochs, train, validation, auc = ([row[name] for row in rows] for name in shown)
+    table = {name.replace("_", " "): [row[name] for row in rows] for name in shown}
+    epochs, train, validation, auc = table.values()
     best = epochs[int(np.argmin(validation))]  # the weights that the training keeps
     figure = Figure(figsize=(5.6, 5.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -185,8 +185,7 @@ def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
     for axes in (above, below):
         axes.axvline(best, color=GREY, linestyle="dotted", label=f"best epoch, {best:g}")
     above.legend(loc="upper right")
-    columns = zip(shown, (epochs, train, validation, auc), strict=True)
-    return Drawn(figure, {name.replace("_", " "): values for name, values in columns})
+    return Drawn(figure, table)
 
 
 @styled
@@ -219,14 +218,9 @@ def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
                 "68% high": share.high,
             }
         )
-        axes.text(
-            called,
-            true,
-            f"{share.value:.1%}\n± {(share.high - share.low) / 2:.1%}",
-            ha="center",
-            va="center",
-            color="white" if share.value > 0.5 else "black",
-        )
+        words = f"{share.value:.1%}\n± {(share.high - share.low) / 2:.1%}"
+        colour = "white" if share.value > 0.5 else "black"
+        axes.text(called, true, words, ha="center", va="center", color=colour)
     edges = (-0.5, 0.5, 1.5)
     axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)
     axes.invert_yaxis()

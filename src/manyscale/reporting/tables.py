@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from manyscale.data.schema import Process
 from manyscale.evaluation import results
 from manyscale.evaluation.yields import normalisation
@@ -69,12 +71,12 @@ class Table:
     @classmethod
     def of(cls, title: str, rows: Sequence[Mapping[str, str]], note: str = "") -> "Table":
         """Make a table of rows by column; columns that say nothing in any row are left out."""
-        said = [
+        names = [
             name
-            for name in (rows[0] if rows else ())
-            if any(row[name] not in {"", UNKNOWN} for row in rows)
+            for name in dict.fromkeys(name for row in rows for name in row)
+            if any(row.get(name, "") not in {"", UNKNOWN} for row in rows)
         ]
-        return cls(title, said, [[row[name] for name in said] for row in rows], note)
+        return cls(title, names, [[row.get(name, "") for name in names] for row in rows], note)
 
     @property
     def figures(self) -> list[bool]:
@@ -150,18 +152,17 @@ def yields_table(metrics: results.Metrics) -> Table:
     of_all = {"all signal": yields.signal, "all background": yields.background}
     rows = []
     for name, every in {**yields.processes, **of_all}.items():
-        above = best.processes.get(name) if best else None
-        rows.append(
-            {
-                "process": name,
-                "class": "" if name in of_all else every.label,
-                "expected events": quantity(every.expected, every.error),
-                "simulated": count(every.n_events),
-                "effective": count(every.n_effective),
-                "above the best cut": quantity(above.expected, above.error) if above else "",
-                "effective there": f"{above.n_effective:,.1f}" if above else "",
-            }
-        )
+        row = {
+            "process": name,
+            "class": "" if name in of_all else every.label,
+            "expected events": quantity(every.expected, every.error),
+            "simulated": count(every.n_events),
+            "effective": count(every.n_effective),
+        }
+        if best and (above := best.processes.get(name)):
+            row["above the best cut"] = quantity(above.expected, above.error)
+            row["effective there"] = f"{above.n_effective:,.1f}"
+        rows.append(row)
     note = f"{_SIMULATED} Where few effective events stand for many expected, the yield is little known."
     return Table.of(f"expected at {yields.luminosity:g} fb^-1, physical weights", rows, note)
 
@@ -174,21 +175,22 @@ def cuts_table(metrics: results.Metrics) -> Table:
         for name, found in (("network", metrics.significance), ("trees", trees))
         for one in (found.systematics if found else ())
     ]
+    rows = []
+    # Both classifiers side by side.
+    for uncertainty, name, best in sorted(cuts, key=lambda cut: cut[0]):
+        row = {"background to": f"{uncertainty:.0%}", "classifier": name, "significance": "none"}
+        if best:
+            row |= {
+                "significance": sigmas(best.value, best.value_error),
+                "cut": f"{best.cut:.4f}",
+                "signal": quantity(best.signal, best.signal_error),
+                "background": quantity(best.background, best.background_error),
+                "effective": f"{best.background_n_effective:,.1f}",
+            }
+        rows.append(row)
     return Table.of(
         "best cut on the score, with the simulation's error, physical weights",
-        [
-            {
-                "background to": f"{uncertainty:.0%}",
-                "classifier": name,
-                "significance": sigmas(best.value, best.value_error) if best else "none",
-                "cut": f"{best.cut:.4f}" if best else "",
-                "signal": quantity(best.signal, best.signal_error) if best else "",
-                "background": quantity(best.background, best.background_error) if best else "",
-                "effective": f"{best.background_n_effective:,.1f}" if best else "",
-            }
-            # Both classifiers side by side.
-            for uncertainty, name, best in sorted(cuts, key=lambda cut: cut[0])
-        ],
+        rows,
         "For systematic uncertainties of the background, fractions of itself. The cut was chosen on "
         f"these same events, which flatters it. {_SIMULATED} None: no cut leaves enough simulated "
         "background; effective: background events.",
@@ -244,20 +246,18 @@ def limits_table(limits: results.Limits) -> Table:
 def effects_table(limits: results.Limits) -> Table:
     """What each systematic changes above a cut on the network's score."""
     effects = limits.effects or results.SystematicEffects(cut=0)
-    return Table.of(
-        f"what each systematic changes above a score of {short(effects.cut)} of the network",
-        [
-            {
-                "systematic": name,
-                "process": process,
-                "up": formatting.percent(change.up),
-                "down": formatting.percent(change.down),
-            }
-            for name, changes in effects.changes.items()
-            for process, change in changes.items()
-        ],
-        "Expected events at plus and at minus one standard deviation.",
-    )
+    rows = [
+        {
+            "systematic": name,
+            "process": process,
+            "up": formatting.percent(change.up),
+            "down": formatting.percent(change.down),
+        }
+        for name, changes in effects.changes.items()
+        for process, change in changes.items()
+    ]
+    title = f"what each systematic changes above a score of {short(effects.cut)} of the network"
+    return Table.of(title, rows, "Expected events at plus and at minus one standard deviation.")
 
 
 def importance_table(explanation: results.Explanation) -> Table:
@@ -346,31 +346,29 @@ def cutflow_table(processes: Sequence[Process], luminosity: float | None = None)
 
 def splits_table(data: results.DataFacts) -> Table:
     """Events of each class in each split."""
-    return Table.of(
-        "events of each class in each split",
-        [
-            {
-                "split": split,
-                **{label: count(counts.get(label)) for label in ("signal", "background")},
-            }
-            for split, counts in data.splits.items()
-        ],
-    )
+    rows = [
+        {"split": split, **{name: count(counts.get(name)) for name in ("signal", "background")}}
+        for split, counts in data.splits.items()
+    ]
+    return Table.of("events of each class in each split", rows)
 
 
 def separation_table(ranking: Sequence[results.Separation]) -> Table:
     """Inputs, the best first."""
-    best = sorted(ranking, key=lambda row: -row.separation)
-    return Table(
-        "inputs by separation",
-        ["rank", "input", "stream", "separation"],
-        [
-            [f"{rank}", row.feature, row.stream, f"{row.separation:.4f}"]
-            for rank, row in enumerate(best, start=1)
-        ],
+    rows = [
+        {
+            "rank": f"{rank}",
+            "input": row.feature,
+            "stream": row.stream,
+            "separation": f"{row.separation:.4f}",
+        }
+        for rank, row in enumerate(sorted(ranking, key=lambda row: -row.separation), start=1)
+    ]
+    note = (
         "How far an input alone tells the classes apart: 0 not at all, 1 wholly. Inputs that say much "
-        "only together rank low here.",
+        "only together rank low here."
     )
+    return Table.of("inputs by separation", rows, note)
 
 
 # ---- the run ----------------------------------------------------------------------------------
@@ -401,11 +399,11 @@ def time_table(history: History) -> Table:
     """
     last = history[-1] if history else {}
     seconds = {
-        phase: math.fsum(row[key] for row in history if not math.isnan(row[key]))
+        phase: float(np.nansum([row[key] for row in history]))
         for key, phase in _PHASES.items()
         if key in last
     }
-    total = math.fsum(seconds.values()) or math.inf
+    total = sum(seconds.values()) or math.inf
     rows = [
         {"phase": phase, "seconds": f"{spent:.1f}", "share": f"{spent / total:.0%}"}
         for phase, spent in seconds.items()
