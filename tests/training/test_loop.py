@@ -14,6 +14,7 @@ from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.feed import TrainingBatch
 from manyscale.errors import RunError
+from manyscale.features.columns import to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.runs.train import build_model, fit_features, fit_network
 from manyscale.training import loop
@@ -42,6 +43,21 @@ class FakeEvent:
 def batch_of(events):
     weight = np.ones(len(events), np.float32)
     return TrainingBatch(events.streams, events.label, weight, events.event_id)
+
+
+def network_steps(network, groups, count=4):
+    """State dict after some steps on the same events."""
+    optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.0)
+    events = toy_events(1, events=40)
+    streams = to_torch(network.trim(events.streams), np.arange(40))
+    wide = {name: one._replace(values=one.values.double()) for name, one in streams.items()}
+    network.eval()
+    for _ in range(count):
+        network(wide).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 0.01)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    return network.state_dict()
 
 
 def test_same_card_gives_the_same_weights_to_the_bit():
@@ -116,13 +132,19 @@ def test_only_the_matrices_of_linear_layers_decay():
     before = {name: value.clone() for name, value in network.named_parameters()}
     groups = loop.parameter_groups(network, 0.5)
     optimizer = torch.optim.AdamW(groups, lr=0.1, fused=True)
-    for value in network.parameters():
-        value.grad = torch.zeros_like(value)
     optimizer.step()
     for name, value in network.named_parameters():
         # Without a gradient nothing but the decay moves a weight.
         kept = 1 if name.endswith((".bias", "embedding", "positions.weight")) else 1 - 0.1 * 0.5
         torch.testing.assert_close(value, kept * before[name], msg=name)
+
+
+def test_weights_in_two_arrays_train_as_they_would_alone():
+    plain, flat = (build_model(Card(), SCHEMA).double() for _ in range(2))
+    states = network_steps(plain, [{"params": list(plain.parameters())}])
+    assert_close = torch.testing.assert_close
+    for name, value in network_steps(flat, loop.parameter_groups(flat, 0.0)).items():
+        assert_close(value, states[name], msg=name)
 
 
 def test_event_weights_count_in_the_loss():

@@ -112,7 +112,6 @@ class GraphedStep:
         return True
 
     def _step(self) -> None:
-        self._optimizer.zero_grad(set_to_none=False)
         # Cached casts of weights would be those of the recording.
         with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             logits = self._network(self._streams)
@@ -123,6 +122,7 @@ class GraphedStep:
         self.norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
         self._bad.copy_(~torch.isfinite(self.norm))
         self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)
 
     def _record(self) -> None:
         weights = [p.detach().clone() for p in self._parameters]
@@ -141,9 +141,6 @@ class GraphedStep:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._step()
-        # What the graph writes to must live as long as it; other steps have gradients of their own.
-        self._gradients = [parameter.grad for parameter in self._parameters]
-        self._optimizer.zero_grad(set_to_none=True)
         # As if those steps had not been.
         with torch.no_grad():
             for parameter, before in zip(self._parameters, weights, strict=True):
