@@ -151,10 +151,8 @@ def class_logits(
     found = np.empty((len(next(iter(trimmed.values()))), network.classes), np.float32)
     half = next(network.parameters()).is_cuda and torch.cuda.is_bf16_supported()
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
-        # A GPU is not waited for until all batches are in its queue.
-        scored = [(chosen, network(batch, taps)) for chosen, batch in batches(network, trimmed)]
-    for chosen, logits in scored:
-        found[chosen] = logits.float().cpu().numpy()
+        for chosen, batch in batches(network, trimmed):
+            found[chosen] = network(batch, taps).float().cpu().numpy()
     return found
 
 
