@@ -270,10 +270,10 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
             _ = part.balance  # refuses weights that cannot be balanced
         fit_features(network, train)
         folder.claim(resume=resume)
-        if not folder.card.is_file():
+        if not (begun := folder.card.is_file()):
             folder.write_card(card_text(card, "manyscale card, as run"))
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
-        folder.log("training begins" if not resume else "training resumed")
+        folder.log("training resumed" if begun else "training begins")
         for notice in dataset.notices:
             folder.log(notice)
             LOG.info(notice)

@@ -328,7 +328,7 @@ def separation(
 def evaluate(
     labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
 ) -> dict[str, Any]:
-    """Judge a classifier on class-balanced weights: each class sums to one, whatever it was given.
+    """Evaluate a classifier on class-balanced weights: each class sums to one, whatever it was given.
 
     Parameters
     ----------

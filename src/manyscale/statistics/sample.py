@@ -115,14 +115,14 @@ class Sample(NamedTuple):
                 "give one of each an event"
             )
         if not len(label):
-            raise DataError("there are no events to judge")
+            raise DataError("there are no events to evaluate")
         _refuse_first(~np.isin(label, (0, 1)), "label", label, "labels are 1 signal, 0 background")
         _refuse_first(np.isnan(score), "score", score, "look for odd inputs of that event")
         _refuse_first(~np.isfinite(weight), "weight", weight, "weights must be finite")
         signal = label.astype(bool)
         for name, members in (("signal", signal), ("background", ~signal)):
             if not members.any():
-                raise DataError(f"there are no {name} events: two classes are needed to judge")
+                raise DataError(f"there are no {name} events: two classes are needed to evaluate")
             total = weight[members].sum()
             if total <= 0:
                 raise DataError(

@@ -256,8 +256,10 @@ def _least_count(m: Floats, tau: float, q0: float) -> Floats:
     for _ in range(_NEWTON_STEPS):
         fitted = (n + m) / (1 + tau)
         excess = poisson_deviance(n, fitted) + poisson_deviance(m, tau * fitted) - q0
-        step = excess / (2 * np.log(n / fitted))
-        n = n - step
+        # Where q0 is next to nothing n comes to m / tau, at which the derivative is zero.
+        slope = 2 * np.log(np.divide(n, fitted, out=np.ones_like(n), where=fitted > 0))
+        step = np.divide(excess, slope, out=np.zeros_like(n), where=slope > 0)
+        n = np.maximum(n - step, m / tau)
         if (np.abs(step) < 1e-9 * (1 + n)).all():
             break
     return np.ceil(n)
