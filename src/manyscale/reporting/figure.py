@@ -47,6 +47,8 @@ _STYLE = {
     **mplhep.style.CMS,
     "figure.figsize": (5.6, 4.2),
     "figure.constrained_layout.use": True,
+    # In inches; a browser may have only a font that is wider than the one measured with.
+    "figure.constrained_layout.w_pad": 0.18,
     # A reader without the first, which comes with mplhep, has one of the same widths. Every text of an
     # SVG names them all, so they are few.
     "font.sans-serif": ["TeX Gyre Heros", "Arial", "DejaVu Sans"],
