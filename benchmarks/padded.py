@@ -58,8 +58,8 @@ class _Rectangle(NamedTuple):
     events: int
     length: int
 
-    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        return [tuple(part.view(self.events, self.length, *part.shape[1:]) for part in rows)]
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        return [rows.view(self.events, self.length, *rows.shape[1:])]
 
     def unpad(self, padded: Sequence[Tensor]) -> Tensor:
         return padded[0].flatten(0, 1)
@@ -70,15 +70,10 @@ class _Contexts(NamedTuple):
 
     parts: tuple[_Rectangle, ...]
 
-    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        sizes = [part.events * part.length for part in self.parts]
-        split = [torch.split(array, sizes) for array in rows]
-        return [
-            tuple(
-                torch.cat([of.pad(x)[0][0] for of, x in zip(self.parts, xs, strict=True)], dim=1)
-                for xs in split
-            )
-        ]
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        split = torch.split(rows, [part.events * part.length for part in self.parts])
+        padded = [of.pad(part)[0] for of, part in zip(self.parts, split, strict=True)]
+        return [torch.cat(padded, dim=1)]
 
 
 class _Attention(NamedTuple):

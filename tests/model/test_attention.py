@@ -25,6 +25,10 @@ def rows_of(layout, seed, heads=2, d=4):
     return torch.randn(len(layout.event), heads, d, generator=generator)
 
 
+def joined(*rows):
+    return torch.stack(rows, 1)
+
+
 def one_by_one(query, key, value, query_event, key_event, bias=None):
     """(rows, heads * d): softmax(q k^T / sqrt(d) + bias) v, an event at a time, in double precision."""
     out = torch.zeros(query.shape, dtype=torch.float64)
@@ -44,8 +48,8 @@ def test_self_attention_is_that_of_each_event_alone(seed):
     layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, 3 * seed + number) for number in range(3))
     expected = one_by_one(query, key, value, layout.event, layout.event)
-    torch.testing.assert_close(attend(query, key, value, layout.to_itself), expected)
-    classes = attend(layout.class_rows(query), key, value, layout.class_to_all)
+    torch.testing.assert_close(attend(None, joined(query, key, value), layout.to_itself), expected)
+    classes = attend(layout.class_rows(query), joined(key, value), layout.class_to_all)
     torch.testing.assert_close(classes, layout.class_rows(expected))
 
 
@@ -56,7 +60,7 @@ def test_cross_attention_takes_one_softmax_over_all_contexts():
     key, value = (torch.cat([rows_of(others, seed), rows_of(layout, seed + 5)]) for seed in (1, 2))
     key_event = np.concatenate([others.event, layout.event])
     expected = one_by_one(query, key, value, layout.event, key_event)
-    torch.testing.assert_close(attend(query, key, value, contexts), expected)
+    torch.testing.assert_close(attend(query, joined(key, value), contexts), expected)
 
 
 def test_a_bias_is_added_to_the_scores():
@@ -64,10 +68,10 @@ def test_a_bias_is_added_to_the_scores():
     query, key, value = (rows_of(layout, seed) for seed in range(3))
     where = torch.randn(len(layout.event), generator=torch.Generator().manual_seed(7))
     padded = layout.to_itself.padded.keys.pad(where)
-    bias = [(at[:, None, :, None] - at[:, None, None, :]) ** 2 for (at,) in padded]
+    bias = [(at[:, None, :, None] - at[:, None, None, :]) ** 2 for at in padded]
     dense = (where[:, None] - where).double() ** 2
     torch.testing.assert_close(
-        attend(query, key, value, layout.to_itself, bias=bias),
+        attend(None, joined(query, key, value), layout.to_itself, bias=bias),
         one_by_one(query, key, value, layout.event, layout.event, dense),
     )
 
@@ -76,12 +80,12 @@ def test_weights_of_the_tap_are_those_of_the_output():
     layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, seed) for seed in range(3))
     heard = []
-    out = attend(query, key, value, layout.to_itself, tap=heard.append)
+    out = attend(None, joined(query, key, value), layout.to_itself, tap=heard.append)
     (weights,) = heard
     values = layout.to_itself.padded.keys.pad(value)
     again = [
         torch.einsum("bhqk,bkhd->bqhd", of_bucket, padded).flatten(2)
-        for of_bucket, (padded,) in zip(weights.buckets, values, strict=True)
+        for of_bucket, padded in zip(weights.buckets, values, strict=True)
     ]
     torch.testing.assert_close(layout.to_itself.padded.queries.unpad(again), out)
     # What all queries of an event give to its keys is their number.
@@ -144,8 +148,11 @@ def test_every_kernel_of_a_gpu_gives_what_events_alone_give(d):
         q, k, v, *kv = (x.to(dtype, copy=True).requires_grad_() for x in (query, key, value, *more))
         # A head of 5 is none that the variable-length kernel takes.
         for found, expected in (
-            (attend(q, k, v, layout.to_itself), (q, k, v, layout.event, layout.event)),
-            (attend(q, *kv, contexts), (q, *kv, layout.event, key_event)),
+            (
+                attend(None, joined(q, k, v), layout.to_itself),
+                (q, k, v, layout.event, layout.event),
+            ),
+            (attend(q, joined(*kv), contexts), (q, *kv, layout.event, key_event)),
         ):
             exact = one_by_one(*(x.detach().cpu() for x in expected[:3]), *expected[3:])
             torch.testing.assert_close(found.cpu().float(), exact, atol=tolerance, rtol=tolerance)

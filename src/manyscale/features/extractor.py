@@ -106,7 +106,9 @@ class FeatureExtractor(nn.Module):
     def forward(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         """Compute standardised numbers (tokens, numbers) and table rows (tokens, classes)."""
         numbers, classes = self.raw(batch)
-        numbers = ((numbers - self.mean) / self.deviation).clamp(-_CLIP, _CLIP)
+        numbers = ((numbers - self.mean) / self.deviation).clamp_(-_CLIP, _CLIP)
+        if not self.classes:
+            return numbers, classes
         unknown = _TABLE_ROWS - 1
         return numbers, torch.where((classes < 0) | (classes > unknown), unknown, classes)
 

@@ -55,13 +55,13 @@ class AttentionWeights:
         share = of_classes
         if not self.layout.class_only:
             share = of_classes.new_zeros(query.rows, of_classes.shape[1])
-            share[query.starts[:-1]] = of_classes
+            share[query.first_rows] = of_classes
             if of_tokens is not None:
                 share[query.token_rows] = of_tokens
         real = torch.from_numpy(padded.queries.event_of_slot >= 0).to(share.device)
         first = 0
         found = []
-        for weights, (shares,) in zip(self.buckets, padded.queries.pad(share), strict=True):
+        for weights, shares in zip(self.buckets, padded.queries.pad(share), strict=True):
             rows, length = shares.shape[:2]
             there = real[first : first + rows * length].view(rows, length, 1)
             first += rows * length
@@ -95,9 +95,8 @@ WeightsTap = Callable[[AttentionWeights], None]
 
 
 def attend(
-    query_rows: Tensor,
-    key_rows: Tensor,
-    value_rows: Tensor,
+    query_rows: Tensor | None,
+    key_value_rows: Tensor,
     layout: AttentionLayout,
     *,
     bias: Sequence[Tensor] | None = None,
@@ -108,9 +107,10 @@ def attend(
     Parameters
     ----------
     query_rows
-        (query rows, heads, d), packed.
-    key_rows, value_rows
-        (key rows, heads, d), packed.
+        (query rows, heads, d), packed; None where the same rows query and are attended to.
+    key_value_rows
+        (key rows, 2, heads, d), packed: key and value of each row; (rows, 3, heads, d), query, key
+        and value, where there are no other queries. Side by side, since they are padded in one go.
     layout
         Which query attends to which key.
     bias
@@ -126,22 +126,21 @@ def attend(
     ----------
     Vaswani et al., arXiv:1706.03762, equation 1; the kernel is torch's best for the device.
     """
-    if _VARLEN is not None and bias is None and tap is None and _fits_varlen(query_rows):
+    if _VARLEN is not None and bias is None and tap is None and _fits_varlen(key_value_rows):
         queries, keys = layout.sequences
-        key, value = keys.bring(key_rows, value_rows)
+        *own, key, value = keys.bring(key_value_rows).unbind(1)
         found = _VARLEN(
-            query_rows, key, value, queries.starts, keys.starts, queries.longest, keys.longest
+            own[0] if query_rows is None else query_rows,
+            *(key, value, queries.starts, keys.starts, queries.longest, keys.longest),
         )
         return found.flatten(1)
     padded = layout.padded
-    if padded.queries is padded.keys:
-        arrays = padded.keys.pad(query_rows, key_rows, value_rows)
-    else:
-        separate = padded.queries.pad(query_rows), padded.keys.pad(key_rows, value_rows)
-        arrays = [(*query, *keys) for query, keys in zip(*separate, strict=True)]
+    buckets = padded.keys.pad(key_value_rows)
+    others = None if query_rows is None else padded.queries.pad(query_rows)
     out, weights = [], []
-    for number, (bucket, mask) in enumerate(zip(arrays, padded.masks, strict=True)):
-        query, key, value = (array.transpose(1, 2) for array in bucket)
+    for number, (bucket, mask) in enumerate(zip(buckets, padded.masks, strict=True)):
+        *own, key, value = bucket.permute(2, 0, 3, 1, 4).unbind(0)
+        query = own[0] if others is None else others[number].transpose(1, 2)
         added = mask if bias is None else mask + bias[number]
         found = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=added.to(query.dtype)
@@ -158,7 +157,7 @@ def attend(
 def _fits_varlen(rows: Tensor) -> bool:
     """Whether the variable-length kernel takes these rows: on a GPU, in half precision."""
     half = rows.dtype in {torch.bfloat16, torch.float16}
-    return rows.is_cuda and half and rows.shape[2] % 8 == 0 and rows.shape[2] <= 256
+    return rows.is_cuda and half and rows.shape[-1] % 8 == 0 and rows.shape[-1] <= 256
 
 
 class SelfAttention(nn.Module):
@@ -188,17 +187,17 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Map rows (rows, width) to rows; with `class_only` to the class rows alone."""
         if class_only:
-            linear, width = self.query_key_value, tokens.shape[1]
-            weight, bias = linear.weight, linear.bias
             # The queries of other tokens would be worked out for nothing.
-            query = nn.functional.linear(layout.class_rows(tokens), weight[:width], bias[:width])
-            key_value = nn.functional.linear(tokens, weight[width:], bias[width:])
-            key, value = key_value.view(len(tokens), 2, self.heads, -1).unbind(1)
+            sizes = [tokens.shape[1], 2 * tokens.shape[1]]
+            weights = torch.split(self.query_key_value.weight, sizes)
+            biases = torch.split(self.query_key_value.bias, sizes)
+            query = nn.functional.linear(layout.class_rows(tokens), weights[0], biases[0])
+            key_value = nn.functional.linear(tokens, weights[1], biases[1])
             query = query.view(len(query), self.heads, -1)
-            return self.out(attend(query, key, value, layout.class_to_all, tap=tap))
+            key_value = key_value.view(len(tokens), 2, self.heads, -1)
+            return self.out(attend(query, key_value, layout.class_to_all, tap=tap))
         rows = self.query_key_value(tokens).view(len(tokens), 3, self.heads, -1)
-        query, key, value = rows.unbind(1)
-        return self.out(attend(query, key, value, layout.to_itself, tap=tap))
+        return self.out(attend(None, rows, layout.to_itself, tap=tap))
 
 
 class CrossAttention(nn.Module):
@@ -220,8 +219,8 @@ class CrossAttention(nn.Module):
     ) -> Tensor:
         """Map query rows (rows, width) to rows; context: the rows of all other streams."""
         query = self.query(tokens).view(len(tokens), self.heads, -1)
-        key, value = self.key_value(context).view(len(context), 2, self.heads, -1).unbind(1)
-        return self.out(attend(query, key, value, layout, tap=tap))
+        key_value = self.key_value(context).view(len(context), 2, self.heads, -1)
+        return self.out(attend(query, key_value, layout, tap=tap))
 
 
 class FeedForward(nn.Module):

@@ -1,7 +1,6 @@
 """The blocks of the network with their settings: encoder of a stream, fusion of streams, head."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -104,14 +103,15 @@ class Embedding(nn.Module):
         taps: Taps = NO_TAPS,
     ) -> Tensor:
         """Map numbers (tokens, n) and classes (tokens, m) to rows (rows, width)."""
-        flags = numbers.new_zeros(len(numbers), sum(self.sizes) + 1)
-        first = 0
+        first = numbers.shape[1]
+        # Of all tokens, below one row for every class token: nothing but its flag.
+        inputs = numbers.new_zeros(1 + len(numbers), self.linear.in_features)
+        inputs[0, -1] = 1
+        inputs[1:, :first] = numbers
         for column, size in enumerate(self.sizes):
-            flags[:, first : first + size].scatter_(1, classes[:, column : column + 1], 1)
+            inputs[1:, first : first + size].scatter_(1, classes[:, column : column + 1], 1)
             first += size
-        inputs = numbers.new_zeros(layout.rows, self.linear.in_features)
-        inputs[:, -1] = 1
-        inputs.index_copy_(0, layout.token_rows, torch.cat([numbers, flags], dim=1))
+        inputs = inputs.index_select(0, layout.token_of_row)
         rows: Tensor = self.linear(taps.inputs(stream, inputs, layout))
         if self.positions is not None:
             rows = rows.index_add(0, layout.token_rows, self.positions(layout.index))
@@ -147,7 +147,7 @@ class EncoderLayer(nn.Module):
 
         `place` says where the layer is, for the taps.
         """
-        own = replace(place, part="self-attention", context=(), heads=self.attention.heads)
+        own = place._replace(part="self-attention", context=(), heads=self.attention.heads)
         tap = taps.weights(own)
         normed = self.norm_attention(tokens)
         tokens = layout.class_rows(tokens) if class_only else tokens
@@ -218,7 +218,7 @@ class FusionLayer(nn.Module):
         class_only: bool,
     ) -> Tensor:
         """Map query rows (rows, width) to rows; with `class_only` to the class rows."""
-        across = replace(place, part="cross-attention", heads=self.cross_attention.heads)
+        across = place._replace(part="cross-attention", heads=self.cross_attention.heads)
         found = self.cross_attention(
             self.norm(tokens), context, to_context, tap=taps.weights(across)
         )
@@ -274,11 +274,11 @@ class Fusion(nn.Module):
                 layout,
                 context,
                 to_context,
-                place=replace(place, layer=number),
+                place=place._replace(layer=number),
                 taps=taps,
                 class_only=class_only and number == last,
             )
-        return taps.rows(replace(place, part="output"), self.norm(tokens), layout)
+        return taps.rows(place._replace(part="output"), self.norm(tokens), layout)
 
 
 class Head(nn.Module):

@@ -64,12 +64,15 @@ class Buckets:
         if falling.max(initial=0) <= _SHORTEST:
             most = 1
         # Buckets of equal work, of pairs and of tokens: so that one long event stands alone.
-        work = falling * (_SHORTEST + falling)
-        bucket = (np.cumsum(work) - work) * most // max(int(work.sum()), 1)
+        groups = [order]
+        if most > 1:
+            work = falling * (_SHORTEST + falling)
+            bucket = (np.cumsum(work) - work) * most // int(work.sum())
+            groups = np.split(order, np.flatnonzero(np.diff(bucket)) + 1)
         row_of_event = np.empty(len(lengths), np.int64)
         sizes: list[int] = []
         alone: list[bool] = []
-        for members in np.split(order, np.flatnonzero(np.diff(bucket)) + 1):
+        for members in groups:
             rows = _share_rows(lengths[members])
             row_of_event[members] = sum(sizes) + rows
             sizes.append(int(rows.max(initial=-1)) + 1)
@@ -142,18 +145,19 @@ class Padding:
             event_of_slot,
         )
 
-    def pad(self, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """Bring arrays (rows, ...) to padded arrays (padded rows, length, ...), a tuple a bucket.
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        """Bring rows (rows, ...) to padded arrays (padded rows, length, ...), one a bucket.
 
         Padding holds a copy of some row, so that it is finite; as a key it is masked, and as a query
         it is not read, so that no gradient comes back from it.
         """
-        slots = _Pad.apply(self.pad_index, self.unpad_index, *rows)  # type: ignore[no-untyped-call]
-        sizes = [count * length for count, length in self.shapes]
-        parts = [torch.split(array, sizes) for array in slots]
+        slots: Tensor = _Pad.apply(rows, self.pad_index, self.unpad_index)  # type: ignore[no-untyped-call]
+        if len(self.shapes) == 1:
+            return [slots.view(*self.shapes[0], *rows.shape[1:])]
+        parts = torch.split(slots, [count * length for count, length in self.shapes])
         return [
-            tuple(part.view(*shape, *part.shape[1:]) for part in bucket)
-            for shape, bucket in zip(self.shapes, zip(*parts, strict=True), strict=True)
+            part.view(*shape, *rows.shape[1:])
+            for part, shape in zip(parts, self.shapes, strict=True)
         ]
 
     def unpad(self, padded: Sequence[Tensor]) -> Tensor:
@@ -163,20 +167,17 @@ class Padding:
 
 
 class _Pad(torch.autograd.Function):
-    """Rows of several arrays by one index; the gradient comes back by the inverse, without adding up.
-
-    As one function for all arrays: in a small batch a call of it costs as much as its work.
-    """
+    """Rows of an array by index; the gradient comes back by the inverse index, without adding up."""
 
     @staticmethod
-    def forward(ctx, index: Tensor, inverse: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def] # noqa: ANN001
+    def forward(ctx, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[no-untyped-def] # noqa: ANN001
         ctx.save_for_backward(inverse)
-        return tuple(array.index_select(0, index) for array in rows)
+        return rows.index_select(0, index)
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def] # noqa: ANN001
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def] # noqa: ANN001
         (inverse,) = ctx.saved_tensors
-        return (None, None, *(grad.index_select(0, inverse) for grad in grads))
+        return grads[0].index_select(0, inverse), None, None
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class PaddedLayout:
             query = queries.event_of_slot[query_start:query_end].reshape(rows, 1, query_length, 1)
             key = keys.event_of_slot[key_start:key_end].reshape(rows, 1, 1, key_length)
             seen = key >= 0 if alone else key == query
-            masks.append(on_device((seen - np.float32(1)) * _MASKED, queries.unpad_index.device))
+            masks.append(on_device(~seen * -_MASKED, queries.unpad_index.device))
         return PaddedLayout(queries, keys, tuple(masks))
 
 
@@ -253,11 +254,11 @@ class Sequences:
         order[every] = torch.arange(len(order), device=order.device)
         return Sequences(order, every, starts.int(), longest)
 
-    def bring(self, *rows: Tensor) -> tuple[Tensor, ...]:
+    def bring(self, rows: Tensor) -> Tensor:
         """Rows (rows, ...) in the order of the events."""
         if self.order is None:
             return rows
-        return _Pad.apply(self.order, self.position, *rows)  # type: ignore[no-untyped-call]
+        return _Pad.apply(rows, self.order, self.position)  # type: ignore[no-untyped-call]
 
 
 class AttentionLayout:
@@ -332,11 +333,12 @@ class Layout:
         self.events = len(host_counts)
         self.rows = self.events + int(host_counts.sum())
         self.device = counts.device
+        self._host_rows = host_counts + 1
 
     @cached_property
     def event(self) -> NDArray[np.int64]:
         """(rows,): the event of each row, on the host."""
-        return np.repeat(np.arange(self.events), self.host_counts + 1)
+        return np.arange(self.events).repeat(self._host_rows)
 
     @cached_property
     def starts(self) -> Tensor:
@@ -358,9 +360,26 @@ class Layout:
         shift = torch.repeat_interleave(events, self.counts, output_size=tokens)
         return torch.arange(tokens, device=self.device) + shift
 
+    @cached_property
+    def first_rows(self) -> Tensor:
+        """(events,): the row of each class token."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(self._host_rows.cumsum() - self._host_rows)
+        return self.starts[:-1]
+
+    @cached_property
+    def token_of_row(self) -> Tensor:
+        """(rows,): 0 for a class token, else one more than the index of the token in the batch."""
+        if self.device.type == "cpu":
+            on_host = np.arange(self.rows) - self.event
+            on_host[self.first_rows.numpy()] = 0
+            return torch.from_numpy(on_host)
+        token = torch.arange(self.rows, device=self.device) - self.event_of_row
+        return token.index_fill_(0, self.first_rows, 0)
+
     def class_rows(self, rows: Tensor) -> Tensor:
         """(events, width) of (rows, width): those of the class tokens."""
-        return rows.index_select(0, self.starts[:-1])
+        return rows.index_select(0, self.first_rows)
 
     @cached_property
     def index(self) -> Tensor:
@@ -372,7 +391,7 @@ class Layout:
     @cached_property
     def buckets(self) -> Buckets:
         """Of all rows."""
-        return Buckets.of(self.host_counts + 1)
+        return Buckets.of(self._host_rows)
 
     @cached_property
     def sequences(self) -> Sequences:

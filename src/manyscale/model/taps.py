@@ -5,8 +5,7 @@ subclass that overrides what it needs; the class itself leaves everything as it 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -18,8 +17,7 @@ __all__ = ["NO_TAPS", "Part", "Place", "Taps"]
 Part = Literal["embedding", "self-attention", "cross-attention", "layer", "output", "pooled"]
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where in the network rows or attention weights are.
 
     Attributes

@@ -1,5 +1,6 @@
 """The training loop: from a batch to a checkpoint, readable from top to bottom."""
 
+import math
 import resource
 import sys
 import time
@@ -226,7 +227,7 @@ class _GradientWatch:
     def see(self, value: Tensor, share: TrainingBatch) -> TrainingBatch | None:
         """Look at a norm or loss before the step; return the events of a step that was bad."""
         if not self._gpu:
-            return None if torch.isfinite(value) else share
+            return None if math.isfinite(float(value)) else share
         if self._optimizer.defaults["fused"]:  # else the scaler of half precision leaves it out
             self._optimizer.found_inf = (~torch.isfinite(value)).float()
         bad = self.last()
