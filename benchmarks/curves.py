@@ -20,8 +20,9 @@ from matplotlib.ticker import FuncFormatter
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
 from manyscale.data.identity import event_ids
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Schema
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Schema
 from manyscale.model.layers import StreamSettings
 from manyscale.reporting.figure import Drawn, stacked, styled
 from manyscale.runs.train import build_model, fit_features, fit_network, train_run

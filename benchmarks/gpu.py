@@ -21,8 +21,8 @@ import padded
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
 from manyscale.data.feed import TrainingBatch
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Schema, StreamSchema
 from manyscale.deployment.predict import class_probabilities
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings

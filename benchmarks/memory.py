@@ -26,9 +26,10 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import memory_of
 from manyscale.data.identity import event_ids
 from manyscale.data.manifest import merge
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream
 from manyscale.data.parts import write_events
-from manyscale.data.schema import Process, Schema, StreamSchema
+from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.model.layers import StreamSettings
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.predict import predict_run

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layout import AttentionLayout, Layout

@@ -21,7 +21,7 @@ from helpers.commands import toy_dataset, toy_npz, write_parts
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import load_card, preset_card_text
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
 

@@ -6,10 +6,10 @@ from rich import table as rich_table
 from rich.box import SIMPLE
 from rich.console import Console
 
-from manyscale.data.schema import Process
 from manyscale.evaluation.results import ComparisonRow, Explanation, Limits, Metrics
 from manyscale.reporting import tables
 from manyscale.reporting.tables import Table
+from manyscale.schema import Process
 
 __all__ = [
     "print_comparison",

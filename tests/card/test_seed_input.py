@@ -2,10 +2,10 @@ import pytest
 
 from manyscale.card import card_text, parse_card
 from manyscale.card.seed_input import translate_seed
-from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import CardError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import resolve
+from manyscale.schema import Schema, StreamSchema
 
 # Our own words for a file of the seed's names: common part, then one part a model.
 INPUT = """

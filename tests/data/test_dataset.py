@@ -12,9 +12,9 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import write_events
-from manyscale.data.schema import Process
 from manyscale.data.split import SplitSettings
 from manyscale.errors import DataError
+from manyscale.schema import Process
 
 MIX = (
     Process(name="hh4b", label="signal"),

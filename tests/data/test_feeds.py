@@ -14,9 +14,9 @@ from manyscale.data.feeds import hold, make_feed, memory_of
 from manyscale.data.folder_feed import FolderFeed
 from manyscale.data.memory_feed import MemoryFeed
 from manyscale.data.sampling import batch_events, epoch_order
-from manyscale.data.schema import Process
 from manyscale.data.split import SplitSettings
 from manyscale.errors import DataError
+from manyscale.schema import Process
 
 PROCESSES = (
     Process(name="hh4b", label="signal"),

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.toys import toy_events
-from manyscale.data.packing import PackedEvents, PackedStream, ragged_rows
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream, ragged_rows
 
 COUNTS = st.lists(st.integers(0, 6), max_size=12)
 

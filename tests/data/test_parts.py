@@ -14,8 +14,8 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
 from manyscale.data.parts import group_sizes, part_path, read_groups, write_events
-from manyscale.data.schema import CutflowStep, Process, Schema
 from manyscale.errors import DataError
+from manyscale.schema import CutflowStep, Process, Schema
 
 PLAIN = SCHEMA.model_copy(update={"processes": (), "observables": ("m_hh",)})
 
@@ -129,7 +129,7 @@ import sys
 from pathlib import Path
 from manyscale.data.manifest import merge
 from manyscale.data.parts import write_events
-from manyscale.data.schema import Process, Schema, StreamSchema
+from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.data.store import no_events
 
 folder, writer = Path(sys.argv[1]), sys.argv[2]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from helpers.networks import network_of
 from helpers.toys import toy_events
-from manyscale.data.packing import PackedStream
 from manyscale.deployment import predict
 from manyscale.errors import CardError
+from manyscale.events.ragged import PackedStream
 
 
 @given(

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from manyscale.data.schema import Process
 from manyscale.errors import ManyscaleError
 from manyscale.evaluation.cuts import SYSTEMATICS, scan_cuts, significance_figures
 from manyscale.evaluation.yields import expected_yields, scale_events
+from manyscale.schema import Process
 from manyscale.statistics.significance import significance
 
 HH = Process(

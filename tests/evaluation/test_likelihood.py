@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from manyscale.data.schema import Process
 from manyscale.errors import MissingExtraError
 from manyscale.evaluation.likelihood import Likelihood, expected
 from manyscale.evaluation.systematics import Normalisation
 from manyscale.evaluation.templates import Templates
 from manyscale.evaluation.workspace import ShapeTemplates, workspace
+from manyscale.schema import Process
 from manyscale.statistics.exclusion import BANDS, statistics_only
 from manyscale.statistics.significance import significance
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.evaluation.trees import Table, Trees
+from manyscale.events.ragged import PackedStream
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.features.summaries import summaries
+from manyscale.schema import StreamSchema
 from manyscale.statistics.metrics import auc
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "seed_demo"

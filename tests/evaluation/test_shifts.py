@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.toys import SCHEMA, toy_events
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import COLUMNS, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.evaluation.systematics import (
     LEAST_FACTOR,
     can_scale,
@@ -18,8 +17,10 @@ from manyscale.evaluation.systematics import (
     scale_energies,
     smear_energies,
 )
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.schema import COLUMNS, StreamSchema
 
 STREAMS = SCHEMA.streams
 JET = SCHEMA.stream("jet1")

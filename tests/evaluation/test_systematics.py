@@ -5,7 +5,6 @@ import pytest
 
 from helpers.toys import SCHEMA
 from manyscale.card import Card, card_text, parse_card
-from manyscale.data.schema import Process, Schema, StreamSchema
 from manyscale.errors import CardError
 from manyscale.evaluation.systematics import (
     Normalisation,
@@ -17,6 +16,7 @@ from manyscale.evaluation.systematics import (
     moved_streams,
 )
 from manyscale.evaluation.yields import ScaledEvents
+from manyscale.schema import Process, Schema, StreamSchema
 
 KINDS = {
     "normalisation": "normalisation: 0.1",

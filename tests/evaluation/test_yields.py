@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from manyscale.data.schema import Process
 from manyscale.errors import ManyscaleError
 from manyscale.evaluation.yields import expected_yields, normalisation, scale_events
+from manyscale.schema import Process
 
 HH = Process(
     name="hh4b", label="signal", cross_section=0.002, filter_efficiency=0.5, sum_weights=2000.0

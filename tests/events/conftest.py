@@ -2,8 +2,7 @@
 
 import pytest
 
-from manyscale.events.bookkeeping import UnitResult
-from manyscale.events.generation import generate_unit
+from helpers.reading import Result, generated
 from manyscale.events.plan import Unit, plan
 from manyscale.events.settings import GenerateSettings
 
@@ -25,6 +24,6 @@ def signal_unit() -> Unit:
 
 
 @pytest.fixture(scope="session")
-def signal(signal_unit) -> UnitResult:
+def signal(signal_unit) -> Result:
     """60 generated events of hh4b."""
-    return generate_unit(SMALL, signal_unit)
+    return generated(SMALL, signal_unit)

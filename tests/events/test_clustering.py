@@ -3,9 +3,8 @@ import pytest
 
 from helpers.collisions import hits
 from manyscale.events.clustering import cluster
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum, wrap_phi
 from manyscale.events.particles import Hits
-from manyscale.events.record import wrap_phi
 
 
 def _from_momenta(events):

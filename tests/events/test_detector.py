@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from helpers.collisions import PERFECT, particles, random_particles
 from manyscale.events.detector import Detector, smear
-from manyscale.events.record import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 from manyscale.events.settings import CalorimeterSettings, DetectorSettings
+from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 MANY = 20_000
 

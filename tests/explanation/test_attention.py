@@ -6,9 +6,8 @@ import torch
 
 from helpers.networks import network_of
 from helpers.toys import SCHEMA, jet_stream, toy_events
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import OBJECT_CLASSES, PARTICLE_CLASSES, StreamSchema
 from manyscale.deployment.predict import batches
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.attention import AttentionMaps, last_attention, token_attention
 from manyscale.explanation.gradcam import ImportanceMaps, grad_cam
 from manyscale.explanation.tokens import (
@@ -26,6 +25,7 @@ from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import PRESETS
 from manyscale.model.taps import Taps
+from manyscale.schema import OBJECT_CLASSES, PARTICLE_CLASSES, StreamSchema
 
 IMAGES = ImageSettings(bins=9, half_width=1.0)
 EVENTS = 40

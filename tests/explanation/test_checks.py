@@ -13,8 +13,8 @@ from helpers.linear_network import linear_network, token_terms
 from helpers.networks import network_of
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.balance import balanced_weights
-from manyscale.data.packing import PackedStream
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.checks import (
     _kept,
     deletion,

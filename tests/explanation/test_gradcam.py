@@ -4,7 +4,7 @@ import torch
 
 from helpers.networks import NAMES, network_of
 from helpers.toys import toy_events
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import (
     grad_cam,
     grad_cam_places,

@@ -10,7 +10,7 @@ from helpers.linear_network import linear_network, token_terms
 from helpers.networks import network_of
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.balance import balanced_weights
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import responses
 from manyscale.explanation.integrated_gradients import integrated_gradients, summarise
 from manyscale.model.layers import StreamSettings

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from helpers.toys import SCHEMA, toy_events
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError, DataError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.features.constituents import wrap_phi
 from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.features.registry import default_features, describe
+from manyscale.schema import StreamSchema
 
 JET = SCHEMA.stream("jet1")
 NAMED = StreamSchema(

@@ -9,12 +9,12 @@ from helpers import plain_frame
 from helpers.commands import toy_dataset
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
-from manyscale.data.schema import PARTICLE_CLASSES
 from manyscale.errors import CardError, DataError
 from manyscale.features import images
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageMaker, ImageSettings, class_means, pixel_sums
 from manyscale.features.jet_frame import FrameSettings
+from manyscale.schema import PARTICLE_CLASSES
 
 FRAME = {"centre": "pt", "rotate": "principal", "flip": True}
 

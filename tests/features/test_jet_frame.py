@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from helpers import plain_frame
 from helpers.symmetries import permuted_tokens
 from helpers.toys import SCHEMA, jet_stream, toy_events
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import Segments, StreamBatch
 from manyscale.features.constituents import wrap_phi
 from manyscale.features.extractor import FeatureExtractor
@@ -24,6 +23,7 @@ from manyscale.features.jet_frame import (
     principal_up,
     second_subjet_up,
 )
+from manyscale.schema import StreamSchema
 
 FRAMES = [
     FrameSettings(centre=centre, rotate=rotate, flip=flip)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import StreamSchema
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream
 from manyscale.features import summaries as module
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.features.summaries import jet_shapes, summaries
+from manyscale.schema import StreamSchema
 
 JET = ("delta_eta", "delta_phi", "pt", "particle_class")
 

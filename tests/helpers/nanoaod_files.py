@@ -6,10 +6,10 @@ import awkward as ak
 import numpy as np
 import uproot
 import vector
+from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.nanoaod import NanoAODReader
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 from manyscale.events.settings import GenerateSettings
 
 #: Names of the candidates, of their links, and of a link's candidate.

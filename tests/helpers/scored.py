@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from manyscale.data.schema import Process
 from manyscale.evaluation.yields import ScaledEvents
+from manyscale.schema import Process
 
 HH = Process(name="hh4b", label="signal", cross_section=0.002, k_factor=1.5)
 QCD = Process(name="qcd", label="background", cross_section=85.0)

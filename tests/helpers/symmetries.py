@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import class_probabilities
+from manyscale.events.ragged import PackedStream
 
 TOLERANCE = 1e-5
 

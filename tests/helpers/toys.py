@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Process, Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Process, Schema, StreamSchema
 
 JET_COLUMNS = ("pt", "eta", "phi", "energy", "charge", "particle_class")
 AXIS = ("jet_pt", "jet_eta", "jet_phi", "jet_mass")

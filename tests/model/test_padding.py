@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from helpers.networks import network_of
 from helpers.toys import jet_stream, object_stream, toy_events
-from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import class_probabilities
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import to_torch
 from manyscale.model.presets import PRESETS
 from padded import PaddedNetwork, pad

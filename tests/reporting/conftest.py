@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from helpers.report_files import HOSTILE, chosen_events, expected_limits, explanation_files
-from manyscale.data.schema import CutflowStep, Process
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.yields import expected_yields, scale_events
 from manyscale.model.summary import Block, Summary
 from manyscale.reporting import score_plots
 from manyscale.reporting.flow_chart import flow_chart
+from manyscale.schema import CutflowStep, Process
 from manyscale.statistics.metrics import auc_difference, evaluate
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from helpers.scored import HH, QCD, TTBAR, scored_events
-from manyscale.data.schema import Process
 from manyscale.evaluation.cuts import SYSTEMATICS, scan_cuts
 from manyscale.evaluation.limits import (
     LimitSettings,
@@ -15,6 +14,7 @@ from manyscale.evaluation.limits import (
 from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.yields import scale_events
 from manyscale.reporting import physics_plots
+from manyscale.schema import Process
 
 PROCESSES = (
     Process(name="hh4b", label="signal", cross_section=0.01, sum_weights=1000.0),

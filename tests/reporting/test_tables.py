@@ -5,10 +5,10 @@ from rich.console import Console
 
 from helpers.report_files import expected_limits
 from manyscale import console
-from manyscale.data.schema import CutflowStep, Process
 from manyscale.evaluation.results import Counting, Explanation, Limits, Metrics
 from manyscale.reporting import tables
 from manyscale.reporting.tables import Table
+from manyscale.schema import CutflowStep, Process
 
 
 def process(sum_weights, cross_section=None):

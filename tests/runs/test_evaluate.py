@@ -15,7 +15,6 @@ from manyscale.console import print_metrics
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
 from manyscale.data.parts import write_events
-from manyscale.data.schema import Process
 from manyscale.data.split import SplitSettings
 from manyscale.errors import ManyscaleError
 from manyscale.evaluation.results import Metrics
@@ -24,6 +23,7 @@ from manyscale.runs import evaluate as module
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import train_run
+from manyscale.schema import Process
 from manyscale.training.schedule import TrainingSettings
 
 PROCESSES = (

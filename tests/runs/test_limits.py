@@ -12,14 +12,14 @@ from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import card_text, load_card, parse_card
 from manyscale.data.manifest import merge
-from manyscale.data.packing import PackedStream
 from manyscale.data.parts import write_events
-from manyscale.data.schema import COLUMNS, Process
 from manyscale.errors import CardError, ManyscaleError
 from manyscale.evaluation.systematics import Normalisation, Shape
+from manyscale.events.ragged import PackedStream
 from manyscale.runs.evaluate import Trial, predict_trial, scale
 from manyscale.runs.limits import limits_run, variations
 from manyscale.runs.train import train_run, whole_run
+from manyscale.schema import COLUMNS, Process
 
 pytest.importorskip("pyhf")
 

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Schema, StreamSchema
 
 __all__ = ["BOOKKEEPING", "arrow_schema", "from_arrow", "stored_columns", "to_arrow", "token_paths"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import Process
 from manyscale.errors import DataError
+from manyscale.schema import Process
 
 __all__ = ["Balance", "ClassSums", "balanced_weights"]
 

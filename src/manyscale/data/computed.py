@@ -7,10 +7,11 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.data.store import RowGroups, Store
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Schema, StreamSchema
 
 __all__ = ["ColumnStore", "Compute", "NewColumns", "with_names"]
 

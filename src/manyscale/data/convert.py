@@ -18,8 +18,8 @@ from manyscale.data.parts import (
     part_path,
     read_book,
 )
-from manyscale.data.schema import CutflowStep, Label, Process, Schema, StreamSchema
 from manyscale.errors import DataError
+from manyscale.schema import CutflowStep, Label, Process, Schema, StreamSchema
 
 __all__ = ["Converted", "check_positive", "convert_npz", "describe_process", "read_books"]
 

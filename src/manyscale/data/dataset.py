@@ -14,11 +14,11 @@ from manyscale.data.packing import PackedEvents
 from manyscale.data.plans import inherit_sources
 from manyscale.data.restriction import Restriction
 from manyscale.data.saving import common_types, scaled, write_dataset
-from manyscale.data.schema import Label, Schema
 from manyscale.data.split import SplitName, SplitSettings
 from manyscale.data.store import FolderStore, MemoryStore, RowGroups, Store, no_events
 from manyscale.data.totals import Totals
 from manyscale.errors import DataError
+from manyscale.schema import Label, Schema
 
 __all__ = ["Dataset"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.feed import TrainingBatch
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 
 __all__ = ["EventBuffer"]
 

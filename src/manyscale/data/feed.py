@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.packing import PackedStream
+from manyscale.events.ragged import PackedStream
 
 __all__ = ["Feed", "TrainingBatch"]
 

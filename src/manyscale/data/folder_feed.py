@@ -11,10 +11,10 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.event_buffer import EventBuffer
 from manyscale.data.feed import TrainingBatch
 from manyscale.data.footprint import decoded_bytes
-from manyscale.data.packing import PackedStream
 from manyscale.data.shuffle import SHARDS, Counts, EpochPlan, Piece, SourceCounts
 from manyscale.data.store import no_events
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
 
 __all__ = ["FolderFeed", "Trim", "taken_streams"]
 

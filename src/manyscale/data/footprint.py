@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.schema import Schema
 from manyscale.data.store import RowGroups
+from manyscale.schema import Schema
 
 __all__ = ["decoded_bytes"]
 

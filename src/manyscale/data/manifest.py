@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
 from manyscale.data.plans import find_plans, held_back, stated_of_parts, with_stated
-from manyscale.data.schema import COLUMNS, SCHEMA_VERSION, CutflowStep, Process, Schema
 from manyscale.errors import DataError
+from manyscale.schema import COLUMNS, SCHEMA_VERSION, Generated, Process, Schema
 
 __all__ = [
     "Manifest",
@@ -320,58 +319,4 @@ def _add_up(parts: Sequence[tuple[Path, Process]]) -> Process:
                     f"the process {first.name} is {getattr(first, what)}, for the other "
                     f"{getattr(process, what)}"
                 )
-    processes = [process for _, process in parts]
-    cross_section, error = _mean_cross_section(processes)
-    return first.model_copy(
-        update={
-            "cross_section": cross_section,
-            "cross_section_error": error,
-            "generated": sum(process.generated for process in processes),
-            "sum_weights": _sum_known(processes, lambda process: process.sum_weights),
-            "sum_weights2": _sum_known(processes, lambda process: process.sum_weights2),
-            "cutflow": _add_cutflows(processes),
-        }
-    )
-
-
-def _mean_cross_section(processes: Sequence[Process]) -> tuple[float | None, float | None]:
-    """Mean over parts, weighted with the events generated for each, and its error."""
-    known = [p for p in processes if p.cross_section is not None]
-    total = sum(p.generated for p in known)
-    shares = [p.generated / total if total else 1 / len(known) for p in known]
-    if not known:
-        return None, None
-    mean = math.fsum(
-        share * (p.cross_section or 0.0) for share, p in zip(shares, known, strict=True)
-    )
-    if any(p.cross_section_error is None for p in known):
-        return mean, None
-    errors = [
-        share * (p.cross_section_error or 0.0) for share, p in zip(shares, known, strict=True)
-    ]
-    return mean, math.hypot(*errors)
-
-
-def _sum_known(processes: Sequence[Process], of: Callable[[Process], float | None]) -> float | None:
-    values = [of(process) for process in processes]
-    known = [value for value in values if value is not None]
-    return math.fsum(known) if len(known) == len(values) else None
-
-
-def _add_cutflows(processes: Sequence[Process]) -> tuple[CutflowStep, ...]:
-    """Add up step by step; of parts that were selected in several ways, the first and last steps."""
-    cutflows = [process.cutflow for process in processes if process.cutflow]
-    if len({tuple(step.step for step in cutflow) for cutflow in cutflows}) > 1:
-        ends = ("before any selection", "selected, in several ways")
-        cutflows = [
-            tuple(step.model_copy(update={"step": end}) for step, end in zip(of, ends, strict=True))
-            for of in ((cutflow[0], cutflow[-1]) for cutflow in cutflows)
-        ]
-    return tuple(
-        CutflowStep(
-            step=same[0].step,
-            events=sum(step.events for step in same),
-            sum_weights=math.fsum(step.sum_weights for step in same),
-        )
-        for same in zip(*cutflows, strict=True)
-    )
+    return first.model_copy(update=dict(Generated.add([process for _, process in parts])))

@@ -12,9 +12,9 @@ from manyscale.data.identity import file_identity
 from manyscale.data.npy import MemoryArray, choose_array, open_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.padded import PaddedEvents
-from manyscale.data.schema import LONE_STREAM, Process, Schema, StreamSchema, check_stream_names
 from manyscale.data.split import SplitSettings
 from manyscale.errors import DataError
+from manyscale.schema import LONE_STREAM, Process, Schema, StreamSchema, check_stream_names
 
 __all__ = [
     "LONE_STREAM",

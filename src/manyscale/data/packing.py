@@ -2,102 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Integers", "PackedEvents", "PackedStream", "ragged_rows"]
+from manyscale.data.identity import event_ids
+from manyscale.events.ragged import Integers, PackedStream, SelectedEvents
 
-Floats = NDArray[np.floating]
-Integers = NDArray[np.integer]
-
-
-def ragged_rows(starts: Integers, counts: Integers) -> NDArray[np.int64]:
-    """Indices `starts[i], starts[i] + 1, ..., starts[i] + counts[i] - 1` of all i, joined.
-
-    Examples
-    --------
-    >>> ragged_rows(np.array([5, 0]), np.array([2, 3]))
-    array([5, 6, 0, 1, 2])
-    """
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(np.asarray(starts) - (ends - counts), counts)
-
-
-@dataclass(frozen=True)
-class PackedStream:
-    """One stream of some events.
-
-    Attributes
-    ----------
-    values
-        (tokens, columns), float32: the tokens of all events, one event behind the other.
-    counts
-        (events,), int64: the number of tokens of each event; zero is allowed.
-    axis
-        (events, axis columns), float32: what the stream has once an event.
-    """
-
-    values: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    axis: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        """Return the number of events."""
-        return len(self.counts)
-
-    @cached_property
-    def offsets(self) -> NDArray[np.int64]:
-        """(events + 1,): event i has the tokens offsets[i] to offsets[i + 1]."""
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
-
-    def rows(self, events: Integers) -> NDArray[np.int64]:
-        """Return where the tokens of the named events stand, in the order named."""
-        return ragged_rows(self.offsets[:-1][events], self.counts[events])
-
-    def take(self, events: Integers) -> "PackedStream":
-        """Return the named events, in the order named."""
-        # Four times as fast as values[rows].
-        values = self.values.take(self.rows(events), axis=0)
-        return PackedStream(values, self.counts[events], self.axis.take(events, axis=0))
-
-    def between(self, first: int, last: int) -> "PackedStream":
-        """Return the events `first` to `last - 1`, without a copy."""
-        tokens = slice(self.offsets[first], self.offsets[min(last, len(self))])
-        return PackedStream(self.values[tokens], self.counts[first:last], self.axis[first:last])
-
-    def leading(self, most: int, by: int | None) -> "PackedStream":
-        """Keep at most `most` tokens an event: those with the highest column `by`, or the first."""
-        if not (self.counts > most).any():
-            return self
-        event = np.repeat(np.arange(len(self)), self.counts)
-        if by is None:
-            order = np.arange(len(self.values))
-        else:
-            order = np.lexsort((-self.values[:, by], event))
-        place = ragged_rows(np.zeros_like(self.counts), self.counts)
-        keep = np.sort(order[place < most])
-        return PackedStream(self.values[keep], np.minimum(self.counts, most), self.axis)
-
-    def padded(self, length: int | None = None) -> NDArray[np.float32]:
-        """Return (events, length, columns), zeros behind the real tokens; length: by default the longest."""
-        longest = int(self.counts.max(initial=0))
-        length = longest if length is None else length
-        out = np.zeros((len(self), max(length, longest), self.values.shape[1]), np.float32)
-        event = np.repeat(np.arange(len(self)), self.counts)
-        out[event, ragged_rows(np.zeros_like(self.counts), self.counts)] = self.values
-        return out[:, :length]
-
-    @staticmethod
-    def concatenate(parts: Sequence["PackedStream"]) -> "PackedStream":
-        """Join the events of several packed streams of the same columns."""
-        return PackedStream(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.counts for part in parts]),
-            np.concatenate([part.axis for part in parts]),
-        )
+__all__ = ["PackedEvents"]
 
 
 @dataclass(frozen=True)
@@ -162,6 +74,34 @@ class PackedEvents:
     def only(self, streams: Sequence[str]) -> "PackedEvents":
         """Return the same events with the named streams alone."""
         return replace(self, streams={name: self.streams[name] for name in streams})
+
+    @staticmethod
+    def of_source(
+        events: SelectedEvents, sources: Sequence[tuple[str, int]], label: int = -1
+    ) -> "PackedEvents":
+        """Pack selected events of one class.
+
+        Parameters
+        ----------
+        sources
+            Identity (see identity.py) of each source, and how many of the events are of it: they stand
+            in this order.
+        """
+        edges = np.cumsum([0, *(number for _, number in sources)])
+        return PackedEvents(
+            events.streams,
+            np.concatenate(
+                [
+                    event_ids(identity, events.entry[first:last])
+                    for (identity, _), first, last in zip(sources, edges, edges[1:], strict=False)
+                ]
+            ),
+            np.full(len(events), label, np.int64),
+            np.full(len(events), -1, np.int64),
+            events.weight,
+            events.observables,
+            events.weights,
+        )
 
     @staticmethod
     def concatenate(parts: Sequence["PackedEvents"]) -> "PackedEvents":

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from manyscale.data.identity import event_ids
 from manyscale.data.npy import PaddedArray
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import AXIS_COLUMNS, COLUMNS, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import AXIS_COLUMNS, COLUMNS, StreamSchema
 
 __all__ = ["PaddedEvents", "StreamPacker", "describe_stream"]
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.arrow import arrow_schema, from_arrow, stored_columns, to_arrow, token_paths
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 from manyscale.errors import DataError
+from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 
 __all__ = [
     "MANIFEST",

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manyscale.data.parts import PARTS
-from manyscale.data.schema import Process
 from manyscale.errors import DataError
+from manyscale.schema import Process
 
 __all__ = [
     "PLANS",

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from manyscale.data.identity import uniform
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import Label, Process
 from manyscale.data.split import SPLITS, SplitName, SplitSettings, split_places
 from manyscale.errors import DataError
+from manyscale.schema import Label, Process
 
 __all__ = ["Restriction"]
 

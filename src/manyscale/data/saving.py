@@ -13,9 +13,9 @@ import numpy as np
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import PartBook, PartWriter, new_part, part_name
-from manyscale.data.schema import CutflowStep, Process, Schema
 from manyscale.data.store import no_events
 from manyscale.errors import DataError
+from manyscale.schema import CutflowStep, Process, Schema
 
 __all__ = ["Types", "common_types", "scaled", "write_dataset"]
 

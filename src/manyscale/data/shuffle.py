@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.packing import ragged_rows
+from manyscale.events.ragged import ragged_rows
 
 __all__ = ["SHARDS", "EpochPlan", "Piece", "Share", "SourceCounts"]
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.manifest import read_manifest
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import group_sizes, read_groups, read_part
-from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import Schema, StreamSchema
 
 __all__ = ["FolderStore", "MemoryStore", "RowGroups", "Store", "no_events"]
 

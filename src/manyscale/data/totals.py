@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from manyscale.data.balance import ClassSums
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import Label, Process
+from manyscale.schema import Label, Process
 
 __all__ = ["Totals"]
 

@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from manyscale.data.schema import COLUMNS, Schema, StreamSchema
 from manyscale.errors import RunError
 from manyscale.features.jet_frame import FRAMED
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
+from manyscale.schema import COLUMNS, Schema, StreamSchema
 from manyscale.settings import write_json
 
 __all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError, DataError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import NO_TAPS, Taps
+from manyscale.schema import Schema, StreamSchema
 
 __all__ = [
     "CHUNK",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.evaluation.results import BestCut, Cut, CutWithSystematic, Significance, Yield
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents, is_background
+from manyscale.schema import Process
 from manyscale.statistics.sample import Floats
 from manyscale.statistics.significance import Simulated, significance, simulated_significance
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import field_validator
 
-from manyscale.data.schema import Process
 from manyscale.errors import CardError, DataError
 from manyscale.evaluation.likelihood import expected
 from manyscale.evaluation.results import SignalLimit
@@ -17,6 +16,7 @@ from manyscale.evaluation.systematics import Normalisation, Shape
 from manyscale.evaluation.templates import Templates, best_edges, check_background
 from manyscale.evaluation.workspace import ShapeTemplates, Workspace, shape_templates, workspace
 from manyscale.evaluation.yields import ScaledEvents
+from manyscale.schema import Process
 from manyscale.settings import Settings, setting
 from manyscale.statistics.exclusion import Expected, statistics_only
 from manyscale.statistics.sample import Floats

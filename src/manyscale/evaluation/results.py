@@ -12,8 +12,8 @@ from typing import Self
 
 from pydantic import Field, FiniteFloat, TypeAdapter, model_validator
 
-from manyscale.data.schema import Process
 from manyscale.errors import RunError
+from manyscale.schema import Process
 from manyscale.settings import Known, Record, read_text
 
 # ---- history.csv ------------------------------------------------------------------------------

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, model_validator
 
 from manyscale.data.identity import part_ids, uniform
-from manyscale.data.packing import PackedEvents, PackedStream, ragged_rows
-from manyscale.data.schema import Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError
 from manyscale.evaluation.results import YieldChange
 from manyscale.evaluation.yields import ScaledEvents
+from manyscale.events.ragged import PackedStream, ragged_rows
+from manyscale.schema import Schema, StreamSchema
 from manyscale.settings import Settings, setting
 
 Floats = NDArray[np.float64]
@@ -376,7 +377,7 @@ def effects(
 
     Examples
     --------
-    >>> from manyscale.data.schema import Process
+    >>> from manyscale.schema import Process
     >>> qcd = Process(name="qcd", label="background")
     >>> events = ScaledEvents((qcd,), np.array([0, 0]), np.array([4.0, 1.0]), 1.0)
     >>> higher = Varied({"network": np.array([0.9, 0.6])}, events.weight)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.evaluation.yields import ScaledEvents, is_background
+from manyscale.schema import Process
 from manyscale.statistics.exclusion import statistics_only
 from manyscale.statistics.sample import Floats
 from manyscale.statistics.significance import significance
@@ -177,7 +177,7 @@ def best_edges(
 
     Examples
     --------
-    >>> from manyscale.data.schema import Process
+    >>> from manyscale.schema import Process
     >>> hh, qcd = (Process(name=n, label=l) for n, l in (("hh", "signal"), ("qcd", "background")))
     >>> events = ScaledEvents((hh, qcd), np.repeat([0, 1], 50), np.ones(100), 1.0)
     >>> scores = np.concatenate([np.linspace(0.5, 1, 50), np.linspace(0, 0.9, 50)])

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manyscale.data.schema import Process
 from manyscale.errors import DataError
 from manyscale.evaluation.results import Yield, Yields
+from manyscale.schema import Process
 from manyscale.statistics.sample import Floats, effective_events
 
 __all__ = ["PHYSICAL", "ScaledEvents", "expected_yields", "is_background"]

@@ -7,7 +7,7 @@ import fastjet
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum
 from manyscale.events.particles import Array, Hits, Integers, SmallJets
 
 __all__ = ["JetPairs", "cluster", "find_jets", "hardest_two"]

@@ -21,8 +21,8 @@ class DetectedEvents:
 
     Attributes
     ----------
-    piece, entry, weight
-        (events,): as in record.py.
+    entry, weight
+        (events,): the index of each in its source, and its weight.
     hits
         All that can be a constituent, of all events; None where the source has no such thing.
     pairs
@@ -44,7 +44,6 @@ class DetectedEvents:
         Further weights, and what the network never sees: name to (events,).
     """
 
-    piece: Integers
     entry: Integers
     weight: Floats
     hits: Hits | None

@@ -10,16 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from manyscale.events.kinematics import wrap_phi
 from manyscale.events.particles import Array, Floats, Hits, Particles
-from manyscale.events.record import (
-    CHARGED_HADRON,
-    ELECTRON,
-    MUON,
-    NEUTRAL_HADRON,
-    PHOTON,
-    wrap_phi,
-)
 from manyscale.events.settings import CalorimeterSettings, DetectorSettings
+from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 __all__ = ["Detector", "smear"]
 

@@ -1,16 +1,16 @@
-"""One unit of work: a fresh Pythia, the detector, jets, cuts; out come records and bookkeeping."""
+"""One unit of work: a fresh Pythia, the detector, jets, cuts."""
 
 from typing import Any
 
-import awkward as ak
 import numpy as np
 
 from manyscale.errors import CardError
 from manyscale.events import pythia
-from manyscale.events.bookkeeping import Bookkeeping, UnitResult, add_cutflows
 from manyscale.events.plan import Unit
+from manyscale.events.ragged import SelectedEvents
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import Generated
 
 __all__ = ["check_processes", "generate_unit", "run_unit"]
 
@@ -33,7 +33,7 @@ def check_processes(settings: GenerateSettings) -> None:
         pythia.read_settings(process, settings.pythia_lines(process))
 
 
-def generate_unit(settings: GenerateSettings, unit: Unit) -> UnitResult:
+def generate_unit(settings: GenerateSettings, unit: Unit) -> tuple[SelectedEvents, Generated]:
     """Generate, reconstruct and select the events of a unit.
 
     The outcome follows from the arguments alone: Pythia starts afresh, because it keeps what it
@@ -57,23 +57,30 @@ def generate_unit(settings: GenerateSettings, unit: Unit) -> UnitResult:
     return run_unit(generator, settings, unit)
 
 
-def run_unit(generator: Any, settings: GenerateSettings, unit: Unit) -> UnitResult:  # noqa: ANN401
+def run_unit(
+    generator: Any,  # noqa: ANN401 - Pythia has no types
+    settings: GenerateSettings,
+    unit: Unit,
+) -> tuple[SelectedEvents, Generated]:
     """What is left of `generate_unit` once Pythia, the generator, has started."""
     reconstruction = Reconstruction(settings, unit.seed)
-    records, cutflows, weights = [], [], []
+    parts, counted = [], []
     for truth in pythia.generate(generator, unit.process, unit.events, settings.weights):
         selected, cutflow = reconstruction.reconstruct(truth)
-        records.append(selected)
-        cutflows.append(cutflow)
-        weights.append(truth.weight)
-    weight = np.concatenate(weights)
+        parts.append(selected)
+        counted.append(
+            Generated(
+                sum_weights=float(truth.weight.sum()),
+                sum_weights2=float(np.square(truth.weight).sum()),
+                cutflow=cutflow,
+            )
+        )
     cross_section = pythia.cross_section(generator)
-    bookkeeping = Bookkeeping(
-        generated=unit.events,
-        sum_weights=float(weight.sum()),
-        sum_weights2=float(np.square(weight).sum()),
-        cross_section=cross_section.value,
-        cross_section_error=cross_section.error,
-        cutflow=add_cutflows(cutflows),
+    generated = Generated.add(counted).model_copy(
+        update={
+            "generated": unit.events,
+            "cross_section": cross_section.value,
+            "cross_section_error": cross_section.error,
+        }
     )
-    return UnitResult(ak.concatenate(records), bookkeeping)
+    return SelectedEvents.concatenate(parts), generated

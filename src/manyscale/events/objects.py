@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from manyscale.events.clustering import find_jets
+from manyscale.events.kinematics import wrap_phi
 from manyscale.events.particles import Hits, Leptons, Particles, SmallJets, pair_up
-from manyscale.events.record import ELECTRON, MUON, wrap_phi
 from manyscale.events.settings import DetectorSettings, ObjectSettings
 from manyscale.events.tagging import Tagger, count_hadrons
 from manyscale.events.truth import Axes
+from manyscale.schema import ELECTRON, MUON
 
 __all__ = ["find_leptons", "find_small_jets"]
 

@@ -79,7 +79,7 @@ class Particles(_Flat):
 
 @dataclass(frozen=True)
 class Hits(_Flat):
-    """What a detector saw: tracks and cells, in GeV and radians; `particle_class` as in record.py.
+    """What a detector saw: tracks and cells, in GeV and radians; `particle_class` a code of `PARTICLE_CLASSES`.
 
     d0 and dz in mm, 0 for what leaves no track and where they are not measured.
     """
@@ -116,7 +116,7 @@ class SmallJets(_Objects):
 
 @dataclass(frozen=True)
 class Leptons(_Objects):
-    """Isolated electrons and muons; `particle_class` as in record.py."""
+    """Isolated electrons and muons; `particle_class` a code of `PARTICLE_CLASSES`."""
 
     pt: Floats
     eta: Floats
@@ -139,8 +139,6 @@ class TruthEvents:
         Hadrons with a b or a charm quark as they leave the hadronisation.
     higgs
         Higgs bosons that decay to b bbar, each once, as they decay; None where not known.
-    piece
-        (events,): as in record.py; None where the source has one piece alone.
     weights, observables, steps
         As in `DetectedEvents`.
     """
@@ -150,7 +148,6 @@ class TruthEvents:
     stable: Particles
     heavy: Particles
     higgs: Particles | None = None
-    piece: Integers | None = None
     weights: Mapping[str, Floats] = field(default_factory=dict)
     observables: Mapping[str, Array] = field(default_factory=dict)
     steps: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)

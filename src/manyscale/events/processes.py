@@ -1,10 +1,10 @@
 """The processes that manyscale knows by name: their class, their Pythia settings, their share."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["NAMED_PROCESSES", "EventClass", "NamedProcess"]
+from manyscale.schema import Label
 
-EventClass = Literal["signal", "background"]
+__all__ = ["NAMED_PROCESSES", "NamedProcess"]
 
 
 class NamedProcess(NamedTuple):
@@ -20,7 +20,7 @@ class NamedProcess(NamedTuple):
         Settings of Pythia 8 that switch it on.
     """
 
-    event_class: EventClass
+    event_class: Label
     share: float
     pythia: tuple[str, ...]
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -10,7 +10,6 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.bookkeeping import CrossSection
 from manyscale.events.particles import (
     BOTTOM,
     CHARM,
@@ -20,11 +19,18 @@ from manyscale.events.particles import (
     heaviest_flavour,
 )
 
-__all__ = ["cross_section", "generate", "read_settings", "start"]
+__all__ = ["CrossSection", "cross_section", "generate", "read_settings", "start"]
 
 # Events that are held at a time: one with multiparton interactions takes about 180 kB.
 _BATCH = 250
 _PB_PER_MB = 1e9
+
+
+class CrossSection(NamedTuple):
+    """Cross section in pb and its statistical error, as integrated while events were made."""
+
+    value: float
+    error: float
 
 
 def read_settings(process: str, lines: Sequence[str]) -> Any:  # noqa: ANN401 - Pythia has no types

@@ -1,26 +1,25 @@
-"""From generated events to records: detector, jets, b-tags, cuts, objects."""
+"""From generated events to selected ones: detector, jets, b-tags, cuts, objects."""
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.assembly import assemble
-from manyscale.events.bookkeeping import Cutflow
 from manyscale.events.clustering import JetPairs, cluster
 from manyscale.events.detected import DetectedEvents
 from manyscale.events.detector import Detector
 from manyscale.events.objects import find_leptons, find_small_jets
 from manyscale.events.particles import Array, Hits, Particles, SmallJets, TruthEvents
-from manyscale.events.record import layouts
+from manyscale.events.ragged import SelectedEvents
+from manyscale.events.selection import Cutflow, select
 from manyscale.events.settings import GenerateSettings
 from manyscale.events.tagging import Tagger, count_hadrons
 from manyscale.events.truth import Axes, match_h_bb
+from manyscale.schema import collision_streams
 
 __all__ = ["Reconstruction", "missing_momentum"]
 
 
 class Reconstruction:
-    """Turns generated events into records, batch by batch.
+    """Selects generated events, batch by batch.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ class Reconstruction:
     def __init__(self, settings: GenerateSettings, seed: int) -> None:
         detector, tagger, small_tagger = np.random.SeedSequence(seed).spawn(3)
         self.settings = settings
-        self._streams = layouts(settings.streams, settings.columns)
+        self._streams = collision_streams(settings.streams, settings.columns)
         self._detector = Detector(settings.detector, detector)
         self._tagger = Tagger(settings.detector.btags, tagger, candidates=2)
         # Draws of its own, so that asking for small jets changes nothing else.
@@ -42,8 +41,8 @@ class Reconstruction:
 
     def reconstruct(
         self, truth: TruthEvents, first_step: str = "generated"
-    ) -> tuple[ak.Array, Cutflow]:
-        """Return the records (see record.py) of the events that pass, and the cutflow.
+    ) -> tuple[SelectedEvents, Cutflow]:
+        """Return the events that pass, and the cutflow.
 
         Parameters
         ----------
@@ -57,7 +56,6 @@ class Reconstruction:
         pairs = cluster(hits, settings.jets.radius, settings.cuts.second_pt)
         n_btags = self._tag(pairs, truth.heavy)
         detected = DetectedEvents(
-            piece=np.zeros_like(truth.entry) if truth.piece is None else truth.piece,
             entry=truth.entry,
             weight=truth.weight,
             hits=hits,
@@ -75,7 +73,7 @@ class Reconstruction:
             weights=truth.weights,
             observables=truth.observables,
         )
-        return assemble(detected, self._streams, settings.cuts, settings.objects, first_step)
+        return select(detected, self._streams, settings.cuts, settings.objects, first_step)
 
     def _tag(self, pairs: JetPairs, heavy: Particles) -> NDArray[np.int64]:
         settings = self.settings

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from manyscale.events.processes import NAMED_PROCESSES, EventClass
+from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.events.variations import SHOWER_VARIATIONS, variation_lines
+from manyscale.schema import Label
 from manyscale.settings import Settings, setting
 
 __all__ = [
@@ -52,7 +53,7 @@ PythiaLine = Annotated[str, AfterValidator(_check_line)]
 class ProcessSettings(Settings):
     """One generated process; a named one needs nothing said."""
 
-    event_class: EventClass | None = setting(
+    event_class: Label | None = setting(
         None, "signal or background; null: as the named process", alias="class"
     )
     pythia: tuple[PythiaLine, ...] = setting(
@@ -202,7 +203,7 @@ class GenerateSettings(Settings):
             raise ValueError(f"a name stands twice in {', '.join(names)}")
         return names
 
-    def event_class(self, process: str) -> EventClass:
+    def event_class(self, process: str) -> Label:
         """Signal or background."""
         return self.processes[process].event_class or NAMED_PROCESSES[process].event_class
 

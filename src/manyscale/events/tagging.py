@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum
 from manyscale.events.particles import BOTTOM, CHARM, Particles, heaviest_flavour
 from manyscale.events.settings import TaggingSettings
 from manyscale.events.truth import Axes, nearest_jet

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.clustering import JetPairs
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum, wrap_phi
 from manyscale.events.particles import Array, Floats, Integers, Particles, pair_up
-from manyscale.events.record import wrap_phi
 
 __all__ = ["Axes", "count_inside", "match_h_bb", "nearest_jet"]
 

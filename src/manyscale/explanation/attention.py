@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import batches
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.tokens import CLASS_TOKEN, ClassMeans, Labelled, TokenReader, Tokens
 from manyscale.model.attention import AttentionWeights, WeightsTap
 from manyscale.model.classifier import MultiScaleClassifier

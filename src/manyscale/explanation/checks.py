@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
 from manyscale.evaluation.results import (
     Correlation,
@@ -20,6 +20,7 @@ from manyscale.evaluation.results import (
     Excess,
     Randomisation,
 )
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import responses
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.statistics.metrics import auc_difference

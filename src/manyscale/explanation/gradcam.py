@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import batches, class_logits
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.tokens import ClassMeans, Labelled, TokenReader, Tokens
 from manyscale.features.columns import Segments, StreamBatch
 from manyscale.model.attention import WeightsTap

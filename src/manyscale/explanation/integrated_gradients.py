@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
 from manyscale.deployment.predict import batches
 from manyscale.evaluation.results import FeatureAttribution, IntegratedGradients
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import logit_difference, responses
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
 from manyscale.deployment.predict import batches
 from manyscale.evaluation.results import PermutationImportance, PermutationLoss
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import logit_difference, responses
 from manyscale.explanation.integrated_gradients import feature_inputs
 from manyscale.features.columns import StreamBatch

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import PackedStream
 from manyscale.deployment.predict import batches
 from manyscale.evaluation.results import LayerPair
+from manyscale.events.ragged import PackedStream
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layout import Layout
 from manyscale.model.taps import Place, Taps

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.schema import COLUMNS, StreamSchema
 from manyscale.features.columns import Segments, StreamBatch, TokenColumns
 from manyscale.features.images import ImageSettings
 from manyscale.features.jet_frame import JetFrame
 from manyscale.features.registry import can_compute, recipe
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.schema import COLUMNS, StreamSchema
 
 __all__ = [
     "ALL",

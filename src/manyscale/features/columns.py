@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import StreamSchema
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import StreamSchema
 
 __all__ = ["Segments", "StreamBatch", "TokenColumns", "on_device", "to_torch"]
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from manyscale.data.schema import PARTICLE_CLASSES
 from manyscale.features.columns import TokenColumns
+from manyscale.schema import PARTICLE_CLASSES
 
 __all__ = [
     "delta_eta",

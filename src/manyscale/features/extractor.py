@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError, DataError
 from manyscale.features.columns import StreamBatch, TokenColumns
 from manyscale.features.jet_frame import FrameSettings, JetFrame
 from manyscale.features.registry import default_features, is_categorical, recipe
+from manyscale.schema import StreamSchema
 
 __all__ = ["FeatureExtractor", "standardise"]
 

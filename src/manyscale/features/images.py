@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from manyscale.data.dataset import Dataset
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import PARTICLE_CLASSES, Schema, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError, DataError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, TokenColumns
 from manyscale.features.jet_frame import FrameSettings, JetFrame
 from manyscale.features.registry import can_compute
+from manyscale.schema import PARTICLE_CLASSES, Schema, StreamSchema
 from manyscale.settings import Settings, setting
 
 __all__ = ["ImageMaker", "ImageSettings", "class_means", "jet_images", "pixel_sums"]
@@ -194,7 +195,7 @@ def jet_images(
         As in a card, {"centre": "pt", "rotate": "principal", "flip": True} say; None: about the
         jet's axis, as stored.
     by_class
-        One image a class of particles (`manyscale.data.schema.PARTICLE_CLASSES`).
+        One image a class of particles (`manyscale.schema.PARTICLE_CLASSES`).
     schema
         Of events that are no dataset: `data.schema`.
 

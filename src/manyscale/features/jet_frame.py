@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from manyscale.data.schema import StreamSchema
 from manyscale.errors import CardError
 from manyscale.features.columns import Segments, TokenColumns
 from manyscale.features.constituents import wrap_phi
 from manyscale.features.registry import can_compute, recipe
+from manyscale.schema import StreamSchema
 from manyscale.settings import Settings, setting
 
 __all__ = [

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from manyscale.data.schema import AXIS_COLUMNS, COLUMNS, StreamSchema
 from manyscale.errors import CardError
 from manyscale.features import constituents
 from manyscale.features.columns import TokenColumns
 from manyscale.features.constituents import safe_log, wrap_phi
+from manyscale.schema import AXIS_COLUMNS, COLUMNS, StreamSchema
 
 __all__ = [
     "RECIPES",

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from manyscale.data.packing import PackedEvents, PackedStream, ragged_rows
-from manyscale.data.schema import COLUMNS
+from manyscale.data.packing import PackedEvents
+from manyscale.events.ragged import PackedStream, ragged_rows
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
+from manyscale.schema import COLUMNS
 
 __all__ = ["jet_shapes", "summaries"]
 

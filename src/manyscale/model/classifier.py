@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from manyscale.data.packing import PackedStream
-from manyscale.data.schema import Schema
 from manyscale.errors import CardError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.layers import (
@@ -19,6 +18,7 @@ from manyscale.model.layers import (
 )
 from manyscale.model.layout import Layout
 from manyscale.model.taps import NO_TAPS, Place, Taps
+from manyscale.schema import Schema
 from manyscale.settings import Settings, setting
 
 __all__ = ["ModelSettings", "MultiScaleClassifier"]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manyscale.data.schema import Process
 from manyscale.evaluation import results
 from manyscale.evaluation.yields import normalisation
 from manyscale.model.summary import Summary
 from manyscale.reporting import formatting
 from manyscale.reporting.formatting import UNKNOWN, count, quantity, rejection, short, sigmas, value
+from manyscale.schema import Process
 
 __all__ = [
     "Table",

@@ -13,16 +13,16 @@ from manyscale.data.convert import check_positive, convert_npz, describe_process
 from manyscale.data.manifest import merge
 from manyscale.data.parts import PartBook, claim_folder, part_path
 from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_parts, with_stated
-from manyscale.data.schema import Label, Process
 from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
 from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.events.work import open_executor, run_units
 from manyscale.progress import LOG, progress_bar
+from manyscale.schema import Label, Process
 
 if TYPE_CHECKING:
-    from manyscale.events.files.source import Contents
+    from manyscale.events.files.reader import Contents
     from manyscale.runs.worker import FileUnit, MakeFileParts
 
 __all__ = ["Added", "Request", "convert_files"]
@@ -349,7 +349,7 @@ def _processes(
     request: Request, convert: ConvertSettings, books: Sequence[PartBook]
 ) -> dict[str, Process]:
     """The processes as far as they are known, by the reader's names for them."""
-    from manyscale.events.files.source import THE_PROCESS  # noqa: PLC0415 - an extra
+    from manyscale.events.files.reader import THE_PROCESS  # noqa: PLC0415 - an extra
 
     if not convert.process:
         name, label = request.named()

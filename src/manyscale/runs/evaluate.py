@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.packing import PackedEvents, PackedStream
-from manyscale.data.schema import COLUMNS, StreamSchema
+from manyscale.data.packing import PackedEvents
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, write_scores
@@ -22,6 +21,7 @@ from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, re
 from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageMaker, ImageSettings, class_means
 from manyscale.features.registry import can_compute
@@ -31,6 +31,7 @@ from manyscale.progress import LOG
 from manyscale.reporting import input_plots, physics_plots, score_plots
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import open_data, tree_extractors
+from manyscale.schema import COLUMNS, StreamSchema
 from manyscale.settings import write_json
 from manyscale.statistics.metrics import auc_difference, evaluate
 from manyscale.statistics.sample import Sample

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
-from manyscale.data.packing import PackedEvents, PackedStream
+from manyscale.data.packing import PackedEvents
 from manyscale.deployment.bundle import CLASSES
 from manyscale.deployment.predict import Alignment, batches
 from manyscale.errors import DataError
@@ -24,6 +24,7 @@ from manyscale.evaluation.results import (
     PermutationImportance,
     StreamImportance,
 )
+from manyscale.events.ragged import PackedStream
 from manyscale.explanation.attention import AttentionMaps, last_attention, token_attention
 from manyscale.explanation.checks import deletion, randomisation
 from manyscale.explanation.gradcam import ImportanceMaps, grad_cam, token_importance

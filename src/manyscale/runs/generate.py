@@ -11,6 +11,7 @@ from manyscale.data.plans import Plan, PlannedUnit, planned
 from manyscale.errors import DataError
 from manyscale.events.plan import Unit, plan
 from manyscale.progress import LOG, progress_bar
+from manyscale.schema import collision_streams
 
 __all__ = ["generate_dataset", "parse_share"]
 
@@ -55,7 +56,6 @@ def generate_dataset(
     units = plan(card.generate, card.seed)
     # Heavy, and an extra: only who generates pays for it.
     from manyscale.events.generation import check_processes  # noqa: PLC0415
-    from manyscale.events.record import layouts  # noqa: PLC0415
     from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
     from manyscale.runs.worker import (  # noqa: PLC0415
         MakePart,
@@ -80,7 +80,7 @@ def generate_dataset(
 
     chosen = share_of(units, share, "the card has")
     claim_folder(folder)
-    check_streams(folder, layouts(card.generate.streams))
+    check_streams(folder, collision_streams(card.generate.streams))
     check_processes(card.generate)
     todo = [unit for unit in chosen if not is_made(unit)]
     # All processes advance together, so that what an interrupted call leaves is a fair mix.

@@ -15,7 +15,6 @@ from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, expand, recognise
-from manyscale.events.record import STREAMS
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.registry import describe
 from manyscale.model.classifier import MultiScaleClassifier
@@ -24,9 +23,10 @@ from manyscale.reporting.flow_chart import flow_chart
 from manyscale.reporting.tables import Table, cutflow_table, layer_table, process_table
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data
+from manyscale.schema import STREAMS
 
 if TYPE_CHECKING:
-    from manyscale.events.files.source import Contents
+    from manyscale.events.files.reader import Contents
 
 __all__ = ["Found", "inspect_path", "known_features"]
 

@@ -15,8 +15,8 @@ from manyscale.data.plans import Plan, PlannedUnit, find_plans
 from manyscale.errors import DataError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
+from manyscale.events.files.reader import Contents, NoEventsError, Piece, Reader
 from manyscale.events.files.readers import choose_reader
-from manyscale.events.files.source import Contents, NoEventsError, Piece, Reader
 from manyscale.events.settings import GenerateSettings
 from manyscale.runs.worker import FileUnit
 

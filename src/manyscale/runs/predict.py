@@ -9,7 +9,6 @@ import numpy as np
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import npz_batches
-from manyscale.data.schema import Schema
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, check_target, write_scores
@@ -17,6 +16,7 @@ from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
 from manyscale.progress import progress_bar
 from manyscale.runs.folder import RunFolder
+from manyscale.schema import Schema
 
 __all__ = ["predict_run"]
 

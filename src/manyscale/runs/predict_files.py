@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.card import Card
 from manyscale.data.identity import event_ids
-from manyscale.data.records import pack_records
 from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, class_probabilities
 from manyscale.deployment.scores import Scores
 from manyscale.errors import DataError
 from manyscale.events.files.formats import Format
-from manyscale.events.files.source import Piece
-from manyscale.events.record import STREAMS
+from manyscale.events.files.reader import FileEvents, Piece
 from manyscale.runs.plan_files import count_entries, find_files, look_at_first, one_reader
 from manyscale.runs.worker import collision_schema, unit_seed
+from manyscale.schema import STREAMS
 
 __all__ = ["score_files"]
 
@@ -60,18 +58,17 @@ def score_files(
 
     def rows_of(identity: str, piece: Piece) -> Scores:
         seed = unit_seed(card.seed, identity, piece.first)
-        found = reader.read([piece], contents.streams, seed)
+        found = FileEvents.add(list(reader.read(piece, contents.streams, seed)))
         count = len(found.weight)
         score = np.full(count, np.nan, np.float32)
         label = np.full(count, -1, np.int8)
         observables: dict[str, NDArray[np.generic]] = {}
-        for process, result in found.processes.items():
-            packed = pack_records(result.records, schema.streams, identity=identity)
-            row = ak.to_numpy(result.records["entry"]) - piece.first
-            if len(packed):
-                score[row] = class_probabilities(bundle.network, align(packed.streams))[:, 1]
+        for process, (events, _) in found.processes.items():
+            row = events.entry - piece.first
+            if len(events):
+                score[row] = class_probabilities(bundle.network, align(events.streams))[:, 1]
             label[row] = labels.get(process, -1)
-            for name, values in packed.observables.items():
+            for name, values in events.observables.items():
                 # Unknown where not selected, for which whole numbers have no value.
                 floating = np.issubdtype(values.dtype, np.floating)
                 empty = np.full(count, np.nan, values.dtype if floating else np.float64)

@@ -16,7 +16,6 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import hold, make_feed, memory_of
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
-from manyscale.data.schema import Schema
 from manyscale.data.store import no_events
 from manyscale.deployment.bundle import save_bundle
 from manyscale.deployment.predict import CHUNK, predict
@@ -33,6 +32,7 @@ from manyscale.model.summary import summarise
 from manyscale.progress import LOG
 from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.folder import RunFolder
+from manyscale.schema import Schema
 from manyscale.statistics.metrics import auc, log_loss
 from manyscale.training import checkpoint, loop
 from manyscale.training.checkpoint import TrainingState

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import awkward as ak
 import numpy as np
 
+from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import PARTS, read_book, write_events
-from manyscale.data.records import pack_records
-from manyscale.data.schema import CutflowStep, Process, Schema, StreamSchema
 from manyscale.errors import DataError
-from manyscale.events.bookkeeping import Bookkeeping
-from manyscale.events.files.source import Piece, Reader
+from manyscale.events.files.reader import FileEvents, Piece, Reader
 from manyscale.events.plan import LARGEST_SEED, Unit
-from manyscale.events.record import OBSERVABLES, StreamLayout, layouts
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import (
+    OBSERVABLES,
+    Process,
+    Schema,
+    StreamSchema,
+    collision_streams,
+)
 
 __all__ = [
     "FileUnit",
@@ -44,22 +47,19 @@ def usable_cores() -> int:
 
 
 def collision_schema(
-    streams: Mapping[str, StreamLayout],
+    streams: Mapping[str, StreamSchema],
     weights: Sequence[str] = (),
     observables: Sequence[str] = OBSERVABLES,
 ) -> Schema:
     """Schema of events with these streams, further weights and observables."""
     return Schema(
-        streams=tuple(
-            StreamSchema(name=name, columns=layout.columns, axis=layout.axis)
-            for name, layout in streams.items()
-        ),
+        streams=tuple(streams.values()),
         weights=("weight", *weights),
         observables=tuple(observables),
     )
 
 
-def check_streams(folder: Path, streams: Mapping[str, StreamLayout]) -> None:
+def check_streams(folder: Path, streams: Mapping[str, StreamSchema]) -> None:
     """Refuse, before any work, a dataset whose events are made of something else."""
     path = min((folder / PARTS).glob("*.parquet"), default=None)
     book = None if path is None else read_book(path)[0]
@@ -78,18 +78,6 @@ def share_of(
     if first >= len(units):
         raise DataError(f"--units {first}:{last}: {holder} only the units 0:{len(units)}")
     return units[first:last]
-
-
-def _counted(book: Bookkeeping) -> dict[str, Any]:
-    """What the generator or the files say of a process: fields of `Process`."""
-    return {
-        "cross_section": book.cross_section,
-        "cross_section_error": book.cross_section_error,
-        "generated": book.generated,
-        "sum_weights": book.sum_weights,
-        "sum_weights2": book.sum_weights2,
-        "cutflow": tuple(CutflowStep(**step._asdict()) for step in book.cutflow),
-    }
 
 
 # ---- generated events -------------------------------------------------------------------------
@@ -114,18 +102,14 @@ class MakePart:
         from manyscale.events.generation import generate_unit  # noqa: PLC0415
 
         settings = self.settings
-        result = generate_unit(settings, unit)
+        selected, generated = generate_unit(settings, unit)
         label = settings.event_class(unit.process)
-        schema = collision_schema(layouts(settings.streams), settings.weights)
-        packed = pack_records(
-            result.records,
-            schema.streams,
-            identity=unit.identity,
-            label=int(label == "signal"),
-            weights=settings.weights,
+        schema = collision_schema(collision_streams(settings.streams), settings.weights)
+        packed = PackedEvents.of_source(
+            selected, [(unit.identity, len(selected))], int(label == "signal")
         )
         stated = settings.processes[unit.process]
-        known = _counted(result.bookkeeping)
+        known = dict(generated)
         if stated.cross_section is not None:
             known |= {"cross_section": stated.cross_section, "cross_section_error": None}
         process = Process(
@@ -174,7 +158,7 @@ class MakeFileParts:
     """Reads a unit of files and writes its parts, one a process; can be sent to another process."""
 
     reader: Reader
-    streams: Mapping[str, StreamLayout]  # those wanted
+    streams: Mapping[str, StreamSchema]  # those wanted
     folder: Path  # of the dataset
     processes: Mapping[str, Process]  # as far as they are known, by the reader's names for them
     seed: int  # the card's
@@ -182,27 +166,25 @@ class MakeFileParts:
 
     def __call__(self, unit: FileUnit) -> tuple[bool, Counter[str]]:
         """Make a unit; return whether any entry has a weight, and what was odd, with how often."""
-        seed = unit_seed(self.seed, unit.identities[0], unit.pieces[0].first)
-        found = self.reader.read(unit.pieces, self.streams, seed)
+        files = []
+        for piece, source in zip(unit.pieces, unit.identities, strict=True):
+            seed = unit_seed(self.seed, source, piece.first)
+            files.append(FileEvents.add(list(self.reader.read(piece, self.streams, seed))))
+        found = FileEvents.add(files)
         if not np.isfinite(np.nansum(np.square(found.weight))):
             raise DataError("the event weights are too large to be added up")
-        own = {"piece", "entry", "weight", "observables", *self.streams}
-        own |= {f"{name}_axis" for name in self.streams}
         for part, (name, process) in zip(unit.parts, self.processes.items(), strict=True):
-            result = found.processes[name]
-            records, fields = result.records, ak.fields(result.records)
-            # Any further field is a varied weight.
-            weights = [field for field in fields if field not in own]
-            observables = ak.fields(records["observables"]) if "observables" in fields else []
-            schema = collision_schema(self.streams, weights, observables)
-            packed = pack_records(
-                records,
-                schema.streams,
-                identity=unit.identities,
-                label=int(process.label == "signal"),
-                weights=weights,
+            selected, generated = found.processes[name]
+            packed = PackedEvents.of_source(
+                selected,
+                [
+                    (source, len(file.processes[name][0]))
+                    for file, source in zip(files, unit.identities, strict=True)
+                ],
+                int(process.label == "signal"),
             )
-            known = process.model_copy(update=_counted(result.bookkeeping))
+            schema = collision_schema(self.streams, list(packed.weights), list(packed.observables))
+            known = process.model_copy(update=dict(generated))
             identity = f"{unit.plan}-{unit.index}"
             write_events(self.folder, part, packed, schema, known, identity, self.made)
         return bool(np.nan_to_num(found.weight).any()), found.notes

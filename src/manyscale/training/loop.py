@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from manyscale.data.feed import Feed, TrainingBatch
-from manyscale.data.packing import PackedStream
 from manyscale.errors import RunError
+from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import progress_bar

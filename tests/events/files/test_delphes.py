@@ -8,6 +8,7 @@ import pytest
 import uproot
 from hypothesis import given
 from hypothesis import strategies as st
+from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
 from helpers.delphes_files import add_tree, serialise, toy_collections, write_delphes
 from manyscale.errors import CardError, DataError
@@ -16,9 +17,8 @@ from manyscale.events.files.delphes import DelphesReader
 from manyscale.events.files.delphes_references import NOWHERE, decode, resolve
 from manyscale.events.files.delphes_tree import DelphesFiles
 from manyscale.events.files.delphes_truth import to_bottom
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
-from manyscale.events.record import ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 REAL = Path(__file__).parents[3].parent / "shared/data/delphes/delphes_ttbar_10ev_issue513.root"
 ALL = ("jet1", "jet2", "subjets1", "small_jets", "leptons", "missing", "kinematics")

@@ -4,6 +4,7 @@ import awkward as ak
 import numpy as np
 import pyhepmc
 import pytest
+from manyscale.events.files.source import THE_PROCESS, Piece
 
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, hepmc_event, hepmc_text, pythia_event
@@ -12,11 +13,10 @@ from manyscale.events import pythia
 from manyscale.events.files import hepmc
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.hepmc import _EVENT, HepMCReader
-from manyscale.events.files.source import THE_PROCESS, Piece
 from manyscale.events.files.text_files import EventTexts
 from manyscale.events.reconstruction import Reconstruction
-from manyscale.events.record import layouts
 from manyscale.events.settings import CutSettings, GenerateSettings
+from manyscale.schema import collision_streams
 
 FOLDER = Path(__file__).parents[3].parent / "shared" / "data" / "hepmc"
 real_files = pytest.mark.skipif(
@@ -26,7 +26,7 @@ real_files = pytest.mark.skipif(
 LOW = GenerateSettings(
     cuts=CutSettings(leading_pt=20, second_pt=10, max_eta=5), detector=PERFECT, multiparton=False
 )
-LAYOUTS = layouts(LOW.streams)
+LAYOUTS = collision_streams(LOW.streams)
 
 
 def _reader(**convert):
@@ -272,7 +272,7 @@ def test_generated_events_come_back_from_a_file(tmp_path):
     reader = HepMCReader(settings, ConvertSettings())
     piece = Piece(str(path), 0, None)
     assert len(straight) > 5
-    found = _records(reader.read([piece], layouts(settings.streams), 1))
+    found = _records(reader.read([piece], collision_streams(settings.streams), 1))
     assert ak.to_list(found) == ak.to_list(straight)
     assert ak.sum(found.observables.h_bb_j1) > 3
     heavy = reader._load(EventTexts(_EVENT), Piece(str(path), 0, 8)).truth.heavy

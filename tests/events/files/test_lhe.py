@@ -4,21 +4,21 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+from manyscale.events.files.source import THE_PROCESS, Piece
 
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, lhe_event, lhe_text
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.lhe import LHEReader
-from manyscale.events.files.source import THE_PROCESS, Piece
-from manyscale.events.record import layouts
 from manyscale.events.settings import CutSettings, GenerateSettings
+from manyscale.schema import collision_streams
 
 REAL = Path(__file__).parents[3].parent / "shared/data/lhe/madgraph5_pp_jj_1000ev.lhe.gz"
 LOW = GenerateSettings(
     cuts=CutSettings(leading_pt=20, second_pt=10, max_eta=5), detector=PERFECT, multiparton=False
 )
-LAYOUTS = layouts(LOW.streams)
+LAYOUTS = collision_streams(LOW.streams)
 # The hard events alone: nothing for the detector to see, but quick.
 BARE = (
     "PartonLevel:ISR=off",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import uproot
 import vector
+from manyscale.events.files.source import THE_PROCESS, Contents, FileEvents, Piece
 
 from helpers.nanoaod_files import (
     MIN_PT,
@@ -20,15 +21,8 @@ from helpers.nanoaod_files import (
     without,
     write,
 )
-from manyscale.events.files.source import THE_PROCESS, Contents, FileEvents, Piece
-from manyscale.events.record import (
-    CHARGED_HADRON,
-    ELECTRON,
-    MUON,
-    NEUTRAL_HADRON,
-    PHOTON,
-    wrap_phi,
-)
+from manyscale.events.kinematics import wrap_phi
+from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 REAL = {

@@ -8,6 +8,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
 from helpers.nanoaod_files import (
     PFNANO,
@@ -21,7 +22,6 @@ from helpers.nanoaod_files import (
     write,
 )
 from manyscale.errors import CardError, DataError
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
 ENTRIES = 20
 

@@ -14,18 +14,17 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
 from helpers import ntuple_files as files
 from manyscale import build_model
 from manyscale.card import load_card
-from manyscale.data.schema import Schema, StreamSchema
 from manyscale.errors import CardError, DataError
 from manyscale.events.files import ntuple as ntuple_module
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple import NtupleReader
 from manyscale.events.files.ntuple_streams import make_stream
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
-from manyscale.events.record import StreamLayout
+from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -67,7 +66,7 @@ class TestExamples:
         contents, events = convert_example("ntuple_jetclass", tmp_path / "JetClass.root")
         assert contents.entries == 300
         assert contents.streams == {
-            "jet": StreamLayout(
+            "jet": StreamSchema(
                 ("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
                 ("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
             )
@@ -94,7 +93,7 @@ class TestExamples:
         branches = files.cms_like(rng, 200)
         files.write_tree(tmp_path / "cms.root", "Events", branches)
         contents, events = convert_example("ntuple_cms_like", tmp_path / "cms.root")
-        assert contents.streams["missing"] == StreamLayout(("pt", "phi"))
+        assert contents.streams["missing"] == StreamSchema(("pt", "phi"))
         assert set(contents.streams) == {"jets", "leptons", "missing"}
         result = events.processes[THE_PROCESS]
         good = (branches["Jet_pt"] > 30) & (np.abs(branches["Jet_eta"]) < 2.4)
@@ -603,7 +602,7 @@ def test_hdf5_of_the_other_byte_order(tmp_path):
         ConvertSettings.model_validate(
             {"branches": {"s": {"pt": "pt"}}, "observables": {"n": "jets.n"}}
         )
-    ).read([Piece(str(path), 0, None)], {"s": StreamLayout(("pt",))}, 1)
+    ).read([Piece(str(path), 0, None)], {"s": StreamSchema(("pt",))}, 1)
     records = found.processes[THE_PROCESS].records
     assert records["s"]["pt"].tolist() == [[2.0, 1.0], [3.0]]
     assert records["observables"]["n"].tolist() == [1, 2]

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from manyscale.events.processes import NAMED_PROCESSES, EventClass
-from manyscale.events.record import STREAMS
+from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.schema import STREAMS, Label
 from manyscale.settings import Settings, setting
 
 __all__ = ["ConvertSettings", "FileProcess"]
@@ -21,7 +21,7 @@ class FileProcess(Settings):
     """Which events of a file are of a process."""
 
     where: str = Field(description="expression that is true for its events")
-    event_class: EventClass | None = setting(
+    event_class: Label | None = setting(
         None, "signal or background; null: as the named process", alias="class"
     )
     cross_section: float | None = setting(
@@ -97,7 +97,7 @@ class ConvertSettings(Settings):
                 raise ValueError(f"the stream '{stream}' has no columns")
         return self
 
-    def event_class(self, process: str) -> EventClass:
+    def event_class(self, process: str) -> Label:
         """Class of a process of `process`."""
         stated = self.process[process].event_class
         if stated is not None:

@@ -9,9 +9,9 @@ from manyscale.events.files.delphes_batches import DelphesBatches
 from manyscale.events.files.delphes_branches import Branches, find_branches, give_streams
 from manyscale.events.files.delphes_tree import TREE, DelphesFiles, DelphesTree
 from manyscale.events.files.object_files import read_objects
-from manyscale.events.files.source import Contents, FileEvents, Piece
-from manyscale.events.record import StreamLayout, layouts
+from manyscale.events.files.reader import Contents, FileEvents, Piece
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import StreamSchema, collision_streams
 
 __all__ = ["DelphesReader"]
 
@@ -65,7 +65,7 @@ class DelphesReader:
 
     def look(self, path: str) -> Contents:
         """See what is in a file without reading its events; see `Reader.look`."""
-        wanted = layouts(self.generate.streams, self.generate.columns)
+        wanted = collision_streams(self.generate.streams, self.generate.columns)
         with self._files() as files:
             tree = files.tree(path)
             expressions = CardExpressions.parse(self.convert)
@@ -85,7 +85,7 @@ class DelphesReader:
     def read(
         self,
         pieces: Sequence[Piece],
-        streams: Mapping[str, StreamLayout],
+        streams: Mapping[str, StreamSchema],
         seed: int,  # noqa: ARG002 - nothing is random
     ) -> FileEvents:
         """Read pieces of files; see `Reader.read`."""

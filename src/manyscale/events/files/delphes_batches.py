@@ -18,11 +18,11 @@ from manyscale.events.files.delphes_objects import DelphesObjects
 from manyscale.events.files.delphes_tree import TREE, DelphesFiles, DelphesTree, Table
 from manyscale.events.files.delphes_truth import read_higgs
 from manyscale.events.files.object_files import Totals
-from manyscale.events.files.source import Batch, Piece
+from manyscale.events.files.reader import Batch, Piece
 from manyscale.events.particles import Array, Floats, Hits
-from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
 from manyscale.events.truth import match_h_bb
+from manyscale.schema import StreamSchema
 
 __all__ = ["DelphesBatches"]
 
@@ -73,7 +73,7 @@ class DelphesBatches:
         files: DelphesFiles,
         generate: GenerateSettings,
         convert: ConvertSettings,
-        streams: Mapping[str, StreamLayout],
+        streams: Mapping[str, StreamSchema],
     ) -> None:
         self._files = files
         self._generate = generate

@@ -8,8 +8,8 @@ from manyscale.errors import DataError
 from manyscale.events.files.card_expressions import CardExpressions
 from manyscale.events.files.delphes_tree import DelphesTree
 from manyscale.events.files.delphes_truth import GENERATED
-from manyscale.events.files.source import divide_streams
-from manyscale.events.record import CONSTITUENTS, SUBJETS, StreamLayout
+from manyscale.events.files.reader import divide_streams
+from manyscale.schema import CONSTITUENTS, SUBJETS, StreamSchema
 
 __all__ = ["LEPTONS", "TRACKS", "Branches", "find_branches", "give_streams"]
 
@@ -187,8 +187,8 @@ def _choose(
 
 
 def give_streams(
-    branches: Branches, wanted: Mapping[str, StreamLayout]
-) -> tuple[dict[str, StreamLayout], dict[str, str]]:
+    branches: Branches, wanted: Mapping[str, StreamSchema]
+) -> tuple[dict[str, StreamSchema], dict[str, str]]:
     """Divide the streams wanted into what the branches give and what not; see `divide_streams`."""
     return divide_streams(wanted, partial(_lacking, branches=branches))
 

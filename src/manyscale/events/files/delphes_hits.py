@@ -11,7 +11,7 @@ from manyscale.events.files.delphes_branches import TRACKS
 from manyscale.events.files.delphes_references import NOWHERE, References, resolve
 from manyscale.events.files.delphes_tree import Table
 from manyscale.events.particles import Array, Hits, Integers, pair_up
-from manyscale.events.record import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
+from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 __all__ = ["MergedHits", "by_event", "merge"]
 

@@ -12,7 +12,7 @@ from manyscale.events.files.checks import check_finite
 from manyscale.events.files.delphes_branches import LEPTONS, Branches
 from manyscale.events.files.delphes_hits import by_event, merge
 from manyscale.events.files.delphes_tree import Table
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum
 from manyscale.events.objects import find_leptons
 from manyscale.events.particles import (
     Array,
@@ -24,9 +24,9 @@ from manyscale.events.particles import (
     SmallJets,
 )
 from manyscale.events.reconstruction import missing_momentum
-from manyscale.events.record import ELECTRON, MUON
 from manyscale.events.settings import GenerateSettings
 from manyscale.events.truth import count_inside
+from manyscale.schema import ELECTRON, MUON
 
 __all__ = ["DelphesObjects"]
 

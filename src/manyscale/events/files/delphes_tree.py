@@ -11,8 +11,8 @@ import uproot
 
 from manyscale.errors import DataError
 from manyscale.events.files.delphes_references import References, decode
+from manyscale.events.files.reader import NoEventsError
 from manyscale.events.files.root_files import open_root, reading
-from manyscale.events.files.source import NoEventsError
 from manyscale.events.particles import Array, Integers
 
 __all__ = ["TREE", "DelphesFiles", "DelphesTree", "Table"]

@@ -12,7 +12,7 @@ from manyscale.events.bookkeeping import Bookkeeping, CrossSection, UnitResult, 
 from manyscale.events.files.card_expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.source import (
+from manyscale.events.files.reader import (
     FIRST_STEP,
     THE_PROCESS,
     Batch,
@@ -23,8 +23,8 @@ from manyscale.events.files.source import (
 )
 from manyscale.events.particles import Array, Floats, Particles, TruthEvents
 from manyscale.events.reconstruction import Reconstruction
-from manyscale.events.record import StreamLayout, layouts
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import StreamSchema, collision_streams
 
 __all__ = [
     "LoadedEvents",
@@ -53,7 +53,7 @@ class LoadedEvents:
     cross_section: CrossSection | None
 
 
-def generator_streams(generate: GenerateSettings) -> dict[str, StreamLayout]:
+def generator_streams(generate: GenerateSettings) -> dict[str, StreamSchema]:
     """Layouts of the streams asked for: generated events give them all.
 
     Raises
@@ -66,12 +66,12 @@ def generator_streams(generate: GenerateSettings) -> dict[str, StreamLayout]:
             f"generate.columns: the detector here measures no {' or '.join(generate.columns)}; only "
             "files of reconstructed events have them"
         )
-    return layouts(generate.streams)
+    return collision_streams(generate.streams)
 
 
 def read_generated(
     pieces: Sequence[Piece],
-    streams: Mapping[str, StreamLayout],
+    streams: Mapping[str, StreamSchema],
     generate: GenerateSettings,
     seed: int,
     *,

@@ -23,7 +23,7 @@ from manyscale.events.files.generator_files import (
     read_generated,
     weight_columns,
 )
-from manyscale.events.files.source import Contents, FileEvents, NoEventsError, Piece
+from manyscale.events.files.reader import Contents, FileEvents, NoEventsError, Piece
 from manyscale.events.files.text_files import EventTexts, scan
 from manyscale.events.particles import (
     BOTTOM,
@@ -35,8 +35,8 @@ from manyscale.events.particles import (
     TruthEvents,
     heaviest_flavour,
 )
-from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import StreamSchema
 
 __all__ = ["HepMCReader"]
 
@@ -107,7 +107,7 @@ class HepMCReader:
         )
 
     def read(
-        self, pieces: Sequence[Piece], streams: Mapping[str, StreamLayout], seed: int
+        self, pieces: Sequence[Piece], streams: Mapping[str, StreamSchema], seed: int
     ) -> FileEvents:
         """Read pieces of files; see `Reader.read`."""
         return read_generated(

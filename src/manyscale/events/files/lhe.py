@@ -22,12 +22,12 @@ from manyscale.events.files.generator_files import (
     size_of,
     weight_columns,
 )
-from manyscale.events.files.source import Contents, FileEvents, NoEventsError, Piece
+from manyscale.events.files.reader import Contents, FileEvents, NoEventsError, Piece
 from manyscale.events.files.text_files import scan, split
 from manyscale.events.particles import Floats
 from manyscale.events.plan import LARGEST_SEED
-from manyscale.events.record import StreamLayout
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import StreamSchema
 
 __all__ = ["LHEReader"]
 
@@ -110,7 +110,7 @@ class LHEReader:
         )
 
     def read(
-        self, pieces: Sequence[Piece], streams: Mapping[str, StreamLayout], seed: int
+        self, pieces: Sequence[Piece], streams: Mapping[str, StreamSchema], seed: int
     ) -> FileEvents:
         """Shower pieces of files; see `Reader.read`."""
         seeds = np.random.default_rng(seed)

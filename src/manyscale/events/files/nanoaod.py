@@ -32,7 +32,7 @@ from manyscale.events.files.nanoaod_branches import (
 from manyscale.events.files.nanoaod_events import detect
 from manyscale.events.files.nanoaod_tree import EventsTree, NanoFiles, Plan, Sums, open_events
 from manyscale.events.files.object_files import Totals, read_objects
-from manyscale.events.files.source import (
+from manyscale.events.files.reader import (
     THE_PROCESS,
     Contents,
     FileEvents,
@@ -40,8 +40,8 @@ from manyscale.events.files.source import (
     Piece,
     nothing,
 )
-from manyscale.events.record import StreamLayout, layouts
 from manyscale.events.settings import GenerateSettings
+from manyscale.schema import StreamSchema, collision_streams
 
 __all__ = ["NanoAODReader"]
 
@@ -96,7 +96,7 @@ class NanoAODReader:
             events = open_events(path, stack)
             if not events.entries:
                 raise NoEventsError(f"{events.where} holds no events")
-            wanted = layouts(self.generate.streams, self.generate.columns)
+            wanted = collision_streams(self.generate.streams, self.generate.columns)
             plan = Plan.make(events, wanted, expressions, self.convert.variations)
             streams, missing = give_streams(plan.branches, wanted)
             return Contents(
@@ -111,7 +111,7 @@ class NanoAODReader:
     def read(
         self,
         pieces: Sequence[Piece],
-        streams: Mapping[str, StreamLayout],
+        streams: Mapping[str, StreamSchema],
         seed: int,  # noqa: ARG002 - nothing is random
     ) -> FileEvents:
         """See `Reader.read`.

@@ -7,8 +7,8 @@ from functools import partial
 from typing import NamedTuple
 
 from manyscale.errors import DataError
-from manyscale.events.files.source import divide_streams
-from manyscale.events.record import CONSTITUENTS, ELECTRON, MUON, SUBJETS, StreamLayout
+from manyscale.events.files.reader import divide_streams
+from manyscale.schema import CONSTITUENTS, ELECTRON, MUON, SUBJETS, StreamSchema
 
 __all__ = [
     "FAT_JETS",
@@ -239,8 +239,8 @@ def need(names: Sequence[str], available: Collection[str], use: str, where: str)
 
 
 def give_streams(
-    branches: Branches, wanted: Mapping[str, StreamLayout]
-) -> tuple[dict[str, StreamLayout], dict[str, str]]:
+    branches: Branches, wanted: Mapping[str, StreamSchema]
+) -> tuple[dict[str, StreamSchema], dict[str, str]]:
     """Divide the streams wanted into what the branches give and what not; see `divide_streams`."""
     return divide_streams(wanted, partial(_lacking, branches=branches))
 

@@ -27,7 +27,7 @@ from manyscale.events.files.nanoaod_objects import (
     missing_momentum,
 )
 from manyscale.events.files.nanoaod_tree import Plan
-from manyscale.events.files.source import Batch
+from manyscale.events.files.reader import Batch
 from manyscale.events.particles import Floats, Integers
 from manyscale.events.settings import GenerateSettings
 from manyscale.events.truth import match_h_bb

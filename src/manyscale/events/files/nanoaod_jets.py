@@ -15,10 +15,10 @@ from manyscale.events.files.nanoaod_branches import (
     Tagger,
 )
 from manyscale.events.files.nanoaod_collections import Collections
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum
 from manyscale.events.particles import Array, Floats, Hits, Integers
-from manyscale.events.record import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 from manyscale.events.truth import count_inside
+from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 __all__ = [
     "RADIUS",

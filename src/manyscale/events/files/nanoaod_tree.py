@@ -18,9 +18,9 @@ from manyscale.events.files.nanoaod_branches import (
     give_streams,
     need,
 )
+from manyscale.events.files.reader import Piece
 from manyscale.events.files.root_files import open_root, read_branches
-from manyscale.events.files.source import Piece
-from manyscale.events.record import StreamLayout
+from manyscale.schema import StreamSchema
 
 __all__ = ["EventsTree", "NanoFiles", "Plan", "Sums", "open_events"]
 
@@ -139,7 +139,7 @@ class Plan:
     def make(
         cls,
         events: EventsTree,
-        wanted: Mapping[str, StreamLayout],
+        wanted: Mapping[str, StreamSchema],
         expressions: CardExpressions,
         variations: tuple[str, ...] | None,
     ) -> "Plan":
@@ -196,7 +196,7 @@ class NanoFiles:
 
     def __init__(
         self,
-        streams: Mapping[str, StreamLayout],
+        streams: Mapping[str, StreamSchema],
         expressions: CardExpressions,
         variations: tuple[str, ...] | None,
     ) -> None:

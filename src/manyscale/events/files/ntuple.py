@@ -14,7 +14,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple_files import Ntuple, open_ntuple
 from manyscale.events.files.ntuple_records import NtupleBatch
 from manyscale.events.files.ntuple_streams import stream_layout
-from manyscale.events.files.source import (
+from manyscale.events.files.reader import (
     THE_PROCESS,
     Contents,
     FileEvents,
@@ -22,7 +22,7 @@ from manyscale.events.files.source import (
     Piece,
     nothing,
 )
-from manyscale.events.record import StreamLayout
+from manyscale.schema import StreamSchema
 
 __all__ = ["NtupleReader"]
 
@@ -91,7 +91,7 @@ class NtupleReader:
     def read(
         self,
         pieces: Sequence[Piece],
-        streams: Mapping[str, StreamLayout],
+        streams: Mapping[str, StreamSchema],
         seed: int,  # noqa: ARG002 - nothing is random
     ) -> FileEvents:
         """See `Reader.read`.
@@ -155,7 +155,7 @@ def _checked(array: ak.Array, name: str, ntuple: Ntuple) -> ak.Array:
     return array
 
 
-def _layouts(map_: BranchMap, ntuple: Ntuple) -> dict[str, StreamLayout]:
+def _layouts(map_: BranchMap, ntuple: Ntuple) -> dict[str, StreamSchema]:
     if not map_.names:
         return {}
     some = next(ntuple.read(map_.names, 0, min(1, ntuple.entries), 1))

@@ -16,9 +16,9 @@ from manyscale.events.files.branch_map import BranchMap
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.expressions import Expression
 from manyscale.events.files.ntuple_streams import StreamTokens, make_stream
-from manyscale.events.files.source import FIRST_STEP, THE_PROCESS
+from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS
 from manyscale.events.particles import Array, Floats, Integers
-from manyscale.events.record import StreamLayout
+from manyscale.schema import StreamSchema
 
 __all__ = ["NtupleBatch"]
 
@@ -55,7 +55,7 @@ class NtupleBatch:
         return self._numbers(self.map_.weight).astype(np.float64)
 
     def results(
-        self, streams: Mapping[str, StreamLayout]
+        self, streams: Mapping[str, StreamSchema]
     ) -> tuple[dict[str, UnitResult], Counter[str]]:
         """Records and bookkeeping of each process, and what is odd.
 
@@ -107,7 +107,7 @@ class NtupleBatch:
         return {name: {self.map_.processes[name].text: mask} for name, mask in masks.items()}
 
     def records(
-        self, streams: Mapping[str, StreamLayout], variations: Mapping[str, Floats]
+        self, streams: Mapping[str, StreamSchema], variations: Mapping[str, Floats]
     ) -> ak.Array:
         """Records of all events; see record.py. Raises as `results` does."""
         fields: dict[str, ak.Array | Array] = {
@@ -209,7 +209,7 @@ class NtupleBatch:
         return f"{self.where}, entry {self.entry[event]}"
 
 
-def _notes(records: ak.Array, streams: Mapping[str, StreamLayout]) -> Counter[str]:
+def _notes(records: ak.Array, streams: Mapping[str, StreamSchema]) -> Counter[str]:
     empty = {name: int(ak.sum(ak.num(records[name], axis=1) == 0)) for name in streams}
     return Counter(
         {f"events whose stream '{name}' is empty": count for name, count in empty.items() if count}

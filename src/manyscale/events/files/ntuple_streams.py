@@ -18,9 +18,9 @@ import awkward as ak
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum, wrap_phi
 from manyscale.events.particles import Array, Integers
-from manyscale.events.record import StreamLayout, wrap_phi
+from manyscale.schema import StreamSchema
 
 __all__ = ["StreamTokens", "make_stream", "stream_layout"]
 
@@ -55,7 +55,7 @@ class StreamTokens:
         return replace(self, counts=counts, columns=columns)
 
 
-def stream_layout(columns: Mapping[str, bool]) -> StreamLayout:
+def stream_layout(columns: Mapping[str, bool]) -> StreamSchema:
     """Layout that a stream's map gives; the order is that of the map.
 
     Parameters
@@ -71,7 +71,7 @@ def stream_layout(columns: Mapping[str, bool]) -> StreamLayout:
     Examples
     --------
     >>> stream_layout({"px": True, "py": True, "pz": True, "charge": True, "jet_pt": False})
-    StreamLayout(columns=('pt', 'eta', 'phi', 'charge'), axis=('jet_pt',))
+    StreamSchema(columns=('pt', 'eta', 'phi', 'charge'), axis=('jet_pt',))
     """
     for name, is_list in columns.items():
         if name in _AXIS_GIVEN and is_list:
@@ -84,7 +84,7 @@ def stream_layout(columns: Mapping[str, bool]) -> StreamLayout:
     axis = _axis({name: zeros for name in columns if name in _AXIS_GIVEN})
     if not tokens:
         raise DataError("there is no column of tokens, only the jet's axis")
-    return StreamLayout(tuple(tokens), tuple(axis))
+    return StreamSchema(tuple(tokens), tuple(axis))
 
 
 def make_stream(

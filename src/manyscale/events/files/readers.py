@@ -5,7 +5,7 @@ from collections.abc import Callable
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
-from manyscale.events.files.source import Reader
+from manyscale.events.files.reader import Reader
 from manyscale.events.settings import GenerateSettings
 
 __all__ = ["choose_reader"]

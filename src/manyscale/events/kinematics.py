@@ -1,13 +1,25 @@
-"""Four-momenta as arrays of any shape."""
+"""Four-momenta as arrays of any shape, and azimuths."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manyscale.events.particles import Floats
 
-__all__ = ["Momentum"]
+__all__ = ["Momentum", "wrap_phi"]
+
+
+def wrap_phi(phi: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Bring azimuths, or differences of them, to (-pi, pi].
+
+    Examples
+    --------
+    >>> wrap_phi(np.array([-np.pi, 0.5, 2 * np.pi + 0.5])).round(6)
+    array([3.141593, 0.5     , 0.5     ])
+    """
+    return np.pi - (np.pi - phi) % (2 * np.pi)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from helpers.collisions import hits
-from manyscale.events.assembly import assemble
+from helpers.reading import generated, records_of
 from manyscale.events.clustering import cluster
 from manyscale.events.detected import DetectedEvents
-from manyscale.events.generation import generate_unit
 from manyscale.events.particles import Leptons, SmallJets
-from manyscale.events.record import ELECTRON, MUON, STREAMS, layouts
+from manyscale.events.selection import select
 from manyscale.events.settings import CutSettings, ObjectSettings
+from manyscale.schema import ELECTRON, MUON, STREAMS, collision_streams
 
 # The second event fails the cuts.
 EVENTS = [
@@ -25,7 +25,6 @@ def _detected(events=EVENTS, **further):
     place = np.arange(len(events))
     pairs = cluster(hits(events), 1.0, 50)
     return DetectedEvents(
-        piece=0 * place,
         entry=place,
         weight=1.0 + place,
         hits=hits(events),
@@ -38,10 +37,9 @@ def _detected(events=EVENTS, **further):
 
 def _records(streams, events=None, objects=None):
     detected = _detected() if events is None else events
-    records, _ = assemble(
-        detected, layouts(streams), CutSettings(), objects or ObjectSettings(), "generated"
-    )
-    return records
+    wanted = collision_streams(streams)
+    selected, _ = select(detected, wanted, CutSettings(), objects or ObjectSettings(), "generated")
+    return records_of(selected, wanted)
 
 
 def test_subjets_of_a_jet_with_two_prongs():
@@ -118,7 +116,7 @@ def test_no_event_passes(events):
 def everything(small, signal_unit):
     """The events of the fixture `signal`, with all streams."""
     settings = small.model_copy(update={"streams": tuple(STREAMS)})
-    return generate_unit(settings, signal_unit).records
+    return generated(settings, signal_unit).records
 
 
 def test_further_streams_leave_the_others_as_they_are(signal, everything):

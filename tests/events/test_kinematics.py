@@ -1,7 +1,7 @@
 import numpy as np
 import vector
 
-from manyscale.events.momentum import Momentum
+from manyscale.events.kinematics import Momentum
 
 
 def _random(shape):

@@ -2,14 +2,14 @@
 
 import pytest
 
-from manyscale.data.schema import (
+from manyscale.errors import DataError
+from manyscale.schema import (
     AXIS_COLUMNS,
     COLUMNS,
     Schema,
     StreamSchema,
     check_stream_names,
 )
-from manyscale.errors import DataError
 
 JET = StreamSchema(name="jet1", columns=("pt", "eta"), axis=("jet_pt",))
 

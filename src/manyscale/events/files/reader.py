@@ -1,29 +1,26 @@
-"""What readers of input files have in common: pieces of files in, records and bookkeeping out."""
+"""What readers of input files have in common: entries of a file in, selected events and sums out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import awkward as ak
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.bookkeeping import Bookkeeping, UnitResult
-from manyscale.events.particles import Floats, Integers
-from manyscale.events.record import StreamLayout
+from manyscale.events.particles import Floats
+from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.schema import Generated, StreamSchema
 
 __all__ = [
     "FIRST_STEP",
     "THE_PROCESS",
-    "Batch",
     "Contents",
     "FileEvents",
     "NoEventsError",
     "Piece",
     "Reader",
     "divide_streams",
-    "load_batches",
     "nothing",
 ]
 
@@ -75,7 +72,7 @@ class Contents:
 
     title: str
     entries: int
-    streams: Mapping[str, StreamLayout] = field(default_factory=dict)
+    streams: Mapping[str, StreamSchema] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     rows: Sequence[tuple[str, str, str]] = ()
     remarks: Sequence[str] = ()
@@ -83,23 +80,35 @@ class Contents:
 
 @dataclass(frozen=True)
 class FileEvents:
-    """What some pieces of files hold.
+    """What some entries of files hold.
 
     Attributes
     ----------
     weight
-        (entries,): weights of all entries of the pieces, selected or not, one piece behind the
-        other; NaN where an entry could not be made into an event.
+        (entries,): weights of all entries, selected or not, in their order; NaN where an entry could
+        not be made into an event.
     processes
-        Records (with `piece`, the place among the pieces) and bookkeeping of each process;
+        Of each process the events that passed the selection, and what was generated to give them;
         `THE_PROCESS` alone where the file does not divide its events.
     notes
         What is odd, and how often: each text makes sense with its number in front.
     """
 
     weight: Floats
-    processes: Mapping[str, UnitResult]
+    processes: Mapping[str, tuple[SelectedEvents, Generated]]
     notes: Counter[str] = field(default_factory=Counter)
+
+    @staticmethod
+    def add(parts: Sequence["FileEvents"]) -> "FileEvents":
+        """Put entries of the same content one after the other, and add up what was generated."""
+        processes = {}
+        for name in parts[0].processes:
+            events, generated = zip(*(part.processes[name] for part in parts), strict=True)
+            processes[name] = SelectedEvents.concatenate(events), Generated.add(generated)
+        notes = Counter[str]()
+        for part in parts:
+            notes.update(part.notes)
+        return FileEvents(np.concatenate([part.weight for part in parts]), processes, notes)
 
 
 #: Column without which a stream is nothing: what a reader says of it is said of the stream.
@@ -107,8 +116,8 @@ _NEEDED = "pt"
 
 
 def divide_streams(
-    wanted: Mapping[str, StreamLayout], lacking: Callable[[str], Mapping[str, str]]
-) -> tuple[dict[str, StreamLayout], dict[str, str]]:
+    wanted: Mapping[str, StreamSchema], lacking: Callable[[str], Mapping[str, str]]
+) -> tuple[dict[str, StreamSchema], dict[str, str]]:
     """Divide the streams wanted into what a file gives and what it does not.
 
     Parameters
@@ -125,7 +134,7 @@ def divide_streams(
     missing
         Streams, or columns of them ("jet1: d0"), that are not, and why.
     """
-    streams: dict[str, StreamLayout] = {}
+    streams: dict[str, StreamSchema] = {}
     missing: dict[str, str] = {}
     for name, layout in wanted.items():
         absent = lacking(name)
@@ -138,96 +147,22 @@ def divide_streams(
     return streams, missing
 
 
-class Batch(NamedTuple):
-    """Entries of one or more pieces, loaded together.
-
-    Attributes
-    ----------
-    loaded
-        What `load` made of each part of a piece.
-    parts
-        Those parts, each with the place of its piece.
-    """
-
-    loaded: list[Any]
-    parts: list[tuple[int, Piece]]
-
-    @property
-    def piece(self) -> Integers:
-        """(entries,): the place of each entry's piece."""
-        return np.concatenate([np.full(_size(part), place) for place, part in self.parts])
-
-    @property
-    def entry(self) -> Integers:
-        """(entries,): the place of each entry in its file."""
-        return np.concatenate([np.arange(*part[1:]) for _, part in self.parts])
-
-    def where(self, event: int) -> str:
-        """Name an event of the batch in messages."""
-        place = self.piece[event]
-        path = next(part.path for at, part in self.parts if at == place)
-        return f"{path}, entry {self.entry[event]}"
-
-
-def load_batches(
-    pieces: Sequence[Piece],
-    size: int,
-    entries: Callable[[str], int],
-    load: Callable[[Piece], Any],
-) -> Iterator[Batch]:
-    """Load pieces in batches of at most `size` entries; a batch may hold many small files.
-
-    Parameters
-    ----------
-    entries
-        Number of events of a file; asked only when a piece to its end is due, so that its file is
-        opened once.
-    load
-        Reads a part of a piece; its `last` is known.
-    """
-    batch, room = Batch([], []), size
-    for place, piece in enumerate(pieces):
-        first = piece.first
-        end = _entries(piece.path, entries) if piece.last is None else piece.last
-        while first < end:
-            part = Piece(piece.path, first, min(end, first + room))
-            batch.loaded.append(load(part))
-            batch.parts.append((place, part))
-            first += _size(part)
-            room -= _size(part)
-            if not room:
-                yield batch
-                batch, room = Batch([], []), size
-    if batch.parts:
-        yield batch
-
-
-def _entries(path: str, entries: Callable[[str], int]) -> int:
-    try:
-        return entries(path)
-    except NoEventsError:
-        return 0
-
-
-def _size(part: Piece) -> int:
-    assert part.last is not None  # noqa: S101  # parts of a batch have an end
-    return part.last - part.first
-
-
 def nothing(
-    streams: Mapping[str, StreamLayout], processes: Sequence[str] = (THE_PROCESS,)
+    streams: Mapping[str, StreamSchema], processes: Sequence[str] = (THE_PROCESS,)
 ) -> FileEvents:
-    """What files without any event hold."""
+    """What a file without any event holds."""
     none = np.zeros(0, np.int64)
-    fields: dict[str, Any] = {"piece": none, "entry": none, "weight": np.zeros(0)}
-    for name, layout in streams.items():
-        tokens = ak.zip({column: np.zeros(0, np.float32) for column in layout.columns})
-        fields[name] = ak.unflatten(tokens, none)
-        if layout.axis:
-            fields[f"{name}_axis"] = ak.zip({of: np.zeros(0, np.float32) for of in layout.axis})
-    book = Bookkeeping(0, 0.0, 0.0, None, None, ())
-    result = UnitResult(ak.zip(fields, depth_limit=1), book)
-    return FileEvents(np.zeros(0), dict.fromkeys(processes, result))
+    packed = {
+        name: PackedStream.of_columns(
+            stream, none, dict.fromkeys(stream.columns, none), dict.fromkeys(stream.axis, none)
+        )
+        for name, stream in streams.items()
+    }
+    events = SelectedEvents(none, np.zeros(0), packed)
+    return FileEvents(
+        np.zeros(0),
+        dict.fromkeys(processes, (events, Generated(sum_weights=0.0, sum_weights2=0.0))),
+    )
 
 
 class Reader(Protocol):
@@ -252,14 +187,17 @@ class Reader(Protocol):
         """
 
     def read(
-        self, pieces: Sequence[Piece], streams: Mapping[str, StreamLayout], seed: int
-    ) -> FileEvents:
-        """Read pieces of files, in constant memory but for the events that pass.
+        self, piece: Piece, streams: Mapping[str, StreamSchema], seed: int
+    ) -> Iterator[FileEvents]:
+        """Read some entries of a file in batches that fit in memory, in their order.
+
+        There is one batch at least, without events where the piece has none. `FileEvents.add` is
+        the one place where batches, and files, are added up.
 
         Parameters
         ----------
-        pieces
-            Of files with the same content.
+        piece
+            Of a file.
         streams
             Those wanted, as `look` found them.
         seed

@@ -1,0 +1,47 @@
+"""Detected events of a file to what readers give: for Delphes, NanoAOD, HepMC and LHE."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from manyscale.events.detected import DetectedEvents
+from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents
+from manyscale.events.selection import select
+from manyscale.events.settings import GenerateSettings
+from manyscale.schema import Generated, StreamSchema
+
+__all__ = ["select_batch"]
+
+
+def select_batch(
+    events: DetectedEvents,
+    streams: Mapping[str, StreamSchema],
+    settings: GenerateSettings,
+    generated: Generated | None = None,
+    notes: Counter[str] | None = None,
+) -> FileEvents:
+    """Select some entries of a file.
+
+    Parameters
+    ----------
+    events
+        All of them.
+    streams
+        Those wanted.
+    settings
+        Cuts and objects.
+    generated
+        What the file says of all generated events: cross section, sums of weights. None: all of
+        them are in the file, so the sums are those of the entries; the cross section is not known.
+    notes
+        See `FileEvents`.
+    """
+    selected, cutflow = select(events, streams, settings.cuts, settings.objects, FIRST_STEP)
+    if generated is None:
+        generated = Generated(
+            sum_weights=float(events.weight.sum()),
+            sum_weights2=float(np.square(events.weight).sum()),
+        )
+    counted = generated.model_copy(update={"generated": len(events.weight), "cutflow": cutflow})
+    return FileEvents(events.weight, {THE_PROCESS: (selected, counted)}, notes or Counter())
