@@ -20,7 +20,9 @@ __all__ = [
     "Particles",
     "SmallJets",
     "TruthEvents",
+    "charge_of",
     "heaviest_flavour",
+    "is_hadron",
     "pair_up",
 ]
 
@@ -153,11 +155,50 @@ class TruthEvents:
     steps: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
+# In units of e/3: of the quarks by their digit, and of what is elementary by its code.
+_QUARKS = np.array([0, -1, 2, -1, 2, -1, 2, -1, 2, 0])
+_ELEMENTARY = np.zeros(100, np.int64)
+_ELEMENTARY[:9] = _QUARKS[:9]
+_ELEMENTARY[[11, 13, 15, 17]] = -3
+_ELEMENTARY[[24, 34, 37]] = 3
+_NUCLEI = 1_000_000_000
+
+
+def is_hadron(code: Integers) -> NDArray[np.bool_]:
+    """Whether PDG codes are those of hadrons or nuclei, of known quarks alone."""
+    size = np.abs(code)
+    # From 9000000 on further mesons; beyond 1000000 else what is new physics or of one generator.
+    usual = (size < 1_000_000) | (size // 100_000 == 90)
+    return (usual & (size % 10_000 > 100)) | (size > _NUCLEI)
+
+
+def charge_of(code: Integers) -> Floats:
+    """Electric charge in units of e by PDG codes: elementary particles, diquarks, hadrons, nuclei.
+
+    Source: numbering scheme of the Review of Particle Physics, chapter 45. The digits before the last
+    are the quarks: three of a baryon, two and a zero of a diquark, and quark and antiquark of a meson,
+    the heavier one first, which is the antiquark where a meson of positive code holds s or b there.
+    Nuclei are 10LZZZAAAI. All other codes (new physics, what is of one generator) give 0.
+
+    Examples
+    --------
+    >>> charge_of(np.array([-11, 521, -4122, 130, 1000020040]))  # e+, B+, anti-Lambda_c, K_L, alpha
+    array([ 1.,  1., -1.,  0.,  2.])
+    """
+    size = np.abs(code)
+    one, two, three = (_QUARKS[size // place % 10] for place in (1000, 100, 10))
+    # The heavier digit of a meson is odd for the quarks of down type.
+    meson = np.where(size // 100 % 2 == 1, three - two, two - three)
+    thirds = np.where(size // 1000 % 10 == 0, meson, one + two + three) * is_hadron(code)
+    thirds = np.where(size < 100, _ELEMENTARY[size % 100], thirds)
+    thirds = np.where(size > _NUCLEI, 3 * (size // 10_000 % 1000), thirds)
+    return np.sign(code) * thirds / 3
+
+
 def heaviest_flavour(code: NDArray[np.int64]) -> NDArray[np.int64]:
     """Heaviest quark flavour of hadrons by their PDG code, 0 for quarkonia and for non-hadrons.
 
-    Source: numbering scheme of the Review of Particle Physics, chapter 45: the digits before the
-    last are the quarks, the first of them the heaviest; mesons have two of them, baryons three.
+    The first of the quarks' digits is the heaviest; see `charge_of`.
 
     Examples
     --------
