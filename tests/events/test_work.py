@@ -10,9 +10,38 @@ import pytest
 
 from helpers.tasks import die, environment
 from manyscale.errors import CardError, DataError
-from manyscale.events.work import ProcessPool, run_units
+from manyscale.events.work import ProcessPool, run_units, usable_cores
 
 UNITS = list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({}, 8),
+        ({"": "max 100000"}, 8),
+        ({"": "300000 100000"}, 3),
+        ({"batch/job": "max 100000", "batch": "150000 100000"}, 2),
+        ({"batch/job": "10000 100000"}, 1),
+        ({"batch/job": "6400000 100000"}, 8),
+        ({"other": "100000 100000"}, 8),
+    ],
+)
+def test_cores_are_those_that_a_batch_system_or_a_container_grants(
+    monkeypatch, tmp_path, limits, cores
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    (tmp_path / "own").write_text("1:cpuset:/\n0::/batch/job\n")
+    monkeypatch.setattr("manyscale.events.work._OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr("manyscale.events.work._GROUPS", tmp_path / "groups")
+    for group, limit in limits.items():
+        folder = tmp_path / "groups" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(f"{limit}\n")
+    assert usable_cores() == cores
+    (tmp_path / "own").unlink()
+    assert usable_cores() == 8
 
 
 class _Attempts:

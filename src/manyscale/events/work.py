@@ -1,6 +1,7 @@
 """Units of work on any executor: bounded memory, a retry, clear errors, a prompt end."""
 
 import importlib
+import math
 import multiprocessing
 import os
 import signal
@@ -14,13 +15,14 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from manyscale.errors import CardError, DataError, ManyscaleError, MissingExtraError
 
-__all__ = ["OneByOne", "ProcessPool", "open_executor", "run_units"]
+__all__ = ["OneByOne", "ProcessPool", "open_executor", "run_units", "usable_cores"]
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -28,6 +30,29 @@ Result = TypeVar("Result")
 _NAMED = 5
 # Seconds that a scheduler has to answer.
 _PATIENCE = 10
+
+# Where Linux says in which control groups this process is, and what these grant.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a batch system or a container may grant fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        own = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return cores
+    # A limit on time (docker --cpus) hides no core. That of each group above binds, too.
+    groups = [_GROUPS / line.rpartition(":")[2].lstrip("/") for line in own]
+    for folder in {folder for group in groups for folder in (group, *group.parents)}:
+        with suppress(OSError, ValueError):
+            granted, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+            cores = min(cores, max(1, math.ceil(int(granted) / int(period))))
+    return cores
 
 
 def run_units(

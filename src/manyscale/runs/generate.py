@@ -56,13 +56,12 @@ def generate_dataset(
     units = plan(card.generate, card.seed)
     # Heavy, and an extra: only who generates pays for it.
     from manyscale.events.generation import check_processes  # noqa: PLC0415
-    from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
+    from manyscale.events.work import open_executor, run_units, usable_cores  # noqa: PLC0415
     from manyscale.runs.worker import (  # noqa: PLC0415
         MakePart,
         check_streams,
         generated_part,
         share_of,
-        usable_cores,
     )
 
     def is_made(unit: Unit) -> bool:

@@ -1,7 +1,6 @@
 """What a worker process does: one unit of work to its parts of a dataset. Imports no torch."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,17 +32,9 @@ __all__ = [
     "generated_part",
     "share_of",
     "unit_seed",
-    "usable_cores",
 ]
 
 AnyUnit = TypeVar("AnyUnit")
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a batch system may grant fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def collision_schema(
