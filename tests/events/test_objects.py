@@ -3,9 +3,9 @@ import pytest
 
 from helpers.collisions import PERFECT, hits, particles
 from manyscale.events.detector import Detector
-from manyscale.events.objects import find_leptons, find_small_jets
+from manyscale.events.jets import Tagger, find_small_jets
+from manyscale.events.objects import find_leptons
 from manyscale.events.settings import DetectorSettings, ObjectSettings, TrackSettings
-from manyscale.events.tagging import Tagger
 from manyscale.schema import ELECTRON, MUON
 
 SETTINGS = ObjectSettings(jet_radius=0.4, jet_pt=25, lepton_pt=10, isolation=0.2)

@@ -4,9 +4,13 @@ from collections import Counter
 import pytest
 
 from manyscale.errors import MissingExtraError
-from manyscale.events.plan import plan
-from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.settings import DetectorSettings, GenerateSettings, TrackSettings
+from manyscale.events.settings import (
+    NAMED_PROCESSES,
+    DetectorSettings,
+    GenerateSettings,
+    TrackSettings,
+)
+from manyscale.events.work import plan
 
 
 def _events(units):

@@ -1,8 +1,8 @@
 import numpy as np
 
 from helpers.collisions import hits
-from manyscale.events.clustering import cluster
-from manyscale.events.detected import DetectedEvents
+from manyscale.events.jets import cluster
+from manyscale.events.objects import DetectedEvents
 from manyscale.events.selection import select
 from manyscale.events.settings import CutSettings, ObjectSettings
 

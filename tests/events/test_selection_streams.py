@@ -6,9 +6,8 @@ import pytest
 
 from helpers.collisions import hits
 from helpers.reading import generated, records_of
-from manyscale.events.clustering import cluster
-from manyscale.events.detected import DetectedEvents
-from manyscale.events.particles import Leptons, SmallJets
+from manyscale.events.jets import cluster
+from manyscale.events.objects import DetectedEvents, Leptons, SmallJets
 from manyscale.events.selection import select
 from manyscale.events.settings import CutSettings, ObjectSettings
 from manyscale.schema import ELECTRON, MUON, STREAMS, collision_streams

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from helpers.collisions import particles
+from manyscale.events.jets import Tagger, count_hadrons
 from manyscale.events.settings import TaggingSettings
-from manyscale.events.tagging import Tagger, count_hadrons
 from manyscale.events.truth import Axes
 
 RATES = TaggingSettings(efficiency=0.8, charm=0.3, light=0.05)

@@ -3,10 +3,9 @@ import pytest
 
 from helpers.collisions import hits, particles
 from manyscale.events import pythia
-from manyscale.events.clustering import cluster
-from manyscale.events.particles import HIGGS
+from manyscale.events.jets import cluster
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.truth import match_h_bb
+from manyscale.events.truth import HIGGS, match_h_bb
 
 SETTINGS = GenerateSettings(multiparton=False)
 

@@ -11,15 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.kinematics import wrap_phi
-from manyscale.events.particles import (
-    Array,
-    Floats,
-    Hits,
-    Particles,
-    charge_of,
-    is_hadron,
-)
+from manyscale.events.objects import Hits
+from manyscale.events.ragged import Array, Floats
 from manyscale.events.settings import CalorimeterSettings, DetectorSettings
+from manyscale.events.truth import Particles, charge_of, is_hadron
 from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 __all__ = ["Detector", "smear"]

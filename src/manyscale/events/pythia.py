@@ -10,7 +10,7 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.particles import (
+from manyscale.events.truth import (
     BOTTOM,
     CHARM,
     HIGGS,

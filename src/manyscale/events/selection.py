@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.clustering import find_jets
-from manyscale.events.detected import UNKNOWN, DetectedEvents
+from manyscale.events.jets import find_jets
 from manyscale.events.kinematics import Momentum, wrap_phi
-from manyscale.events.particles import Array, Floats, Hits, Leptons, SmallJets
-from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.events.objects import UNKNOWN, DetectedEvents, Hits, Leptons, SmallJets
+from manyscale.events.ragged import Array, Floats, PackedStream, SelectedEvents
 from manyscale.events.settings import CutSettings, ObjectSettings
 from manyscale.schema import (
     CONSTITUENTS,

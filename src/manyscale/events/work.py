@@ -1,6 +1,13 @@
-"""Units of work on any executor: bounded memory, a retry, clear errors, a prompt end."""
+"""Units of work: those that make a card's events, and any units on any executor.
 
+The executor has bounded memory, a retry, clear errors, a prompt end. Imports no library that generates:
+a plan is made, and what is not installed is named, without them.
+"""
+
+import hashlib
 import importlib
+import importlib.util
+import json
 import math
 import multiprocessing
 import os
@@ -16,24 +23,122 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from manyscale.errors import CardError, DataError, ManyscaleError, MissingExtraError
+from manyscale.events.settings import GenerateSettings
 
-__all__ = ["OneByOne", "ProcessPool", "open_executor", "run_units", "usable_cores"]
+__all__ = [
+    "LARGEST_SEED",
+    "OneByOne",
+    "ProcessPool",
+    "Unit",
+    "open_executor",
+    "plan",
+    "run_units",
+    "usable_cores",
+]
 
-Unit = TypeVar("Unit")
+#: Pythia's largest seed; 0 would make it take the time of day.
+LARGEST_SEED = 900_000_000
+_LIBRARIES = ("pythia8mc", "fastjet", "awkward")
+AnyUnit = TypeVar("AnyUnit")
 Result = TypeVar("Result")
 
 _NAMED = 5
 # Seconds that a scheduler has to answer.
 _PATIENCE = 10
 
+
 # Where Linux says in which control groups this process is, and what these grant.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A share of the events of one process, made in one go from its own seed.
+
+    A unit of fewer events is the beginning of the same unit with more: a longer run repeats a
+    shorter one and goes on.
+
+    Attributes
+    ----------
+    process, index
+        Which one: units of a process count from 0.
+    events
+        Number to be generated.
+    seed
+        Of Pythia and the detector; follows from the card's seed, process and index alone.
+    identity
+        Hash of all that the events follow from: the seed, the section `generate` of the card
+        without the number of events, the settings of Pythia that it means, process and index.
+    """
+
+    process: str
+    index: int
+    events: int
+    seed: int
+    identity: str
+
+    def __str__(self) -> str:
+        """Name the unit in messages."""
+        return f"unit {self.index} of {self.process}"
+
+
+def plan(settings: GenerateSettings, seed: int) -> list[Unit]:
+    """Divide the events of each class over its processes by their shares, and into units.
+
+    All units of a process have `unit_events` events, but the last, which may have fewer.
+
+    Parameters
+    ----------
+    settings
+        The section `generate` of the card.
+    seed
+        The card's seed.
+
+    Raises
+    ------
+    MissingExtraError
+        Where the libraries that generate are not installed.
+    """
+    for library in _LIBRARIES:
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError(library, "generate")
+    section = json.dumps(
+        settings.model_dump(mode="json", by_alias=True, exclude={"events"}), sort_keys=True
+    )
+    units = []
+    for event_class in ("signal", "background"):
+        names = [name for name in settings.processes if settings.event_class(name) == event_class]
+        total = sum(settings.share(name) for name in names)
+        shares, given = 0.0, 0
+        for process in names:
+            # Rounded sums, so that the events of a class add up to what is asked.
+            shares += settings.share(process)
+            until = round(settings.events * shares / total)
+            events, given = until - given, until
+            lines = settings.pythia_lines(process)
+            for index, first in enumerate(range(0, events, settings.unit_events)):
+                units.append(
+                    Unit(
+                        process,
+                        index,
+                        min(settings.unit_events, events - first),
+                        # Another for every unit of a process.
+                        1 + (int(_digest(seed, process), 16) + index) % LARGEST_SEED,
+                        _digest(section, lines, seed, process, index),
+                    )
+                )
+    return units
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def usable_cores() -> int:
@@ -56,8 +161,8 @@ def usable_cores() -> int:
 
 
 def run_units(
-    task: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor, in_flight: int
-) -> Iterator[tuple[Unit, Result]]:
+    task: Callable[[AnyUnit], Result], units: Sequence[AnyUnit], executor: Executor, in_flight: int
+) -> Iterator[tuple[AnyUnit, Result]]:
     """Do the units and yield each with its result as it completes.
 
     A unit that fails is done once more; if it fails again, the others are still completed first.
@@ -82,8 +187,8 @@ def run_units(
         At the end, naming the units that failed twice; at once where a worker process has died.
     """
     waiting = iter(units)
-    running: dict[Future[Result], tuple[Unit, bool]] = {}
-    failed: list[tuple[Unit, BaseException]] = []
+    running: dict[Future[Result], tuple[AnyUnit, bool]] = {}
+    failed: list[tuple[AnyUnit, BaseException]] = []
     try:
         while True:
             while len(running) < in_flight and (unit := next(waiting, None)) is not None:
@@ -113,7 +218,7 @@ def run_units(
         raise DataError(_describe(failed, len(units))) from failed[0][1]
 
 
-def _describe(failed: Sequence[tuple[Unit, BaseException]], total: int) -> str:
+def _describe(failed: Sequence[tuple[object, BaseException]], total: int) -> str:
     faults = [f"{unit}: {_said(error)}" for unit, error in failed[:_NAMED]]
     if len(failed) > _NAMED:
         faults.append(f"and {len(failed) - _NAMED} more")

@@ -16,7 +16,7 @@ from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_pa
 from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
-from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.events.work import open_executor, run_units, usable_cores
 from manyscale.progress import LOG, progress_bar
 from manyscale.schema import Label, Process

@@ -13,8 +13,8 @@ from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import PARTS, read_book, write_events
 from manyscale.errors import DataError
 from manyscale.events.files.reader import FileEvents, Piece, Reader
-from manyscale.events.plan import LARGEST_SEED, Unit
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import LARGEST_SEED, Unit
 from manyscale.schema import (
     OBSERVABLES,
     Process,
@@ -90,7 +90,7 @@ class MakePart:
     def __call__(self, unit: Unit) -> int:
         """Make a unit; return the number of events that passed."""
         # Pythia is an extra, which workers that convert files do without.
-        from manyscale.events.generation import generate_unit  # noqa: PLC0415
+        from manyscale.events.generate import generate_unit  # noqa: PLC0415
 
         settings = self.settings
         selected, generated = generate_unit(settings, unit)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from helpers.collisions import particles
-from manyscale.events.particles import BOTTOM, CHARM, charge_of, heaviest_flavour
+from manyscale.events.truth import BOTTOM, CHARM, charge_of, heaviest_flavour
 
 EVENTS = [[(211, 1, 0, 0), (22, 2, 0, 0)], [], [(130, 3, 0, 0)], [(22, 4, 0, 0), (13, 5, 0, 0)]]
 

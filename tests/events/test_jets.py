@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from helpers.collisions import hits
-from manyscale.events.clustering import cluster
+from manyscale.events.jets import cluster
 from manyscale.events.kinematics import Momentum, wrap_phi
-from manyscale.events.particles import Hits
+from manyscale.events.objects import Hits
 
 
 def _from_momenta(events):
