@@ -48,8 +48,8 @@ class Hits(Columns):
     @property
     def momentum(self) -> Momentum:
         """Their four-momenta, (hits,)."""
-        px, py, pz = np.cos(self.phi), np.sin(self.phi), np.sinh(self.eta)
-        return Momentum(self.pt * px, self.pt * py, self.pt * pz, self.energy)
+        x, y, z = np.cos(self.phi), np.sin(self.phi), np.sinh(self.eta)
+        return Momentum(self.pt * x, self.pt * y, self.pt * z, self.energy)
 
 
 class _Objects(Columns):
@@ -183,21 +183,15 @@ def find_leptons(hits: Hits, settings: ObjectSettings) -> Leptons:
     )
     near = (distance < _ISOLATION_CONE) & (np.flatnonzero(lepton)[one] != other)
     around = np.bincount(one[near], hits.pt[other[near]], len(candidate.pt))
-    isolated = candidate.take(np.flatnonzero(around <= settings.isolation * candidate.pt))
-    return Leptons(
-        isolated.counts,
-        isolated.pt,
-        isolated.eta,
-        isolated.phi,
-        isolated.charge,
-        isolated.particle_class,
-    ).by_pt()
+    found = candidate.take(np.flatnonzero(around <= settings.isolation * candidate.pt))
+    columns = (found.pt, found.eta, found.phi, found.charge, found.particle_class)
+    return Leptons(found.counts, *columns).by_pt()
 
 
 def missing_momentum(hits: Hits) -> tuple[Array, Array]:
     """Components (events,) of minus the sum of the transverse momenta of all hits."""
-    momentum, n_events = hits.momentum, len(hits.counts)
+    n_events = len(hits.counts)
     return (
-        -np.bincount(hits.event, momentum.px, n_events),
-        -np.bincount(hits.event, momentum.py, n_events),
+        -np.bincount(hits.event, hits.pt * np.cos(hits.phi), n_events),
+        -np.bincount(hits.event, hits.pt * np.sin(hits.phi), n_events),
     )

@@ -86,10 +86,10 @@ def select(
         for name, values in zip(OBSERVABLES, observables, strict=True)
     }
     selected = SelectedEvents(
-        events.entry[at],
-        events.weight[at],
+        np.asarray(events.entry[at], np.int64),
+        np.asarray(events.weight[at], np.float64),
         packed,
-        {name: weight[at] for name, weight in events.weights.items()},
+        {name: np.asarray(weight[at], np.float64) for name, weight in events.weights.items()},
         own | {name: values[at] for name, values in events.observables.items()},
     )
     return selected, cutflow

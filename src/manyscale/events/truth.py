@@ -68,7 +68,7 @@ def charge_of(code: Integers) -> Floats:
     return np.sign(code) * thirds / 3
 
 
-def heaviest_flavour(code: NDArray[np.int64]) -> NDArray[np.int64]:
+def heaviest_flavour(code: Integers) -> NDArray[np.int64]:
     """Heaviest quark flavour of hadrons by their PDG code, 0 for quarkonia and for non-hadrons.
 
     The first of the quarks' digits is the heaviest; see `charge_of`.

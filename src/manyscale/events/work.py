@@ -1,7 +1,7 @@
-"""Units of work: those that make a card's events, and any units on any executor.
+"""Units of work: which make the events of a card, and how units of any kind are done by workers.
 
-The executor has bounded memory, a retry, clear errors, a prompt end. Imports no library that generates:
-a plan is made, and what is not installed is named, without them.
+Bounded memory, a retry, clear errors, a prompt end. The libraries that generate are not imported here,
+so that a plan can say which of them is missing.
 """
 
 import hashlib
@@ -45,17 +45,16 @@ __all__ = [
 #: Pythia's largest seed; 0 would make it take the time of day.
 LARGEST_SEED = 900_000_000
 _LIBRARIES = ("pythia8mc", "fastjet", "awkward")
-AnyUnit = TypeVar("AnyUnit")
-Result = TypeVar("Result")
-
+# Units that a message names.
 _NAMED = 5
 # Seconds that a scheduler has to answer.
 _PATIENCE = 10
-
-
 # Where Linux says in which control groups this process is, and what these grant.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+
+AnyUnit = TypeVar("AnyUnit")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -219,14 +218,13 @@ def run_units(
 
 
 def _describe(failed: Sequence[tuple[object, BaseException]], total: int) -> str:
-    faults = [f"{unit}: {_said(error)}" for unit, error in failed[:_NAMED]]
+    faults = []
+    for unit, error in failed[:_NAMED]:
+        kind = "" if isinstance(error, ManyscaleError) else f"{type(error).__name__}: "
+        faults.append(f"{unit}: {kind}{error}")
     if len(failed) > _NAMED:
         faults.append(f"and {len(failed) - _NAMED} more")
-    return f"{len(failed)} of {total} units failed, each twice: " + "; ".join(faults)
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, ManyscaleError) else f"{type(error).__name__}: {error}"
+    return f"{len(failed)} of {total} units failed, each twice: {'; '.join(faults)}"
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -299,44 +297,38 @@ def open_executor(workers: int, cluster: str | None) -> Iterator[tuple[Executor,
     MissingExtraError
         Where dask.distributed is not installed.
     """
-    if cluster is not None:
-        with _cluster(cluster) as (executor, threads):
-            yield executor, 2 * threads
-    elif workers == 1:
-        yield OneByOne(), 1
-    else:
-        with ProcessPool(workers) as pool:
-            yield pool, 2 * workers
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    if cluster is None:
+        if workers == 1:
+            yield OneByOne(), 1
+        else:
+            with ProcessPool(workers) as pool:
+                yield pool, 2 * workers
+        return
     try:
         distributed = importlib.import_module("distributed")  # an extra, without types
     except ModuleNotFoundError:
         raise MissingExtraError("distributed", "cluster") from None
     try:
-        client = distributed.Client(address, timeout=_PATIENCE)
+        client = distributed.Client(cluster, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise DataError(
-            f"--cluster {address}: no dask scheduler answers there; is it running, and is the address "
+            f"--cluster {cluster}: no dask scheduler answers there; is it running, and is the address "
             "as it printed it, tcp://host:8786?"
         ) from error
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise DataError(f"--cluster {address}: the scheduler there has no workers")
-        yield client.get_executor(pure=False, retries=0), threads
+            raise DataError(f"--cluster {cluster}: the scheduler there has no workers")
+        yield client.get_executor(pure=False, retries=0), 2 * threads
 
 
 def _prepare_worker() -> None:
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
     # Read by the libraries that a worker imports with its first unit.
     os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
