@@ -117,15 +117,16 @@ def generate(
         Where Pythia fails in every event.
     """
     made = 0
-    info = pythia.infoPython()
     for first in range(0, events, _BATCH):
         batch = pythia.nextBatch(min(_BATCH, events - first), "none")
         entry = first + np.flatnonzero(~ak.to_numpy(ak.is_none(batch)))
         if len(entry):
             made += len(entry)
-            # Pythia numbers the weights of its events, and knows their names from the first one on.
-            names = [info.weightNameByIndex(i) for i in range(info.numberOfWeights())]
-            further = {name: names.index(name) for name in weights}
+            further = {}
+            if weights:
+                info = pythia.infoPython()
+                names = [info.weightNameByIndex(i) for i in range(info.numberOfWeights())]
+                further = {name: names.index(name) for name in weights}
             yield _truth(ak.drop_none(batch, axis=0), entry, further)
     if not made:
         raise DataError(f"process '{process}': Pythia failed in each of {events} events")
