@@ -8,15 +8,20 @@ import pytest
 import uproot
 from hypothesis import given
 from hypothesis import strategies as st
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
-from helpers.delphes_files import add_tree, serialise, toy_collections, write_delphes
+from helpers import reading
+from helpers.delphes_files import add_tree, toy_collections, write_delphes
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.delphes import DelphesReader
-from manyscale.events.files.delphes_references import NOWHERE, decode, resolve
-from manyscale.events.files.delphes_tree import DelphesFiles
-from manyscale.events.files.delphes_truth import to_bottom
+from manyscale.events.files.delphes import (
+    NOWHERE,
+    DelphesReader,
+    DelphesTree,
+    higgs_to_bottom,
+    resolve,
+)
+from manyscale.events.files.reader import THE_PROCESS, Piece
+from manyscale.events.files.root_files import open_root
 from manyscale.events.settings import GenerateSettings
 from manyscale.schema import ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
@@ -33,13 +38,13 @@ def reader(streams=ALL, columns=(), cuts=None, **convert) -> DelphesReader:
     return DelphesReader(generate, ConvertSettings.model_validate(convert))
 
 
-def read(path: Path, *pieces: Piece, of: DelphesReader | None = None) -> FileEvents:
+def read(path: Path, *pieces: Piece, of: DelphesReader | None = None) -> reading.Found:
     of = of or reader()
     contents = of.look(str(path))
-    return of.read(pieces or [Piece(str(path), 0, None)], contents.streams, 1)
+    return reading.read(of, pieces or [Piece(str(path), 0, None)], contents.streams)
 
 
-def records(events: FileEvents) -> ak.Array:
+def records(events: reading.Found) -> ak.Array:
     return events.processes[THE_PROCESS].records
 
 
@@ -70,28 +75,6 @@ def toy(tmp_path_factory) -> Path:
 
 class TestReferences:
     @given(
-        events=st.lists(
-            st.lists(st.lists(st.integers(0, 2**24 - 1), max_size=4), max_size=4), max_size=5
-        ),
-        name=st.binary(max_size=3),
-    )
-    def test_decoding_inverts_what_root_writes(self, events, name):
-        chunks = [b"".join(serialise(jet, name) for jet in event) for event in events]
-        found = decode(
-            np.frombuffer(b"".join(chunks), np.uint8),
-            np.array([len(chunk) for chunk in chunks], np.int64),
-            np.array([len(event) for event in events], np.int64),
-        )
-        assert found.counts.tolist() == [len(jet) for event in events for jet in event]
-        assert found.targets.tolist() == [x for event in events for jet in event for x in jet]
-
-    @pytest.mark.parametrize("cut", [slice(0, 20), slice(1, None), slice(0, -4), slice(0, -1)])
-    def test_other_bytes_are_refused(self, cut):
-        data = np.frombuffer(serialise([5, 6, 7]), np.uint8)[cut]
-        with pytest.raises(ValueError, match="TRefArray"):
-            decode(data, np.array([len(data)]), np.array([1]))
-
-    @given(
         objects=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=4),
         references=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=8),
     )
@@ -118,7 +101,7 @@ def test_higgs_that_decay_to_bottom_count_once():
     pid = np.array([25, 25, 5, -5, 25, 22, 22, 25, 5, -5, 25, 25, 5, 2])
     one = np.array([1, 2, -1, -1, 5, 0, 0, 2, 0, 0, -1, 90, -1, -1])
     two = np.array([1, 3, -1, -1, 6, 0, 0, 1, 0, 0, 2, 91, -1, -1])
-    assert to_bottom(pid, one, two, np.array([7, 3, 4])).tolist() == [1, 7]
+    assert higgs_to_bottom(pid, one, two, np.array([7, 3, 4])).tolist() == [1, 7]
 
 
 class TestLook:
@@ -364,11 +347,9 @@ class TestPieces:
         path = str(toy)
         whole = read(toy)
         parts = read(toy, Piece(path, 0, 1), Piece(path, 1, 4), Piece(path, 4, 5))
-        assert records(parts).piece.tolist() == [0, 1, 1, 1, 2]
         assert parts.weight.tolist() == whole.weight.tolist()
         for name in records(whole).fields:
-            if name != "piece":
-                assert records(parts)[name].tolist() == records(whole)[name].tolist()
+            assert records(parts)[name].tolist() == records(whole)[name].tolist()
 
     def test_many_small_files_are_one_large_one(self, tmp_path):
         collections = toy_collections(30)
@@ -382,7 +363,6 @@ class TestPieces:
             pieces.append(Piece(str(path), 0, None))
         whole = records(read(write_delphes(tmp_path / "whole.root", collections)))
         parts = records(read(tmp_path / "0.root", *pieces))
-        assert parts.piece.tolist() == np.repeat([0, 1, 2], 10).tolist()
         assert parts.entry.tolist() == list(range(10)) * 3
         for name in (*ALL, "jet1_axis", "observables"):
             assert parts[name].tolist() == whole[name].tolist()
@@ -393,13 +373,6 @@ class TestPieces:
         assert len(records(events)) == 0
         assert len(events.weight) == 5
         assert events.processes[THE_PROCESS].bookkeeping.cutflow[1].events == 0
-
-    def test_of_different_content_are_refused(self, toy, tmp_path):
-        collections = toy_collections(1)
-        del collections["FatJet"]
-        other = write_delphes(tmp_path / "b.root", collections)
-        with pytest.raises(DataError, match=r"b\.root.*other collections.*toy\.root"):
-            read(toy, Piece(str(toy), 0, 2), Piece(str(other), 0, None))
 
 
 class TestBadFiles:
@@ -505,14 +478,6 @@ class TestRealFile:
         assert set(contents.streams) == set(ALL)
         assert ("Jet", "6.0 an event", "fat jets") in contents.rows
 
-    def test_references_are_as_uproot_reads_them(self):
-        with DelphesFiles("Delphes") as files:
-            table = files.tree(str(REAL)).table("Jet", ("PT", "Constituents"), 2, 9)
-        with uproot.open(REAL) as file:
-            known = file["Delphes"]["Jet.Constituents"].array(entry_start=2, entry_stop=9)
-        assert table.references["Constituents"].targets.tolist() == ak.ravel(known.refs).tolist()
-        assert table.references["Constituents"].counts.tolist() == ak.ravel(known.fSize).tolist()
-
     def test_jets_are_their_constituents_but_for_the_energy_scale(self):
         found = records(read(REAL))
         assert len(found) == 10
@@ -525,11 +490,11 @@ class TestRealFile:
             np.testing.assert_allclose(jets[3], scale * sums[3], rtol=1e-3)
 
     def test_generator_jets_are_exactly_their_particles(self):
-        with DelphesFiles("Delphes") as files:
-            tree = files.tree(str(REAL))
-            jets = tree.table("GenJet", ("PT", "Eta", "Phi", "Mass", "Constituents"), 0, 10)
-            particles = tree.table("Particle", ("fUniqueID", "Px", "Py", "Pz", "E"), 0, 10)
-        counts, targets = jets.references["Constituents"]
+        with open_root(str(REAL)) as file:
+            tree = DelphesTree(file, str(REAL), "Delphes")
+            jets = tree.objects("GenJet", ("PT", "Eta", "Phi", "Mass", "Constituents"), 0, 10)
+            particles = tree.objects("Particle", ("fUniqueID", "Px", "Py", "Pz", "E"), 0, 10)
+        counts, targets = jets.n_references, jets.references
         event = np.repeat(jets.event, counts)
         found = resolve(targets, event, particles.columns["fUniqueID"], particles.counts)
         assert np.all(found != NOWHERE)
@@ -542,12 +507,3 @@ class TestRealFile:
         np.testing.assert_allclose(np.arcsinh(pz / pt), jets.columns["Eta"], atol=1e-3)
         mass = np.sqrt(energy**2 - px**2 - py**2 - pz**2)
         np.testing.assert_allclose(mass, jets.columns["Mass"], rtol=1e-3)
-
-    def test_batches_of_links(self, tmp_path):
-        pieces = []
-        for number in range(3):
-            link = tmp_path / f"{number}.root"
-            link.symlink_to(REAL)
-            pieces.append(Piece(str(link), 0, None))
-        found = records(read(REAL, *pieces))
-        assert found.jet1.tolist() == records(read(REAL)).jet1.tolist() * 3
