@@ -385,7 +385,11 @@ class Layout:
         if "leptons" in wanted and not unusable.keys() & _LEPTON_CODES.keys():
             leptons = tuple(name for name in _LEPTON_CODES if name in usable)
         inside = seen if fat is None else ()
-        if fat and "Constituents" in usable[fat] and {*CONSTITUENTS, *SUBJETS, "kinematics"} & set(wanted):
+        if (
+            fat
+            and "Constituents" in usable[fat]
+            and {*CONSTITUENTS, *SUBJETS, "kinematics"} & set(wanted)
+        ):
             linked = dict.fromkeys((*seen, *_LINKED))
             if not unusable.keys() & {*linked, *_ALL_SEEN[0]}:
                 inside = tuple(c for c in linked if "fUniqueID" in usable.get(c, ()))
@@ -451,7 +455,10 @@ class Layout:
                 if name in self.unusable:
                     return {"pt": self.unusable[name]}
             if not tracks or no_class:
-                names = (*_LEPTON_CODES, *(name for name, of in COLLECTIONS.items() if of is _TRACK))
+                names = (
+                    *_LEPTON_CODES,
+                    *(name for name, of in COLLECTIONS.items() if of is _TRACK),
+                )
                 return {"pt": f"there is none of {', '.join(names)} with a branch PID"}
         return {}
 
@@ -765,7 +772,12 @@ class _Batch:
             return find_leptons(self._seen(), settings)
         each = [self._objects[name] for name in names]
         columns = [[of.columns[column] for of in each] for column in _LEPTON.needed]
-        columns.append([np.full(len(of.event), _LEPTON_CODES[name]) for name, of in zip(names, each, strict=True)])
+        columns.append(
+            [
+                np.full(len(of.event), _LEPTON_CODES[name])
+                for name, of in zip(names, each, strict=True)
+            ]
+        )
         leptons = Leptons(*_by_event(each, columns))
         return leptons.take(np.flatnonzero(leptons.pt > settings.lepton_pt))
 
