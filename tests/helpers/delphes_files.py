@@ -1,6 +1,7 @@
 """Small files in the layout of Delphes, whose contents are known."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import awkward as ak
@@ -90,7 +91,7 @@ def jetclass2(collections: Collections) -> Collections:
         cell["PID"] = [[pid] * len(event) for event in cell["E"]]
         cell |= {name: [[0] * len(event) for event in cell["E"]] for name in ("Charge", "D0", "DZ")}
     collections["ParticleFlowCandidate"] = {
-        name: [sum(event, []) for event in zip(*(of[name] for of in flow), strict=True)]
+        name: [list(chain(*event)) for event in zip(*(of[name] for of in flow), strict=True)]
         for name in tracks
     }
     return collections

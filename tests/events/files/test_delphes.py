@@ -13,16 +13,12 @@ from helpers import reading
 from helpers.delphes_files import add_tree, jetclass2, toy_collections, write_delphes
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.delphes import (
-    NOWHERE,
-    DelphesReader,
-    DelphesTree,
-    higgs_to_bottom,
-    resolve,
-)
+from manyscale.events.files.delphes import DelphesReader, DelphesTree
+from manyscale.events.files.delphes_references import NOWHERE, resolve
 from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.files.root_files import open_root
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import higgs_to_bottom
 from manyscale.schema import ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 REAL = Path(__file__).parents[3].parent / "shared/data/delphes/delphes_ttbar_10ev_issue513.root"

@@ -5,7 +5,7 @@ is read of which collection stands in `COLLECTIONS`; which ones take which part,
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 
 import awkward as ak
 import numpy as np
-import uproot
 from numpy.typing import NDArray
-from uproot.models.TRef import Model_TRefArray
 
 from manyscale.errors import DataError
 from manyscale.events.clustering import JetPairs, cluster, find_jets, hardest_two
@@ -24,6 +22,7 @@ from manyscale.events.files.card_expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.collisions import select_batch
 from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.delphes_references import NOWHERE, read_references, resolve
 from manyscale.events.files.reader import (
     Contents,
     FileEvents,
@@ -36,7 +35,6 @@ from manyscale.events.files.root_files import open_root, reading
 from manyscale.events.kinematics import Momentum
 from manyscale.events.objects import find_leptons
 from manyscale.events.particles import (
-    BOTTOM,
     HIGGS,
     Array,
     Floats,
@@ -49,7 +47,7 @@ from manyscale.events.particles import (
 )
 from manyscale.events.reconstruction import missing_momentum
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.truth import count_inside, match_h_bb
+from manyscale.events.truth import count_inside, higgs_to_bottom, match_h_bb
 from manyscale.schema import (
     CHARGED_HADRON,
     CONSTITUENTS,
@@ -63,7 +61,7 @@ from manyscale.schema import (
     collision_streams,
 )
 
-__all__ = ["NOWHERE", "DelphesReader", "DelphesTree", "higgs_to_bottom", "resolve"]
+__all__ = ["DelphesReader", "DelphesTree"]
 
 TREE = "Delphes"
 # An event of a large file takes 0.2 ms, and opening it, once a unit, 0.1 s.
@@ -128,6 +126,7 @@ _ALL_SEEN = (
 )
 # Jets may be made of towers although there is energy flow.
 _LINKED = ("ParticleFlowCandidate", "Tower")
+_TRACKS = ("EFlowTrack", "ParticleFlowCandidate", "Track")
 _LEPTON_CODES = {"Electron": ELECTRON, "Muon": MUON}
 _CODES = {"EFlowTrack": CHARGED_HADRON, "Track": CHARGED_HADRON, "EFlowPhoton": PHOTON}
 _DISPLACEMENT = {"d0": "D0", "dz": "DZ"}
@@ -207,16 +206,6 @@ class DelphesTree:
             if dot:
                 self.collections.setdefault(collection, []).append(column)
 
-    def need(self, names: Collection[str], use: str) -> None:
-        """Raise DataError where a branch that something uses is not there."""
-        for name in names:
-            if name not in self.branches:
-                close = get_close_matches(name, self.branches, n=5, cutoff=0.5)
-                raise DataError(
-                    f"{self.where}: there is no branch '{name}', which {use} needs; there are "
-                    f"{', '.join(close or self.collections) or 'none'}"
-                )
-
     def array(self, name: str, first: int, last: int) -> ak.Array:
         """Read entries `first` to `last - 1` of a branch as it is."""
         with reading(self.where, name, first, last):
@@ -245,16 +234,8 @@ class DelphesTree:
                 lengths[column], read[column] = self.flat(name, first, last)
                 continue
             with reading(self.where, name, first, last):
-                branch = self.branches[name]
-                one_each = uproot.containers.AsArray(False, False, Model_TRefArray, ())
-                lists = branch.array(
-                    uproot.AsObjects(one_each, branch), entry_start=first, entry_stop=last
-                )
-                lengths[column] = ak.to_numpy(ak.num(lists))
-                references = (
-                    ak.to_numpy(ak.flatten(lists.fSize)).astype(np.int64),
-                    ak.to_numpy(ak.flatten(lists.refs, axis=None)),
-                )
+                found = read_references(self.branches[name], first, last)
+                lengths[column], references = found[0], found[1:]
         counts = lengths[columns[0]]
         for other in lengths.values():
             odd = np.flatnonzero(other != counts)
@@ -294,198 +275,182 @@ class DelphesTree:
         return np.allclose(value / value[-1], total / total[-1], rtol=1e-3, atol=1e-3 / len(value))
 
 
-@dataclass(frozen=True)
 class Layout:
     """Which collections of a file take which part, and what is read of them.
+
+    Parameters
+    ----------
+    tree
+        Of the file.
+    wanted
+        Names of the streams wanted.
+    columns
+        Further columns of the constituents that are wanted.
 
     Attributes
     ----------
     read
         Columns to read, by collection.
+    uses
+        What each collection read is used for, in words.
     unusable
         Collections that lack what is needed, and why: "there is no branch 'FatJet.Mass'".
     fat_jets, small_jets, missing
         Collections of jets and of missing momentum; None: made of what was seen.
-    inside
-        Collections that the constituents of fat jets come from; empty where that is not known.
     seen
         Collections that together are all that the detector saw.
+    inside
+        Those that the constituents of fat jets come from; empty where they are not known.
     leptons
-        Collections of isolated leptons.
-    uses
-        What a collection is used for, in words.
+        Collections of isolated leptons; empty: found among what was seen.
+
+    Raises
+    ------
+    DataError
+        Where there are no jets, or no missing momentum, and nothing to make them of.
     """
 
-    read: Mapping[str, tuple[str, ...]]
-    unusable: Mapping[str, str]
-    fat_jets: str | None
-    small_jets: str | None
-    missing: str | None
-    inside: tuple[str, ...]
-    seen: tuple[str, ...]
-    leptons: tuple[str, ...]
-    uses: Mapping[str, str]
-
-    def has(self, collection: str | None, column: str) -> bool:
-        """Whether a column is read."""
-        return collection is not None and column in self.read.get(collection, ())
-
-    @staticmethod
-    def find(tree: DelphesTree, wanted: Collection[str], columns: Collection[str]) -> "Layout":
-        """Find what is to be read of a file.
-
-        Parameters
-        ----------
-        tree
-            Of the file.
-        wanted
-            Names of the streams wanted.
-        columns
-            Further columns of the constituents that are wanted.
-
-        Raises
-        ------
-        DataError
-            Where there is no jet, or no missing momentum, and nothing to make it of.
-        """
+    def __init__(
+        self, tree: DelphesTree, wanted: Collection[str], columns: Collection[str]
+    ) -> None:
+        self.unusable: dict[str, str] = {}
         usable: dict[str, tuple[str, ...]] = {}
-        unusable: dict[str, str] = {}
         for name, (needed, optional) in COLLECTIONS.items():
             there = tree.collections.get(name, ())
             absent = [column for column in needed if column not in there]
             if there and absent:
-                unusable[name] = f"there is no branch '{name}.{absent[0]}'"
+                self.unusable[name] = f"there is no branch '{name}.{absent[0]}'"
             elif there:
                 usable[name] = tuple(c for c in (*needed, *optional) if c in there)
-        fat, small, missing = (
+        self.fat_jets, self.small_jets, self.missing = (
             next((name for name in names if name in usable), None)
             for names in (_FAT_JETS, _SMALL_JETS, _MISSING)
         )
-        seen: tuple[str, ...] = ()
-        for names in _ALL_SEEN:
-            present = tuple(name for name in names if name in tree.collections)
-            if not seen and usable.keys() >= set(present):
-                seen = present
-        for what, found, names in (
-            ("are no jets", fat, _FAT_JETS),
-            ("is no missing momentum", missing, _MISSING),
-        ):
-            if not found and not seen:
-                others = [name for together in _ALL_SEEN for name in together]
-                reasons = "".join(f"; {why}" for why in unusable.values())
-                raise DataError(
-                    f"{tree.where}: there {what} ({', '.join(names)}) and nothing to make "
-                    f"{'them' if names is _FAT_JETS else 'it'} of ({', '.join(others)}); there are "
-                    f"{', '.join(tree.collections) or 'no collections'}{reasons}"
-                )
-        # In the order of rising importance: what is said last of a collection stays.
-        uses = {"Event": "weights, cross section", "Particle": "h -> b bbar"}
-        read = {name: usable[name] for name in uses if usable.get(name)}
-        leptons: tuple[str, ...] = ()
-        if "leptons" in wanted and not unusable.keys() & _LEPTON_CODES.keys():
-            leptons = tuple(name for name in _LEPTON_CODES if name in usable)
-        inside = seen if fat is None else ()
+        parts = [tuple(c for c in names if c in tree.collections) for names in _ALL_SEEN]
+        self.seen = next((names for names in parts if names and usable.keys() >= set(names)), ())
+        if not self.seen and not (self.fat_jets and self.missing):
+            lacks = f"are no jets ({', '.join(_FAT_JETS)}) and nothing to make them of"
+            if self.fat_jets:
+                lacks = f"is no missing momentum ({', '.join(_MISSING)}) and nothing to make it of"
+            raise DataError(
+                f"{tree.where}: there {lacks} ({', '.join(c for names in _ALL_SEEN for c in names)})"
+                f"; there are {', '.join(tree.collections) or 'no collections'}{self._reasons}"
+            )
+        self.leptons: tuple[str, ...] = ()
+        if "leptons" in wanted and not self.unusable.keys() & _LEPTON_CODES.keys():
+            self.leptons = tuple(name for name in _LEPTON_CODES if name in usable)
+        self.inside = () if self.fat_jets else self.seen
+        linked = (*self.seen, *(name for name in _LINKED if name not in self.seen))
         if (
-            fat
-            and "Constituents" in usable[fat]
+            "Constituents" in usable.get(self.fat_jets or "", ())
             and {*CONSTITUENTS, *SUBJETS, "kinematics"} & set(wanted)
+            # A jet may refer to what cannot be used.
+            and not self.unusable.keys() & {*_ALL_SEEN[0], *linked}
         ):
-            linked = dict.fromkeys((*seen, *_LINKED))
-            if not unusable.keys() & {*linked, *_ALL_SEEN[0]}:
-                inside = tuple(c for c in linked if "fUniqueID" in usable.get(c, ()))
-        make = (
-            fat is None
-            or missing is None
-            or ("small_jets" in wanted and small is None)
-            or ("leptons" in wanted and not leptons)
+            self.inside = tuple(name for name in linked if "fUniqueID" in usable.get(name, ()))
+        self._choose(usable, wanted, columns)
+
+    def _choose(
+        self,
+        usable: Mapping[str, tuple[str, ...]],
+        wanted: Collection[str],
+        columns: Collection[str],
+    ) -> None:
+        """Choose what to read, and say what for: what is said last of a collection stays."""
+        self.read: dict[str, tuple[str, ...]] = {}
+        self.uses: dict[str, str] = {}
+
+        def use(names: Sequence[str | None], what: str, without: Collection[str] = ()) -> None:
+            for name in names:
+                if name is not None and usable.get(name):
+                    self.read[name] = tuple(c for c in usable[name] if c not in without)
+                    self.uses[name] = what
+
+        seen_is_needed = (
+            not (self.fat_jets and self.missing)
+            or ("small_jets" in wanted and not self.small_jets)
+            or ("leptons" in wanted and not self.leptons)
         )
-        unused = {of for name, of in _DISPLACEMENT.items() if name not in columns}
-        unused |= set() if fat else {"fUniqueID"}
-        for name in {*inside, *(seen if make else ())}:
-            read[name] = tuple(c for c in usable[name] if c not in unused)
-            uses[name] = "constituents" if fat else "fat jets are clustered from it"
-        for name in leptons:
-            read[name], uses[name] = usable[name], "leptons"
-        if missing:
-            read[missing], uses[missing] = usable[missing], "missing momentum"
-        if small and ("small_jets" in wanted or "BTag" in usable[small]):
-            least = () if "small_jets" in wanted else ("Constituents",)
-            read[small] = tuple(c for c in usable[small] if c not in least)
-            uses[small] = "small jets, b-tags"
-        if fat:
-            read[fat], uses[fat] = usable[fat], "fat jets"
-        uses = {name: use for name, use in uses.items() if name in read}
-        return Layout(read, unusable, fat, small, missing, inside, seen, leptons, uses)
+        without = {branch for column, branch in _DISPLACEMENT.items() if column not in columns}
+        use(["Event"], "weights, cross section")
+        use(["Particle"], "h -> b bbar")
+        use(
+            (*self.inside, *(self.seen if seen_is_needed else ())),
+            "constituents" if self.fat_jets else "fat jets are clustered from it",
+            without if self.fat_jets else {*without, "fUniqueID"},
+        )
+        use(self.leptons, "leptons")
+        use([self.missing], "missing momentum")
+        if "small_jets" in wanted:
+            use([self.small_jets], "small jets, b-tags")
+        elif "BTag" in usable.get(self.small_jets or "", ()):
+            use([self.small_jets], "small jets, b-tags", {"Constituents"})
+        use([self.fat_jets], "fat jets")
+
+    def has(self, collection: str | None, column: str) -> bool:
+        """Whether a column is read."""
+        return column in self.read.get(collection or "", ())
+
+    @property
+    def _reasons(self) -> str:
+        return "".join(f"; {why}" for why in self.unusable.values())
 
     def lacking(self, stream: str) -> dict[str, str]:
         """Columns of a stream that cannot be given, and why; see `divide_streams`."""
-        reasons = "".join(f"; {why}" for why in self.unusable.values())
+        tracks = [name for name in self.inside or self.seen if name in _TRACKS]
+        no_codes = [f"there is no branch '{c}.PID'" for c in tracks if not self.has(c, "PID")]
         no_inside = (
             f"'{self.fat_jets}' has no constituents that the file holds: they are in "
-            f"{', '.join((*_ALL_SEEN[0], *_LINKED))}{reasons}"
+            f"{', '.join((*_ALL_SEEN[0], *_LINKED))}{self._reasons}"
         )
-        tracks = [name for name in self.inside or self.seen if "Charge" in COLLECTIONS[name].needed]
-        no_class = [name for name in tracks if not self.has(name, "PID")]
+        lacking: dict[str, str] = {}
         if stream in {*CONSTITUENTS, *SUBJETS} and not self.inside:
-            return {"pt": no_inside}
-        if stream in CONSTITUENTS:
+            lacking = {"pt": no_inside}
+        elif stream in CONSTITUENTS:
             lacking = {
                 column: f"no tracks with a branch {branch}"
                 for column, branch in _DISPLACEMENT.items()
                 if not any(self.has(name, branch) for name in tracks)
-            }
-            if no_class:
-                lacking["particle_class"] = f"there is no branch '{no_class[0]}.PID'"
-            return lacking
-        if stream == "kinematics" and not self.inside:
+            } | dict.fromkeys(["particle_class"] if no_codes else [], "; ".join(no_codes))
+        elif stream == "kinematics" and not self.inside:
             counted = self.has(self.fat_jets, "Constituents")
-            return dict.fromkeys(["width"] if counted else ["width", "multiplicity"], no_inside)
-        if stream == "small_jets" and not self.small_jets:
-            if not self.seen:
-                return {"pt": f"there is no 'Jet', and nothing to make them of{reasons}"}
-            return {"n_btags": "there is no 'Jet'; those made here have no b-tags"}
-        if stream == "small_jets":
-            return {
+            lacking = dict.fromkeys(["width"] if counted else ["width", "multiplicity"], no_inside)
+        elif stream == "small_jets" and self.small_jets:
+            lacking = {
                 column: f"there is no branch '{self.small_jets}.{branch}'"
-                for branch, column in {"BTag": "n_btags", "Constituents": "multiplicity"}.items()
+                for column, branch in {"n_btags": "BTag", "multiplicity": "Constituents"}.items()
                 if not self.has(self.small_jets, branch)
             }
-        if stream == "leptons" and not self.leptons:
-            for name in _LEPTON_CODES:
-                if name in self.unusable:
-                    return {"pt": self.unusable[name]}
-            if not tracks or no_class:
-                names = (
-                    *_LEPTON_CODES,
-                    *(name for name, of in COLLECTIONS.items() if of is _TRACK),
-                )
-                return {"pt": f"there is none of {', '.join(names)} with a branch PID"}
-        return {}
+        elif stream == "small_jets" and self.seen:
+            lacking = {"n_btags": "there is no 'Jet'; those made here have no b-tags"}
+        elif stream == "small_jets":
+            lacking = {"pt": f"there is no 'Jet', and nothing to make them of{self._reasons}"}
+        elif stream == "leptons" and not self.leptons:
+            # Tracks are no stand-in for electrons that are there and cannot be used.
+            unusable = [why for name, why in self.unusable.items() if name in _LEPTON_CODES]
+            none = [f"there is none of {', '.join((*_LEPTON_CODES, *_TRACKS))}"]
+            reasons = [*unusable, *no_codes] or ([] if tracks else none)
+            lacking = dict.fromkeys(["pt"] if reasons else [], "; ".join(reasons))
+        return lacking
 
     def remarks(self) -> list[str]:
         """What a user should know of what stands in for what."""
         remarks = [f"{why}: '{name}' is not read" for name, why in self.unusable.items()]
-        if self.fat_jets is None:
+        fat, of_seen = self.fat_jets, ", ".join(self.seen)
+        if fat is None:
             remarks.append(
-                "there is neither FatJet nor Jet: fat jets are clustered from "
-                f"{', '.join(self.seen)}, and have no b-tags"
+                f"there is neither FatJet nor Jet: fat jets are clustered from {of_seen}, and have "
+                "no b-tags"
             )
-        elif self.fat_jets != "FatJet":
+        elif fat != "FatJet":
             remarks.append(
-                f"there is no FatJet: the fat jets are those of '{self.fat_jets}', of whatever radius"
+                f"there is no FatJet: the fat jets are those of '{fat}', of whatever radius"
             )
-        if self.fat_jets and not any(
-            self.has(name, "BTag") for name in (self.fat_jets, self.small_jets)
-        ):
+        if fat and not self.has(fat, "BTag") and not self.has(self.small_jets, "BTag"):
             remarks.append("the jets have no branch BTag: no b-tags")
-        if self.missing is None:
-            remarks.append(
-                "there is no MissingET: the missing momentum is minus the sum of all seen"
-            )
-        elif self.missing != "MissingET":
-            remarks.append(
-                f"there is no MissingET: the missing momentum is that of '{self.missing}'"
-            )
+        if self.missing != "MissingET":
+            of = f"that of '{self.missing}'" if self.missing else "minus the sum of all seen"
+            remarks.append(f"there is no MissingET: the missing momentum is {of}")
         if "Particle" not in self.read:
             remarks.append("there are no generated particles: h_bb_j1 and h_bb_j2 are not known")
         return remarks
@@ -535,10 +500,7 @@ class DelphesReader:
         with self._open(path) as tree:
             if not tree.n_entries:
                 raise NoEventsError(f"{tree.where} holds no event")
-            for expression in CardExpressions.parse(self.convert).all:
-                expression.check_names(tree.branches.keys(), tree.where)
-            tree.need(self.convert.variations or (), "convert.variations")
-            layout = Layout.find(tree, wanted.keys(), self.generate.columns)
+            layout = self._layout(tree, wanted)
             streams, missing = divide_streams(wanted, layout.lacking)
             rows, last = [], min(tree.n_entries, _SEEN)
             for name, columns in tree.collections.items():
@@ -546,10 +508,9 @@ class DelphesReader:
                 rows.append((name, f"{counts.mean():.1f} an event", layout.uses.get(name, "")))
             remarks = layout.remarks()
             if tree.adds_up():
-                value, _ = tree.cross_section()
                 remarks.append(
                     "Event.CrossSection adds up from event to event: that of the last event, "
-                    f"{value:.4g} pb, is taken for all"
+                    f"{tree.cross_section()[0]:.4g} pb, is taken for all"
                 )
             title = f"Delphes, tree '{tree.name}'"
             return Contents(title, tree.n_entries, streams, missing, rows, remarks)
@@ -567,20 +528,26 @@ class DelphesReader:
                 yield nothing(streams)
                 return
             expressions = CardExpressions.parse(self.convert)
-            for expression in expressions.all:
-                expression.check_names(tree.branches.keys(), tree.where)
-            tree.need(self.convert.variations or (), "convert.variations")
-            layout = Layout.find(tree, streams.keys(), self.generate.columns)
+            layout = self._layout(tree, streams)
             section, error = tree.cross_section()
             n_varied: dict[str, int] = {}
             for first in range(piece.first, end, _BATCH):
                 last = min(first + _BATCH, end)
                 batch = _Batch(tree, layout, self.generate, first, last)
-                columns = {name: batch.one_each(name) for name in expressions.names}
+                columns = {name: batch.column(name) for name in expressions.names}
                 weight = expressions.weights(columns, last - first, batch.where)
-                detected, notes = batch.detect(
-                    streams,
-                    batch.weight() if weight is None else weight,
+                hits, pairs, multiplicity = batch.fat_jets()
+                detected = DetectedEvents(
+                    entry=np.arange(first, last),
+                    weight=batch.weight() if weight is None else weight,
+                    hits=hits,
+                    pairs=pairs,
+                    n_btags=batch.n_btags(pairs),
+                    missing=batch.missing(),
+                    multiplicity=multiplicity,
+                    h_bb=batch.h_bb(pairs),
+                    small_jets=batch.small_jets() if "small_jets" in streams else None,
+                    leptons=batch.leptons() if "leptons" in streams else None,
                     steps=expressions.steps(columns, last - first),
                     weights=batch.varied(self.convert.variations or (), n_varied),
                     observables=expressions.values(columns, last - first),
@@ -591,6 +558,8 @@ class DelphesReader:
                     sum_weights=float(detected.weight.sum()),
                     sum_weights2=float(np.square(detected.weight).sum()),
                 )
+                empty = 0 if hits is None else int(ak.sum(ak.num(pairs.members, axis=2) == 0))
+                notes = Counter({_NO_CONSTITUENTS: empty} if empty else {})
                 yield select_batch(detected, streams, self.generate, generated, notes)
 
     @contextmanager
@@ -598,19 +567,31 @@ class DelphesReader:
         with open_root(path) as file:
             yield DelphesTree(file, path, self.convert.tree or TREE)
 
+    def _layout(self, tree: DelphesTree, wanted: Collection[str]) -> Layout:
+        """Find what is read of a file; the branches that the card names must be there."""
+        for expression in CardExpressions.parse(self.convert).all:
+            expression.check_names(tree.branches.keys(), tree.where)
+        for name in self.convert.variations or ():
+            if name not in tree.branches:
+                close = get_close_matches(name, tree.branches, n=5, cutoff=0.5)
+                raise DataError(
+                    f"{tree.where}: there is no branch '{name}', which convert.variations needs; "
+                    f"there are {', '.join(close or tree.collections) or 'none'}"
+                )
+        return Layout(tree, wanted, self.generate.columns)
+
 
 # ---- a batch of events ------------------------------------------------------------------------
 
 
 class _Batch:
-    """Entries `first` to `last - 1` of a tree, read."""
+    """Entries `first` to `last - 1` of a tree, read, and the objects in them."""
 
     def __init__(
         self, tree: DelphesTree, layout: Layout, settings: GenerateSettings, first: int, last: int
     ) -> None:
         self._tree, self._layout, self._settings = tree, layout, settings
         self._first, self._last = first, last
-        self._higgs = self._read_higgs() if "Particle" in layout.read else None
         self._objects = {
             name: tree.objects(name, columns, first, last)
             for name, columns in layout.read.items()
@@ -631,58 +612,7 @@ class _Batch:
         """Name an event of the batch in messages."""
         return f"{self._tree.path}, entry {self._first + event} of tree '{self._tree.name}'"
 
-    def _read_higgs(self) -> Particles:
-        """Higgs bosons that decay to b bbar.
-
-        Particles are most of a Delphes file; all but their codes are read only where there is a
-        Higgs boson.
-        """
-        counts, pid = self._tree.flat("Particle.PID", self._first, self._last)
-        if not (pid == HIGGS).any():
-            none = np.zeros(0)
-            return Particles(np.zeros(len(counts), np.int64), none.astype(int), *[none] * 4)
-        names = self._layout.read["Particle"]
-        all_of = self._tree.objects("Particle", names, self._first, self._last)
-        higgs = higgs_to_bottom(pid, all_of.columns["D1"], all_of.columns["D2"], counts)
-        of_event = np.bincount(all_of.event[higgs], minlength=len(counts))
-        chosen = Objects(of_event, {name: of[higgs] for name, of in all_of.columns.items()})
-        self._check_finite("Particle", chosen)
-        return Particles(
-            of_event, pid[higgs].astype(np.int64), *chosen.floats("Px", "Py", "Pz", "E")
-        )
-
-    def detect(
-        self, streams: Collection[str], weight: Floats, **of_card: Mapping[str, Array]
-    ) -> tuple[DetectedEvents, Counter[str]]:
-        """Make detected events, with what the card says of them, and count what is odd."""
-        layout, settings = self._layout, self._settings
-        hits, pairs, multiplicity = self._fat_jets()
-        notes = Counter[str]()
-        if hits is not None:
-            empty = int(ak.sum(ak.num(pairs.members, axis=2) == 0))
-            notes = Counter({_NO_CONSTITUENTS: empty} if empty else {})
-        if layout.missing is None:
-            missing = missing_momentum(self._seen())
-        else:
-            met, phi = self._single(layout.missing).floats("MET", "Phi")
-            missing = met * np.cos(phi), met * np.sin(phi)
-        h_bb = self._higgs and match_h_bb(self._higgs, pairs, settings.jets.radius)
-        detected = DetectedEvents(
-            entry=np.arange(self._first, self._last),
-            weight=weight,
-            hits=hits,
-            pairs=pairs,
-            n_btags=self._n_btags(pairs),
-            missing=missing,
-            multiplicity=multiplicity,
-            h_bb=h_bb,
-            small_jets=self._small_jets() if "small_jets" in streams else None,
-            leptons=self._leptons() if "leptons" in streams else None,
-            **of_card,
-        )
-        return detected, notes
-
-    def _fat_jets(self) -> tuple[Hits | None, JetPairs, NDArray[np.int64] | None]:
+    def fat_jets(self) -> tuple[Hits | None, JetPairs, NDArray[np.int64] | None]:
         """Find the two fat jets of highest pT, both above the cut on the second.
 
         Returns
@@ -712,7 +642,7 @@ class _Batch:
         if not self._layout.inside or counts is None or references is None:
             return None, JetPairs(event, momentum, None), None if counts is None else counts[place]
         everything, unique = self._merge(self._layout.inside)
-        # Of all references those of the two jets, the event of each, and what it points to.
+        # Which jet each reference is of, the event of that, and what it points to.
         jet, reference = pair_up(place.ravel(), counts)
         at = np.repeat(event, 2)[jet]
         found = resolve(references[reference], at, unique, everything.counts)
@@ -731,28 +661,48 @@ class _Batch:
         first = np.cumsum(hits.counts) - hits.counts
         index = (np.cumsum(kept) - 1)[found[there]] - first[at[there]]
         members = ak.unflatten(index, np.bincount(jet[there], minlength=place.size))
-        pairs = ak.unflatten(members, np.full(len(event), 2))
-        return hits, JetPairs(event, momentum, pairs), None
+        return hits, JetPairs(event, momentum, ak.unflatten(members, np.full(len(event), 2))), None
 
-    def _n_btags(self, pairs: JetPairs) -> NDArray[np.int64]:
+    def n_btags(self, pairs: JetPairs) -> NDArray[np.int64]:
         """(pairs, 2): tagged small jets within the radius of each fat jet, at most 2.
 
         Without small jets it is the fat jet's own tag; 0 without that.
         """
         fat, small = self._layout.fat_jets, self._layout.small_jets
-        if fat is not None and small != fat and self._layout.has(small, "BTag"):
-            jets = self._objects[small or ""]
+        if fat and small and small != fat and self._layout.has(small, "BTag"):
+            jets = self._objects[small]
             tagged = np.flatnonzero(jets.columns["BTag"] & _TAGGED)
             eta, phi = (jets.columns[name][tagged] for name in ("Eta", "Phi"))
             radius = self._settings.jets.radius
             return np.minimum(count_inside(jets.event[tagged], eta, phi, pairs, radius), 2)
-        if not self._layout.has(fat, "BTag"):
+        if not fat or not self._layout.has(fat, "BTag"):
             return np.zeros(pairs.momentum.px.shape, np.int64)
-        jets = self._objects[fat or ""]
+        jets = self._objects[fat]
         _, place = hardest_two(jets.counts, jets.columns["PT"], self._settings.cuts.second_pt)
         return (jets.columns["BTag"] & _TAGGED).astype(np.int64)[place]
 
-    def _small_jets(self) -> SmallJets:
+    def h_bb(self, pairs: JetPairs) -> NDArray[np.int64] | None:
+        """(pairs, 2): which jets are a h -> b bbar; None where there are no generated particles.
+
+        Particles are most of a Delphes file; all but their codes are read only where there is a
+        Higgs boson.
+        """
+        if "Particle" not in self._layout.read:
+            return None
+        counts, pid = self._tree.flat("Particle.PID", self._first, self._last)
+        if not (pid == HIGGS).any():
+            return np.zeros(pairs.momentum.px.shape, np.int64)
+        columns = self._layout.read["Particle"]
+        of = self._tree.objects("Particle", columns, self._first, self._last)
+        chosen = higgs_to_bottom(pid, of.columns["D1"], of.columns["D2"], counts)
+        number = np.bincount(of.event[chosen], minlength=len(counts))
+        higgs = Objects(number, {name: values[chosen] for name, values in of.columns.items()})
+        self._check_finite("Particle", higgs)
+        momenta = higgs.floats("Px", "Py", "Pz", "E")
+        particles = Particles(number, higgs.columns["PID"].astype(np.int64), *momenta)
+        return match_h_bb(particles, pairs, self._settings.jets.radius)
+
+    def small_jets(self) -> SmallJets:
         """Jets of the file above the smallest pT; without any, those of all that was seen."""
         settings = self._settings.objects
         if self._layout.small_jets is None:
@@ -765,21 +715,25 @@ class _Batch:
         jets = SmallJets(of.counts, pt, eta, phi, mass, number, tags)
         return jets.take(np.flatnonzero(pt > settings.jet_pt))
 
-    def _leptons(self) -> Leptons:
+    def leptons(self) -> Leptons:
         """Electrons and muons as the Delphes card isolated them; without any, isolated tracks."""
         settings, names = self._settings.objects, self._layout.leptons
         if not names:
             return find_leptons(self._seen(), settings)
         each = [self._objects[name] for name in names]
         columns = [[of.columns[column] for of in each] for column in _LEPTON.needed]
-        columns.append(
-            [
-                np.full(len(of.event), _LEPTON_CODES[name])
-                for name, of in zip(names, each, strict=True)
-            ]
-        )
-        leptons = Leptons(*_by_event(each, columns))
+        codes = [np.repeat(_LEPTON_CODES[c], self._objects[c].counts.sum()) for c in names]
+        leptons = Leptons(*_by_event(each, [*columns, codes]))
         return leptons.take(np.flatnonzero(leptons.pt > settings.lepton_pt))
+
+    def missing(self) -> tuple[Array, Array]:
+        """Components (events,) of the missing momentum, else of minus the sum of all seen."""
+        if self._layout.missing is None:
+            return missing_momentum(self._seen())
+        objects = self._objects[self._layout.missing]
+        self._check_one_each(f"'{self._layout.missing}'", objects.counts)
+        met, phi = objects.floats("MET", "Phi")
+        return met * np.cos(phi), met * np.sin(phi)
 
     def _seen(self) -> Hits:
         """All that the detector saw."""
@@ -789,11 +743,10 @@ class _Batch:
 
     def _merge(self, names: Sequence[str]) -> tuple[Hits, Integers]:
         """Join tracks and cells of several collections, and the unique numbers of each."""
-        each = [self._objects[name] for name in names]
-        columns = [[] for _ in range(9)]
-        for name, of in zip(names, each, strict=True):
-            momentum = "PT" if "PT" in of.columns else "ET"
-            pt, eta, phi = of.floats(momentum, "Eta", "Phi")
+        rows = []
+        for name in names:
+            of = self._objects[name]
+            pt, eta, phi = of.floats("PT" if "PT" in of.columns else "ET", "Eta", "Phi")
             zero = np.zeros(len(pt))
             charge = of.columns.get("Charge", zero).astype(np.int8)
             if "E" in of.columns:
@@ -801,58 +754,48 @@ class _Batch:
             else:
                 # Without pT the direction is a number that no hyperbolic cosine can take: 999.9.
                 # Older versions of Delphes say no mass, and make jets of tracks without one.
-                p = pt * np.cosh(np.where(pt > 0, eta, 0))
-                energy = np.hypot(p, of.columns.get("Mass", zero))
+                momentum = pt * np.cosh(np.where(pt > 0, eta, 0))
+                energy = np.hypot(momentum, of.columns.get("Mass", zero))
             code = np.full(len(pt), _CODES.get(name, NEUTRAL_HADRON), np.int8)
             code[charge != 0] = CHARGED_HADRON
             if "Eem" in of.columns and "Ehad" in of.columns:
                 code[of.columns["Eem"] > of.columns["Ehad"]] = PHOTON
-            if "PID" in of.columns:
-                pid = np.abs(of.columns["PID"])
-                for number, known in {11: ELECTRON, 13: MUON, 22: PHOTON}.items():
-                    code[pid == number] = known
+            for pid, known in {11: ELECTRON, 13: MUON, 22: PHOTON}.items():
+                code[np.abs(of.columns.get("PID", zero)) == pid] = known
             d0, dz = (of.columns.get(c, zero).astype(np.float64) for c in ("D0", "DZ"))
-            unique = of.columns.get("fUniqueID", np.zeros(len(pt), np.uint32))
-            values = (pt, eta, phi, energy, charge, code, d0, dz, unique)
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
-        counts, *joined, numbers = _by_event(each, columns)
-        return Hits(counts, *joined), numbers
+            unique = of.columns.get("fUniqueID", zero)
+            rows.append((pt, eta, phi, energy, charge, code, d0, dz, unique))
+        columns = list(zip(*rows, strict=True))
+        counts, *joined, unique = _by_event([self._objects[name] for name in names], columns)
+        return Hits(counts, *joined), unique
 
-    def _single(self, collection: str) -> Objects:
-        """Return a collection of one object an event; DataError where that is not so."""
-        objects = self._objects[collection]
-        odd = np.flatnonzero(objects.counts != 1)
+    def _check_one_each(self, what: str, counts: Integers) -> None:
+        odd = np.flatnonzero(counts != 1)
         if len(odd):
             raise DataError(
-                f"{self.where(int(odd[0]))}: '{collection}' holds {objects.counts[odd[0]]} "
-                "objects, where there is one an event"
+                f"{self.where(int(odd[0]))}: {what} holds {counts[odd[0]]} values, where there is "
+                "one an event"
             )
-        return objects
 
     def weight(self) -> Floats:
         """(events,): weights of the file, 1 where it has none."""
         if not self._layout.has("Event", "Weight"):
             return np.ones(self._last - self._first)
-        (weight,) = self._single("Event").floats("Weight")
-        return weight
+        self._check_one_each("'Event'", self._objects["Event"].counts)
+        return self._objects["Event"].floats("Weight")[0]
 
-    def one_each(self, name: str) -> ak.Array | Array:
-        """Read a branch that an expression uses; of collections of one object, one value an event."""
+    def column(self, name: str) -> ak.Array | Array:
+        """Read a branch for an expression; of collections of one object, one value an event."""
         values = self._tree.array(name, self._first, self._last)
         if values.ndim == 1 or name.partition(".")[0] not in _SINGLE:
             return values
-        odd = np.flatnonzero(ak.num(values) != 1)
-        if len(odd):
-            raise DataError(
-                f"{self.where(int(odd[0]))}: branch '{name}' does not hold one value an event"
-            )
+        self._check_one_each(f"branch '{name}'", ak.to_numpy(ak.num(values)))
         return ak.to_numpy(ak.flatten(values))
 
     def varied(self, names: Sequence[str], numbers: dict[str, int]) -> dict[str, Floats]:
         """Varied weights (events,): "Weight.Weight" gives Weight_Weight_0, Weight_Weight_1, ...
 
-        `numbers` are those of the batches before, by branch, and are set by the first.
+        `numbers` of weights, by branch, are those of the batches before; the first batch sets them.
         """
         varied = {}
         for name in names:
@@ -876,77 +819,3 @@ def _by_event(each: Sequence[Objects], columns: Sequence[Sequence[Array]]) -> li
     order = np.argsort(np.concatenate([of.event for of in each]), kind="stable")
     counts = np.sum([of.counts for of in each], axis=0)
     return [counts, *(np.concatenate(column)[order] for column in columns)]
-
-
-# ---- references and truth ---------------------------------------------------------------------
-
-#: Index of what a reference to nothing points to.
-NOWHERE = -1
-# The highest byte is the number of the process that wrote the object, and may stand in the object
-# and not in the reference.
-_NUMBER = 0xFFFFFF
-
-
-def resolve(targets: Integers, event: Integers, unique: Integers, counts: Integers) -> Integers:
-    """Find what references point to.
-
-    Parameters
-    ----------
-    targets, event
-        (references,): the unique number that each points to, and its event.
-    unique
-        (objects,): unique numbers of all objects, one event after the other. Of two objects of
-        one number the first counts.
-    counts
-        (events,): number of objects of each event.
-
-    Returns
-    -------
-    (references,)
-        Indices of the objects; `NOWHERE` where there is no such object in the event.
-
-    Examples
-    --------
-    >>> resolve(np.array([7, 9, 7]), np.array([0, 0, 1]), np.array([8, 7, 7]), np.array([2, 1]))
-    array([ 1, -1,  2])
-    """
-
-    def key(event: Integers, number: Integers) -> Integers:
-        return (event << 24) | (number.astype(np.int64) & _NUMBER)
-
-    own = key(np.repeat(np.arange(len(counts)), counts), unique)
-    wanted = key(event, targets)
-    if not len(own):
-        return np.full(len(wanted), NOWHERE)
-    order = np.argsort(own, kind="stable")
-    index = order[np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)]
-    return np.where(own[index] == wanted, index, NOWHERE)
-
-
-def higgs_to_bottom(pid: Array, one: Array, other: Array, counts: Integers) -> Integers:
-    """Indices of the Higgs bosons that decay to b bbar; copies of them decay to a copy.
-
-    Parameters
-    ----------
-    pid
-        (particles,) of all events, one event after the other.
-    one, other
-        (particles,): first and last daughter, counted within the event.
-    counts
-        (events,): number of particles of each event.
-
-    Examples
-    --------
-    >>> higgs_to_bottom(
-    ...     np.array([25, 25, 5, -5]), np.array([1, 2, -1, -1]), np.array([1, 3, -1, -1]), [4]
-    ... )
-    array([1])
-    """
-    higgs = np.flatnonzero(pid == HIGGS)
-    ends = np.cumsum(counts)
-    event = np.searchsorted(ends, higgs, side="right")
-    number = np.asarray(counts)[event]
-    daughters = np.stack([one[higgs], other[higgs]])
-    known = ((daughters >= 0) & (daughters < number)).all(axis=0)
-    b, bbar = pid[np.where(known, (ends[event] - number) + daughters, 0)]
-    return higgs[known & (np.abs(b) == BOTTOM) & (bbar == -b)]
