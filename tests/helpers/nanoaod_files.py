@@ -6,10 +6,11 @@ import awkward as ak
 import numpy as np
 import uproot
 import vector
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
+from helpers import reading
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.nanoaod import NanoAODReader
+from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.settings import GenerateSettings
 
 #: Names of the candidates, of their links, and of a link's candidate.
@@ -30,12 +31,13 @@ def reader(streams=("jet1", "jet2", "kinematics"), columns=(), **convert) -> Nan
     )
 
 
-def read(path, of: NanoAODReader | None = None, *pieces: Piece) -> FileEvents:
+def read(path, of: NanoAODReader | None = None, *pieces: Piece) -> reading.Found:
     of = of or reader()
-    return of.read(pieces or [Piece(str(path), 0, None)], of.look(str(path)).streams, 1)
+    streams = of.look(str(path)).streams
+    return reading.read(of, pieces or [Piece(str(path), 0, None)], streams)
 
 
-def records(events: FileEvents) -> ak.Array:
+def records(events: reading.Found) -> ak.Array:
     return events.processes[THE_PROCESS].records
 
 

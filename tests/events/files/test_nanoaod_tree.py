@@ -8,8 +8,8 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
+from helpers import reading
 from helpers.nanoaod_files import (
     PFNANO,
     changed,
@@ -22,6 +22,7 @@ from helpers.nanoaod_files import (
     write,
 )
 from manyscale.errors import CardError, DataError
+from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 
 ENTRIES = 20
 
@@ -181,7 +182,7 @@ def test_the_streams_that_were_found_must_be_in_each_file(tmp_path, branches):
     streams = reader().look(write(tmp_path / "a.root", branches)).streams
     plain = write(tmp_path / "b.root", without(branches, "PFCands", "FatJetPFCands"))
     with pytest.raises(DataError, match=r"b\.root, tree 'Events' does not give jet1"):
-        reader().read([Piece(plain, 0, None)], streams, 1)
+        reading.read(reader(), [Piece(plain, 0, None)], streams)
 
 
 def test_files_that_are_no_nanoaod(tmp_path, branches):
@@ -210,9 +211,9 @@ def test_sums_of_files_without_events_count(tmp_path):
     one, streams = reader(), reader().look(paths[1]).streams
     with pytest.raises(NoEventsError):
         one.look(paths[0])
-    together = one.read([Piece(path, 0, None) for path in paths], streams, 1)
-    empty = one.read([Piece(paths[0], 0, None)], streams, 1)
-    divided = [one.read([Piece(paths[1], *ends)], streams, 1) for ends in ((0, 4), (4, 6))]
+    together = reading.read(one, [Piece(path, 0, None) for path in paths], streams)
+    empty = reading.read(one, [Piece(paths[0], 0, None)], streams)
+    divided = [reading.read(one, [Piece(paths[1], *ends)], streams) for ends in ((0, 4), (4, 6))]
     books = [of.processes[THE_PROCESS].bookkeeping for of in (together, empty, *divided)]
     assert [book.sum_weights for book in books] == [200, 100, 100, 0]
     assert [book.sum_weights2 for book in books] == [600, 300, 300, 0]
