@@ -252,19 +252,6 @@ class _Plan:
             if whole(collection):
                 take(collection)
 
-        usual = [name for name in _VARIATIONS if name in table.branches]
-        named = usual if variations is None else variations
-        first = table.read(named, 0, 1)
-        lengths = {name: len(first[name][0]) if first[name].ndim > 1 else None for name in named}
-        if variations is None:
-            # A lone one is a placeholder where none were computed.
-            lengths = {name: length for name, length in lengths.items() if length != 1}
-        twice = [name for name, n in Counter(_variation_names(lengths)).items() if n > 1]
-        if twice:
-            raise DataError(
-                f"{table.where}: convert.variations gives two weights named '{twice[0]}': leave one "
-                "of its branches out"
-            )
         plan = cls(
             columns=read,
             missing_momentum=met,
@@ -272,20 +259,14 @@ class _Plan:
             subjet_tagger=subjet_tagger,
             jet_tagger=jet_tagger,
             weight=_WEIGHT in table.branches,
-            variations=lengths,
+            variations=_lengths(table, variations),
             card=card,
         )
-        for name in plan.names:
-            if name in table.doubled:
-                raise DataError(
-                    f"{table.where}: there are two branches named '{name}', and nothing says which "
-                    "is meant: write the file anew with one of them"
-                )
+        table.check_single(plan.names)
         return plan
 
     def lacking(self, stream: str) -> dict[str, str]:
         """Columns of a stream that the file cannot give, and why; see `divide_streams`."""
-
         branches = {}  # of columns that not every file has
         if stream in {*CONSTITUENTS, *SUBJETS}:
             if not self.candidates:
@@ -308,6 +289,23 @@ class _Plan:
         if stream == "kinematics" and not self.candidates:
             absent["width"] = _NO_CANDIDATES
         return absent
+
+
+def _lengths(table: "_Table", variations: tuple[str, ...] | None) -> dict[str, int | None]:
+    """Branches of varied weights, by default the usual ones, with the number that an event has."""
+    usual = [name for name in _VARIATIONS if name in table.branches]
+    first = table.read(usual if variations is None else variations, 0, 1)
+    lengths = {name: len(of[0]) if of.ndim > 1 else None for name, of in first.items()}
+    if variations is None:
+        # A lone one is a placeholder where none were computed.
+        return {name: length for name, length in lengths.items() if length != 1}
+    for name, number in Counter(_variation_names(lengths)).items():
+        if number > 1:
+            raise DataError(
+                f"{table.where}: convert.variations gives two weights named '{name}': leave one of "
+                "its branches out"
+            )
+    return lengths
 
 
 def _variation_names(lengths: Mapping[str, int | None]) -> Iterator[str]:
@@ -359,6 +357,15 @@ class _Table:
                 raise DataError(
                     f"{self.where}: there is no branch '{name}', needed for {use}; there are {kind} "
                     f"{', '.join(there)}"
+                )
+
+    def check_single(self, names: Sequence[str]) -> None:
+        """Refuse branches to be read that share their name with another."""
+        for name in names:
+            if name in self.doubled:
+                raise DataError(
+                    f"{self.where}: there are two branches named '{name}', and nothing says which "
+                    "is meant: write the file anew with one of them"
                 )
 
     def read(self, names: Collection[str], first: int, last: int) -> dict[str, ak.Array]:
@@ -792,15 +799,12 @@ class NanoAODReader:
             Names file, branch and entry; or the stream, or column of it, that the file does not give.
         """
         card = CardExpressions.parse(self.convert)
-        with _open(piece.path) as (table, generated):
+        with _open(piece.path) as (table, of_file):
             last = table.entries if piece.last is None else piece.last
-            none = Generated()
-            if not self._is_summed(table):
-                generated = none
-            elif generated.sum_weights is not None:
+            generated = none = Generated()
+            if self._is_summed(table) and of_file.sum_weights is not None:
                 none = Generated(sum_weights=0.0, sum_weights2=0.0)
-            if piece.first > 0:
-                generated = none
+                generated = none if piece.first else of_file
             if piece.first >= last:  # such a file may have no branches
                 events, _ = nothing(streams).processes[THE_PROCESS]
                 yield FileEvents(np.zeros(0), {THE_PROCESS: (events, generated)})
