@@ -6,12 +6,17 @@ from hypothesis import strategies as st
 
 from helpers.generator_files import compressed
 from manyscale.errors import DataError
-from manyscale.events.files import text_files
-from manyscale.events.files.text_files import scan, split
+from manyscale.events.files import text
+from manyscale.events.files.reader import Piece
+from manyscale.events.files.text import EventTexts, split
 
 MARKER = re.compile(rb"\nE ")
 WAYS = ("plain", "gzip", "zstd")
 texts = st.lists(st.text("E \nab", max_size=20).filter(lambda text: "\nE " not in f"{text}\n"))
+
+
+def _texts(path):
+    return [text for _, text in split(str(path), MARKER)]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +31,8 @@ def test_any_text_is_divided_wherever_blocks_end(folder, parts, block, way):
     whole = "\nE ".join(part + "." for part in parts).encode()
     path.write_bytes(compressed(whole, way))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "_BLOCK", block)
-        found = list(split(str(path), MARKER))
+        patch.setattr(text, "_BLOCK", block)
+        found = _texts(path)
     assert found == [part.encode() + b"." for part in parts]
 
 
@@ -35,16 +40,16 @@ def test_any_text_is_divided_wherever_blocks_end(folder, parts, block, way):
 def test_scan(tmp_path, way):
     path = tmp_path / "anything.dat"
     path.write_bytes(compressed(b"head\nx\nE 0\nP\nE 1\nE 2\nend\n", way))
-    assert scan(str(path), MARKER) == (b"head\nx", 3, b"0\nP", b"2\nend\n")
+    assert EventTexts(MARKER).scan(str(path)) == (b"head\nx", 3, b"0\nP", b"2\nend\n")
     path.write_bytes(compressed(b"head\nElse\n", way))
-    assert scan(str(path), MARKER) == (b"head\nElse\n", 0, b"", b"")
+    assert EventTexts(MARKER).scan(str(path)) == (b"head\nElse\n", 0, b"", b"")
 
 
 @pytest.mark.parametrize("way", ["gzip", "zstd"])
 def test_several_compressed_files_joined_are_one(tmp_path, way):
     path = tmp_path / "joined"
     path.write_bytes(compressed(b"head\nE 0", way) + compressed(b"\nE 1", way))
-    assert list(split(str(path), MARKER)) == [b"head", b"0", b"1"]
+    assert _texts(path) == [b"head", b"0", b"1"]
 
 
 # Overwritten zstd is found by its checksum, which pyarrow does not write.
@@ -52,7 +57,7 @@ def test_several_compressed_files_joined_are_one(tmp_path, way):
     ("way", "damage"), [("gzip", "cut"), ("gzip", "overwritten"), ("zstd", "cut")]
 )
 def test_damage_names_file_and_event(tmp_path, monkeypatch, way, damage):
-    monkeypatch.setattr(text_files, "_BLOCK", 1000)
+    monkeypatch.setattr(text, "_BLOCK", 1000)
     events = b"".join(b"\nE %d " % n + str(n**99).encode() * 20 for n in range(200))
     whole = compressed(b"head" + events, way)
     middle = len(whole) // 2
@@ -60,26 +65,26 @@ def test_damage_names_file_and_event(tmp_path, monkeypatch, way, damage):
     path = tmp_path / "damaged"
     path.write_bytes(whole[:middle] + behind)
     with pytest.raises(DataError, match=r"damaged cannot be decompressed in or behind event \d"):
-        list(split(str(path), MARKER))
+        _texts(path)
 
 
 def test_no_such_file(tmp_path):
     with pytest.raises(DataError, match="nothing cannot be read: No such file"):
-        list(split(str(tmp_path / "nothing"), MARKER))
+        _texts(tmp_path / "nothing")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
-        list(split(str(tmp_path), MARKER))
+        _texts(tmp_path)
 
 
 def test_no_more_is_held_than_a_block_and_an_event(tmp_path, monkeypatch):
     path = tmp_path / "long"
     path.write_bytes(b"head" + b"\nE " * 1000)
     held = []
-    monkeypatch.setattr(text_files, "_BLOCK", 30)
+    monkeypatch.setattr(text, "_BLOCK", 30)
 
     class Watch:
-        def split(self, text):
+        def finditer(self, text):
             held.append(len(text))
-            return MARKER.split(text)
+            return MARKER.finditer(text)
 
-    assert scan(str(path), Watch()).entries == 1000
+    assert EventTexts(Watch()).scan(str(path)).entries == 1000
     assert max(held) <= 33
