@@ -11,10 +11,18 @@ from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, class_probabilities
 from manyscale.deployment.scores import Scores
 from manyscale.errors import DataError, MissingBranchError
+from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
-from manyscale.events.files.reader import FileEvents, Piece
+from manyscale.events.files.reader import Contents, FileEvents, Piece, Reader
+from manyscale.events.settings import GenerateSettings
 from manyscale.progress import LOG
-from manyscale.runs.plan_files import count_entries, find_files, look_at_first, one_reader
+from manyscale.runs.plan_files import (
+    SourceFile,
+    count_entries,
+    find_files,
+    look_at_first,
+    one_reader,
+)
 from manyscale.runs.worker import collision_schema, unit_seed
 from manyscale.schema import STREAMS
 
@@ -37,22 +45,7 @@ def score_files(
         update["streams"] = tuple(names)
     generate, convert = card.generate.model_copy(update=update), card.convert
     files = find_files(paths)
-    reader = one_reader(kind, files, generate, convert)
-    while True:
-        try:
-            sample, contents = look_at_first(files, reader)
-            break
-        except MissingBranchError as error:
-            # Measured events have neither weights nor what tells processes apart.
-            if error.key.startswith("convert.process."):
-                convert = convert.model_copy(update={"process": {}})
-                LOG.info("no labels: %s", error)
-            elif error.key == "convert.weight":
-                convert = convert.model_copy(update={"weight": None})
-                LOG.info("no weights of the card: %s", error)
-            else:
-                raise
-            reader = one_reader(kind, files, generate, convert)
+    reader, convert, sample, contents = _look(kind, files, generate, convert)
     missing = [name for name in names if name not in contents.streams]
     if missing:
         there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
@@ -99,3 +92,28 @@ def score_files(
                 yield rows_of(file.identity, Piece(file.path, first, min(first + step, count)))
 
     return sum(entries), rows()
+
+
+def _look(
+    kind: Format, files: Sequence[SourceFile], generate: GenerateSettings, convert: ConvertSettings
+) -> tuple[Reader, ConvertSettings, SourceFile, Contents]:
+    """Look into files; of measured events without the weight and processes of the card.
+
+    Returns
+    -------
+    Their reader, with the settings that they allow; the file that was looked into, and what is there.
+    """
+    while True:
+        reader = one_reader(kind, files, generate, convert)
+        try:
+            return reader, convert, *look_at_first(files, reader)
+        except MissingBranchError as error:
+            # Measured events have neither weights nor what tells processes apart.
+            if error.key.startswith("convert.process."):
+                convert = convert.model_copy(update={"process": {}})
+                LOG.info("no labels: %s", error)
+            elif error.key == "convert.weight":
+                convert = convert.model_copy(update={"weight": None})
+                LOG.info("without the weights of the card: %s", error)
+            else:
+                raise

@@ -4,6 +4,7 @@ import awkward as ak
 import numpy as np
 import pyhepmc
 import pytest
+
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, hepmc_event, hepmc_text, pythia_event
 from helpers.reading import read, records_of
@@ -15,7 +16,7 @@ from manyscale.events.files.hepmc import HepMCReader
 from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import CutSettings, GenerateSettings
-from manyscale.schema import CutflowStep, collision_streams
+from manyscale.schema import CutflowStep, Generated, collision_streams
 
 FOLDER = Path(__file__).parents[3].parent / "shared" / "data" / "hepmc"
 real_files = pytest.mark.skipif(
@@ -177,6 +178,44 @@ def test_weights_and_cross_section(tmp_path, kind):
     contents = reader.look(str(path))
     assert "cross section 32 +- 1 pb" in contents.remarks
     assert ("weights", "2", "nominal, muR=2") in contents.rows
+
+
+def _with_cross_section(path, values):
+    particles = _two_jets(60.0)
+    events = [hepmc_event(particles, at, cross_section=(v, 1.0)) for at, v in enumerate(values)]
+    path.write_bytes(hepmc_text(path, events))
+    return path
+
+
+def test_cross_section_of_the_last_event_holds_for_all_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(hepmc, "_BATCH", 2)
+    paths = [
+        _with_cross_section(tmp_path / "long", [1.0, 2.0, 3.0, 4.0, 5.0]),
+        _with_cross_section(tmp_path / "short", [9.0, 11.0]),
+    ]
+
+    def said(path, first=0, last=None):
+        return _read(path, first, last).processes[THE_PROCESS].bookkeeping
+
+    assert (said(paths[0], 0, 3).cross_section, said(paths[0], 3).cross_section) == (5, 5)
+    # Each file counts with its own number of events, not with that of its last batch.
+    mean = Generated.add([said(path) for path in paths]).cross_section
+    assert mean == pytest.approx((5 * 5 + 2 * 11) / 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("HepMC3", r"has 2 weights, but the file's header names 3; perhaps there is a line break"),
+        ("HepMC2", r"has a line break in the name of a weight"),
+    ],
+)
+def test_name_of_a_weight_with_a_line_break(tmp_path, kind, says):
+    path = tmp_path / "w.hepmc"
+    event = hepmc_event(_two_jets(60.0), weights=(1.0, 2.0), names=("nominal", "mu\nup"))
+    path.write_bytes(hepmc_text(path, [event], kind))
+    with pytest.raises(DataError, match=rf"w.hepmc, event 0 \(counted from 0\) {says}"):
+        _reader().look(str(path))
 
 
 def test_weight_and_selection_of_the_card(tmp_path):

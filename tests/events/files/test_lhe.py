@@ -4,6 +4,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
+
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, lhe_event, lhe_text
 from helpers.reading import read
@@ -12,7 +13,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.lhe import LHEReader
 from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.settings import CutSettings, GenerateSettings
-from manyscale.schema import collision_streams
+from manyscale.schema import Generated, collision_streams
 
 REAL = Path(__file__).parents[3].parent / "shared/data/lhe/madgraph5_pp_jj_1000ev.lhe.gz"
 LOW = GenerateSettings(
@@ -136,6 +137,65 @@ def test_weights_and_cross_section(write, strategy, given, weights, cross_sectio
     assert (kept.cutflow[0].step, kept.cutflow[0].events) == ("in the file", len(given))
     up = _read(path, reader=_reader(weight="up"))
     np.testing.assert_allclose(up.weight, 1.5 * np.array(weights))
+
+
+@pytest.mark.parametrize(
+    ("event_norm", "given", "says"),
+    [
+        ("average", [10.0] * 5, ", the mean of the weights (event_norm = average in the run card)"),
+        ("sum", [2.0] * 5, ", the sum of the weights (event_norm = sum in the run card)"),
+        ("unity", [1.0] * 5, "; the weights are no cross section (event_norm = unity in the run"),
+        # Without a run card the weights themselves say it.
+        (None, [8.0, 12.0, 9.0, 10.0, 11.0], ", the mean of the weights"),
+        (None, [2.0, 3.0, 1.0, 1.5, 2.5], ", the sum of the weights"),
+        (None, [1.0] * 5, "; the weights are no cross section, but 1 or -1"),
+    ],
+)
+def test_cross_section_whatever_the_weights_add_up_to(write, event_norm, given, says):
+    path = write([lhe_event(w) for w in given], strategy=-4, event_norm=event_norm)
+    (remark,) = _reader().look(str(path)).remarks[1:]
+    assert remark.startswith(f"cross section 10 pb{says}")
+    found = _read(path)
+    np.testing.assert_allclose(found.weight, given)
+    kept = found.processes[THE_PROCESS].bookkeeping
+    assert kept.cross_section == pytest.approx(10)
+    assert kept.sum_weights == pytest.approx(sum(given))
+
+
+def test_cross_section_by_the_sum_of_weights_in_units_and_without_what_pythia_fails_in(write):
+    odd = lhe_event(2.5).replace("21 -1 0 0 503", "21 -1 0 0 509")
+    path = str(write([lhe_event(2.5), odd, *[lhe_event(2.5)] * 2], strategy=4, event_norm="Sum"))
+    pieces = [Piece(path, 0, 2), Piece(path, 2, 4)]
+    kept = [_read(*piece).processes[THE_PROCESS].bookkeeping for piece in pieces]
+    assert [of.cross_section for of in kept] == pytest.approx([5, 10])
+    # The error of <init>.
+    assert [of.cross_section_error for of in kept] == pytest.approx([0.25, 0.5])
+    assert Generated.add(kept).cross_section == pytest.approx(7.5)
+
+
+def test_weights_that_agree_with_no_cross_section_are_remarked_on(write):
+    path = write([lhe_event(w) for w in (3.0, 5.0)], strategy=4, cross_section=100.0)
+    (remark,) = _reader().look(str(path)).remarks[1:]
+    assert "the weights average to 4 and sum to 8: their mean is taken" in remark
+    assert _read(path).processes[THE_PROCESS].bookkeeping.cross_section == pytest.approx(4)
+
+
+def test_name_of_a_weight_with_a_line_break(write):
+    event = lhe_event(pt=300).replace("id='up'", "id='mu\nup'").replace("'1002'", '"don\'t"')
+    reader = _reader(lines=(), variations=["mu up", "don't"])
+    path = write([event] * 2)
+    assert reader.look(str(path)).rows == [("further weights", "2", "mu up, don't")]
+    records = _records(_read(path, reader=reader))
+    np.testing.assert_allclose(records["mu up"], 1.5)
+    np.testing.assert_allclose(records["don't"], 0.5)
+
+
+def test_file_cut_short_is_found_where_it_is_read_to_its_end(write):
+    path = write([lhe_event()] * 2, end="")
+    with pytest.raises(
+        DataError, match=r"events.any is cut short: </LesHouchesEvents> .* event 1 "
+    ):
+        _read(path)
 
 
 def test_named_weights(write):
