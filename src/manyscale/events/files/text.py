@@ -26,7 +26,7 @@ from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import GZIP, ZSTD
 from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents, Piece, nothing
-from manyscale.events.particles import Array, Floats, TruthEvents
+from manyscale.events.particles import Array, Floats, Integers, TruthEvents
 from manyscale.events.reconstruction import Reconstruction
 from manyscale.events.settings import GenerateSettings
 from manyscale.schema import Generated, StreamSchema, collision_streams
@@ -47,8 +47,8 @@ __all__ = [
 _BLOCK = 1 << 20
 # An event of heavy ions has some 20 MB of text.
 _LONGEST = 256 << 20
-# Bytes from one mark to the next: to pass over so many takes a hundredth of a unit's time.
-_MARK = 32 << 20
+# Bytes from one mark to the next: to pass over so many takes a few hundredths of a unit's time.
+_MARK = 8 << 20
 
 
 def split(
@@ -182,8 +182,9 @@ class EventTexts:
 
     def __init__(self, marker: re.Pattern[bytes]) -> None:
         self._marker = marker
-        # Of events, one in `_MARK` bytes: index of each, and the byte at which its marker stands.
-        self._marks: dict[_File, list[tuple[int, int]]] = {}
+        # (marks, 2) of each file, an event every `_MARK` bytes: its index, and the byte at which its
+        # marker stands. Arrays: they are sent to the workers with each unit.
+        self._marks: dict[_File, Integers] = {}
 
     def scan(self, path: str) -> Scan:
         """Count the events of a file, and mark some of a plain one; raises as `split`."""
@@ -191,7 +192,7 @@ class EventTexts:
         texts = split(path, self._marker)
         _, head = next(texts)
         entries, first, last = 0, b"", b""
-        marks = [(0, 0)]
+        marks = [(0, 0)]  # the whole file
         for offset, last in texts:
             first = first or last
             if offset - marks[-1][1] >= _MARK:
@@ -199,7 +200,7 @@ class EventTexts:
             entries += 1
         with Path(path).open("rb") as stream:
             compressed = stream.read(4).startswith((GZIP, ZSTD))
-        self._marks[file] = [] if compressed else marks[1:]
+        self._marks[file] = np.array(marks[:1] if compressed else marks)
         return Scan(head, entries, first, last)
 
     def head(self, path: str) -> bytes:
@@ -210,7 +211,7 @@ class EventTexts:
     def last(self, path: str) -> bytes:
         """Return the last event of a file with all that follows it; raises as `split`."""
         file = _File.of(path, self._marker)
-        return _last(file, *self._marks.get(file, [])[-1:])
+        return _last(file, *self._mark(file))
 
     def batches(self, piece: Piece, size: int) -> Iterator[tuple[int, list[bytes]]]:
         """Read on in a file, from where a unit before has left it where that is nearest.
@@ -237,8 +238,7 @@ class EventTexts:
             place = max(kept, key=lambda of: of.entry, default=None)
             if place is not None:
                 _PLACES.remove(place)
-        marks = [mark for mark in self._marks.get(file, []) if mark[0] <= entry]
-        begin, offset = marks[-1] if marks else (0, 0)
+        begin, offset = self._mark(file, entry)
         if place is None or place.entry < begin:
             place = _Place(file, begin, split(file.path, file.marker, begin, offset))
             next(place.texts)  # the head, or nothing
@@ -247,10 +247,17 @@ class EventTexts:
         place.entry = entry
         return place
 
+    def _mark(self, file: _File, entry: int | None = None) -> tuple[int, int]:
+        """Return the mark from which an event, or the last, is nearest: its index and byte."""
+        marks = self._marks.get(file, np.zeros((1, 2), np.int64))
+        index = None if entry is None else int(np.searchsorted(marks[:, 0], entry, side="right"))
+        begin, offset = marks[:index][-1].tolist()
+        return begin, offset
+
 
 @lru_cache(maxsize=4)
-def _last(file: _File, mark: tuple[int, int] = (0, 0)) -> bytes:
-    texts = split(file.path, file.marker, *mark)
+def _last(file: _File, entry: int, offset: int) -> bytes:
+    texts = split(file.path, file.marker, entry, offset)
     next(texts)
     (_, last), *_ = deque(texts, maxlen=1) or [(0, b"")]
     return last
