@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import awkward as ak
@@ -201,6 +202,15 @@ def test_cross_section_of_the_last_event_holds_for_all_of_a_file(tmp_path, monke
     # Each file counts with its own number of events, not with that of its last batch.
     mean = Generated.add([said(path) for path in paths]).cross_section
     assert mean == pytest.approx((5 * 5 + 2 * 11) / 7)
+
+
+def test_file_that_was_looked_at_is_not_searched_for_its_last_event_again(tmp_path, monkeypatch):
+    path = _with_cross_section(tmp_path / "some", [1.0, 2.0, 3.0])
+    reader = _reader()
+    reader.look(str(path))
+    monkeypatch.delattr("manyscale.events.files.text.EventTexts.last")
+    sent = pickle.loads(pickle.dumps(reader))  # noqa: S301
+    assert _read(path, 0, 2, sent).processes[THE_PROCESS].bookkeeping.cross_section == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,10 @@ class HepMCReader:
     generate: GenerateSettings
     convert: ConvertSettings
     texts: EventTexts = field(default_factory=lambda: EventTexts(_EVENT), compare=False, repr=False)
+    # Of files seen, by path and time of change: to find their last event again takes a pass of them.
+    sections: dict[tuple[str, int], tuple[float, float] | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def step(self) -> int:
@@ -94,6 +99,7 @@ class HepMCReader:
             raise NoEventsError(f"{path} is {kind} text without any event")
         first = _parse(found.head, found.first, kind, path, 0)
         last = _parse(found.head, found.last, kind, path, found.entries - 1)
+        self.sections[path, Path(path).stat().st_mtime_ns] = _cross_section(last)
         return Contents(
             title=f"{kind} text",
             entries=found.entries,
@@ -115,9 +121,12 @@ class HepMCReader:
         path = piece.path
         head = self.texts.head(path)
         kind = _format(head, path)
-        section = None
-        with suppress(DataError):  # said, with its index, where this event itself is read
-            section = _cross_section(_parse(head, self.texts.last(path), kind, path, 0))
+        seen = path, Path(path).stat().st_mtime_ns
+        if seen not in self.sections:
+            with suppress(DataError):  # said, with its index, where this event itself is read
+                last = _parse(head, self.texts.last(path), kind, path, 0)
+                self.sections[seen] = _cross_section(last)
+        section = self.sections.get(seen)
         for first, texts in self.texts.batches(piece, _BATCH):
             events = [
                 _Event.of(_parse(head, text, kind, path, entry))

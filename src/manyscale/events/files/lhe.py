@@ -127,6 +127,7 @@ class LHEReader:
         path = piece.path
         head = self.texts.head(path)
         init = _read_init(head, path)
+        signs = abs(init.strategy) == _SIGNS
         seeds = np.random.default_rng(seed)
         entry, text = piece.first, _END
         for first, texts in self.texts.batches(piece, _STEP):
@@ -140,7 +141,6 @@ class LHEReader:
                     for at, part in enumerate(texts, first):
                         event = _hard_event(part, path, at)
                         # As Pythia scales the weight.
-                        signs = abs(init.strategy) == _SIGNS
                         unit = (abs(event.weight) or 1.0) if signs else 1.0
                         further.append({name: w / unit for name, w in event.weights.items()})
                         file.write(b"\n<event" + event.text)
