@@ -10,9 +10,11 @@ from typing import Literal
 import pyarrow as pa
 
 from manyscale.errors import DataError
-from manyscale.events.files.text_files import GZIP, ZSTD
 
-__all__ = ["Format", "expand", "of_one_format", "recognise"]
+__all__ = ["GZIP", "ZSTD", "Format", "expand", "of_one_format", "recognise"]
+
+#: What compressed files begin with.
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 #: ROOT stands for a file of which the trees tell more: see `manyscale.events.files.readers`.
 Format = Literal["npz", "ROOT", "Parquet", "HDF5", "HepMC", "LHE", "list"]
