@@ -14,16 +14,15 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
-
 from helpers import ntuple_files as files
+from helpers import reading
 from manyscale import build_model
 from manyscale.card import load_card
 from manyscale.errors import CardError, DataError
 from manyscale.events.files import ntuple as ntuple_module
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.ntuple import NtupleReader
-from manyscale.events.files.ntuple_streams import make_stream
+from manyscale.events.files.ntuple import NtupleReader, make_tokens, pdg_charge
+from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -37,7 +36,7 @@ def read(path, *, first=0, last=None, **convert):
     """All that there is of a file."""
     one = reader(**convert)
     streams = one.look(str(path)).streams
-    return one.read([Piece(str(path), first, last)], streams, seed=1)
+    return reading.read(one, [Piece(str(path), first, last)], streams)
 
 
 def only(path, **convert):
@@ -51,7 +50,7 @@ def example(name):
 def convert_example(name, path):
     one = example(name)
     contents = one.look(str(path))
-    return contents, one.read([Piece(str(path), 0, None)], contents.streams, seed=1)
+    return contents, reading.read(one, [Piece(str(path), 0, None)], contents.streams)
 
 
 @pytest.fixture
@@ -67,8 +66,9 @@ class TestExamples:
         assert contents.entries == 300
         assert contents.streams == {
             "jet": StreamSchema(
-                ("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
-                ("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
+                name="jet",
+                columns=("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
+                axis=("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
             )
         }
         assert set(events.processes) == {"hbb", "qcd"}
@@ -93,7 +93,7 @@ class TestExamples:
         branches = files.cms_like(rng, 200)
         files.write_tree(tmp_path / "cms.root", "Events", branches)
         contents, events = convert_example("ntuple_cms_like", tmp_path / "cms.root")
-        assert contents.streams["missing"] == StreamSchema(("pt", "phi"))
+        assert contents.streams["missing"] == StreamSchema(name="missing", columns=("pt", "phi"))
         assert set(contents.streams) == {"jets", "leptons", "missing"}
         result = events.processes[THE_PROCESS]
         good = (branches["Jet_pt"] > 30) & (np.abs(branches["Jet_eta"]) < 2.4)
@@ -148,12 +148,7 @@ class TestExamples:
     def test_the_cards_train_on_what_they_read(self, name, make, tree, rng, tmp_path):
         files.write_tree(tmp_path / "x.root", tree, make(rng, 5))
         contents, _ = convert_example(f"ntuple_{name}", tmp_path / "x.root")
-        schema = Schema(
-            streams=tuple(
-                StreamSchema(name=stream, columns=layout.columns, axis=layout.axis)
-                for stream, layout in contents.streams.items()
-            )
-        )
+        schema = Schema(streams=tuple(contents.streams.values()))
         assert build_model(load_card(EXAMPLES / f"ntuple_{name}.yaml"), schema)
 
 
@@ -227,14 +222,13 @@ class TestContainers:
         assert ak.array_equal(parts.records, whole.records)
         assert parts.bookkeeping == whole.bookkeeping
 
-    def test_pieces_of_several_files_keep_their_place(self, rng, tmp_path):
+    def test_pieces_of_several_files_keep_their_entries(self, rng, tmp_path):
         for name in ("a.root", "b.root"):
             files.write_tree(tmp_path / name, "events", files.atlas_like(rng, 10))
         one = reader(branches=self.MAP)
         streams = one.look(str(tmp_path / "a.root")).streams
         pieces = [Piece(str(tmp_path / "a.root"), 8, None), Piece(str(tmp_path / "b.root"), 1, 3)]
-        records = one.read(pieces, streams, 1).processes[THE_PROCESS].records
-        assert records.piece.tolist() == [0, 0, 1, 1]
+        records = reading.read(one, pieces, streams).processes[THE_PROCESS].records
         assert records.entry.tolist() == [8, 9, 1, 2]
         assert one.entries(str(tmp_path / "a.root")) == 10
 
@@ -316,12 +310,12 @@ class TestTokens:
         pt = np.hypot(px, py)
         eta, phi = np.arctanh(pz / np.hypot(pt, pz)), np.arctan2(py, px)
         cartesian = {"px": px, "py": py, "pz": pz, "energy": energy}
-        polar = {"pt": pt, "eta": eta, "phi": phi + 2 * np.pi, "energy": energy}
+        polar = {"pt": pt, "eta": eta, "phi": phi, "energy": energy}
         streams = []
         for columns in (cartesian, polar):
             lists = {name: ak.unflatten(x, [2, 0, 4]) for name, x in columns.items()}
             axis = {f"jet_{name}": x[[0, 2, 5]] for name, x in columns.items()}
-            streams.append(make_stream({**lists, **axis}, 3, padded=False))
+            streams.append(make_tokens({**lists, **axis}, 3))
         one, other = streams
         assert one.counts.tolist() == other.counts.tolist() == [2, 0, 4]
         assert set(one.columns) == {"pt", "eta", "phi", "energy"}
@@ -336,20 +330,23 @@ class TestTokens:
         counts = [3, 0, 5]
         number = np.arange(8.0)
         columns = {"pt": ak.unflatten(pt, counts), "number": ak.unflatten(number, counts)}
-        stream = make_stream(columns, 3, padded=False)
+        stream = make_tokens(columns, 3)
         expected = [
             sorted((n for n in range(low, high) if pt[n] != 0), key=lambda n: -pt[n])
             for low, high in ((0, 3), (3, 3), (3, 8))
         ]
         assert ak.unflatten(stream.columns["number"], stream.counts).tolist() == expected
 
-    @given(st.floats(-20, 20))
-    def test_azimuths_are_wrapped(self, phi):
-        stream = make_stream({"phi": np.array([phi]), "eta": np.array([phi])}, 1, padded=False)
-        wrapped = stream.columns["phi"][0]
-        assert -np.pi < wrapped <= np.pi
-        assert np.cos(wrapped - phi) == pytest.approx(1)
-        assert stream.columns["eta"][0] == phi
+    def test_azimuths_are_wrapped(self, rng, tmp_path):
+        phi = rng.uniform(0, 2 * np.pi, 20)
+        files.write_parquet(tmp_path / "x", "t", {"phi": phi})
+        events = read(tmp_path / "x", branches={"s": {"phi": "phi", "n": "phi", "jet_phi": "phi"}})
+        records = events.processes[THE_PROCESS].records
+        for wrapped in (records.s.phi[:, 0], records.s_axis.jet_phi):
+            assert ak.all((wrapped > -np.pi) & (wrapped <= 3.1415928))
+            np.testing.assert_allclose(np.cos(wrapped), np.cos(phi), atol=1e-6)
+        np.testing.assert_allclose(records.s.n[:, 0], phi, rtol=1e-6)
+        assert not events.notes
 
     def test_padding_without_a_pt_is_where_all_columns_are_zero(self, tmp_path):
         branches = {"a": np.array([[1.0, 0.0, 0.0]]), "b": np.array([[0.0, 2.0, 0.0]])}
@@ -545,7 +542,7 @@ class TestErrors:
     def test_without_a_map_there_is_nothing_to_read(self, tmp_path):
         path = self.write(tmp_path / "x.root")
         with pytest.raises(CardError, match=r"convert\.branches"):
-            reader().read([Piece(str(path), 0, None)], {}, 1)
+            next(reader().read(Piece(str(path), 0, None), {}, 1))
 
 
 class TestLook:
@@ -587,7 +584,7 @@ def test_parquet_as_arrow_writes_it(tmp_path, kind, rows):
         with pytest.raises(NoEventsError):
             one.look(str(path))
         return
-    found = one.read([Piece(str(path), 0, None)], one.look(str(path)).streams, 1)
+    found = reading.read(one, [Piece(str(path), 0, None)], one.look(str(path)).streams)
     records = found.processes[THE_PROCESS].records
     assert records["s"]["pt"].tolist() == [pt[::-1] for pt in pt]
     assert found.weight.tolist() == [0.5, 1.0, 1.5]
@@ -598,11 +595,7 @@ def test_hdf5_of_the_other_byte_order(tmp_path):
     with h5py.File(path, "w") as file:
         file["pt"] = np.array([[2.0, 1.0], [3.0, 0.0]], ">f4")
         file["jets"] = np.array([(1,), (2,)], [("n", ">i8")])
-    found = NtupleReader(
-        ConvertSettings.model_validate(
-            {"branches": {"s": {"pt": "pt"}}, "observables": {"n": "jets.n"}}
-        )
-    ).read([Piece(str(path), 0, None)], {"s": StreamSchema(("pt",))}, 1)
+    found = read(path, branches={"s": {"pt": "pt"}}, observables={"n": "jets.n"})
     records = found.processes[THE_PROCESS].records
     assert records["s"]["pt"].tolist() == [[2.0, 1.0], [3.0]]
     assert records["observables"]["n"].tolist() == [1, 2]

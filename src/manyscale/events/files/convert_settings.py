@@ -1,7 +1,9 @@
 """The card's section `convert`: what to take from files, by names and simple expressions."""
 
+import math
 import re
-from typing import Annotated, Any
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -45,6 +47,12 @@ def _as_list(value: Any) -> Any:  # noqa: ANN401
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_missing(value: Any) -> Any:  # noqa: ANN401
+    values = value if isinstance(value, list | tuple) else (value,)
+    # YAML's own .nan is no JSON, in which settings are written down.
+    return tuple("nan" if isinstance(x, float) and math.isnan(x) else x for x in values)
+
+
 class ConvertSettings(Settings):
     """What to take from files. Expressions: + - * / **, comparisons, & |, sqrt log exp abs ..."""
 
@@ -53,6 +61,12 @@ class ConvertSettings(Settings):
     )
     branches: dict[str, dict[str, str]] = setting(
         {}, "of any ntuple: each stream's columns, as branches or expressions of them"
+    )
+    units: Literal["GeV", "MeV"] = setting(
+        "GeV", "of the momenta, energies and masses in branches: GeV or MeV"
+    )
+    missing: Annotated[tuple[float | Literal["nan"], ...], BeforeValidator(_as_missing)] = setting(
+        (), "in branches, what stands where there is nothing: -999, a list of numbers, or nan"
     )
     process: dict[str, Annotated[FileProcess, BeforeValidator(_as_where)]] = setting(
         {}, "of a file with events of several processes: each name with what is true for its events"
@@ -86,6 +100,14 @@ class ConvertSettings(Settings):
             for name in getattr(self, key) or ():
                 if name in reserved:
                     raise ValueError(f"{key}: the name '{name}' is taken by something else")
+        for name in self.variations or ():
+            if "\n" in name or "\r" in name:
+                raise ValueError(f"variations: {name!r} has a line break: no weight is named so")
+        # A struct's field a.b makes the weight a_b.
+        names = Counter(name.replace(".", "_") for name in self.variations or ())
+        twice = [name for name, times in names.items() if times > 1]
+        if twice:
+            raise ValueError(f"variations: two make a weight of the name '{twice[0]}'")
         for name, process in self.process.items():
             if name not in {*NAMED_PROCESSES, "signal", "background"} and not process.event_class:
                 raise ValueError(

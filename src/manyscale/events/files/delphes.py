@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.delphes_batches import DelphesBatches
 from manyscale.events.files.delphes_branches import Branches, find_branches, give_streams

@@ -10,7 +10,7 @@ import numpy as np
 from manyscale.errors import DataError
 from manyscale.events.clustering import JetPairs
 from manyscale.events.detected import DetectedEvents
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.delphes_branches import Branches, find_branches

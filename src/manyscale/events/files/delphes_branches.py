@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from manyscale.errors import DataError
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.delphes_tree import DelphesTree
 from manyscale.events.files.delphes_truth import GENERATED
 from manyscale.events.files.reader import divide_streams

@@ -9,7 +9,7 @@ import numpy as np
 
 from manyscale.errors import CardError, DataError
 from manyscale.events.bookkeeping import Bookkeeping, CrossSection, UnitResult, add_cutflows
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.reader import (

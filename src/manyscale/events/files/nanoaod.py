@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import awkward as ak
 import numpy as np
 
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.nanoaod_branches import (
     FAT_JETS,

@@ -10,7 +10,7 @@ import awkward as ak
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.nanoaod_branches import (
     VARIATIONS,
     Branches,
