@@ -162,7 +162,7 @@ def test_a_number_an_event_combines_with_lists():
         ("a[i]", "brackets"),
         ("a[0][1]", "brackets"),
         ("a:b", "not offered"),
-        ("__import__('os')", "no expression"),
+        ("__import__('os')", "a text in quotes stands only"),
         ("lambda", "not a valid symbol"),
         ("+".join("a" * 5000), "no expression"),
     ],

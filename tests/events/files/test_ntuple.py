@@ -1,6 +1,7 @@
 """Ntuples of every container to records, by the branch maps of cards."""
 
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,15 +15,20 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pydantic import ValidationError
+
 from helpers import ntuple_files as files
 from helpers import reading
 from manyscale import build_model
 from manyscale.card import load_card
 from manyscale.errors import CardError, DataError
 from manyscale.events.files import ntuple as ntuple_module
+from manyscale.events.files.checks import range_notes
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.ntuple import NtupleReader, make_tokens, pdg_charge
+from manyscale.events.files.ntuple import NtupleReader
+from manyscale.events.files.ntuple_tokens import make_tokens, pdg_charge
 from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
+from manyscale.events.ragged import PackedStream
 from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -382,6 +388,245 @@ class TestTokens:
         assert events.notes == {"events whose stream 's' is empty": 2}
 
 
+class TestSentinels:
+    JETS: ClassVar = {"pt": "pt", "eta": "eta"}
+
+    def write(self, path, nothing=-999.0, **more):
+        given = {
+            "pt": ak.Array([[50.0, nothing, 20.0], [nothing], [30.0]]),
+            "eta": ak.Array([[1.0, nothing, nothing], [nothing], [-2.0]]),
+        }
+        files.write_parquet(path / "x", "t", {**given, **more})
+        return path / "x"
+
+    def test_what_no_measurement_gives_is_noted(self, tmp_path):
+        events = read(self.write(tmp_path), branches={"jets": self.JETS})
+        what = "what stands where there is nothing is named in the card, under convert.missing:"
+        assert events.notes == {
+            f"values of 'pt' in the stream 'jets' are below 0, such as -999; {what}": 2,
+            f"values of 'eta' in the stream 'jets' are beyond 20, such as -999; {what}": 3,
+        }
+
+    @pytest.mark.parametrize("nothing", [-999.0, -25.0, -99.9, np.nan])
+    def test_a_missing_token_is_none_and_a_missing_value_0(self, nothing, tmp_path):
+        missing = "nan" if np.isnan(nothing) else nothing
+        path = self.write(tmp_path, nothing)
+        events = read(path, branches={"jets": self.JETS}, missing=[-1, missing])
+        records = events.processes[THE_PROCESS].records
+        assert records.jets.pt.tolist() == [[50, 20], [], [30]]
+        assert records.jets.eta.tolist() == [[1, 0], [], [-2]]
+        assert events.notes == {"events whose stream 'jets' is empty": 1}
+
+    def test_yaml_writes_not_a_number_in_two_ways(self):
+        for given in (float("nan"), "nan"):
+            assert ConvertSettings.model_validate({"missing": given}).missing == ("nan",)
+        assert ConvertSettings.model_validate({"missing": -999}).missing == (-999,)
+
+    def test_not_a_number_is_refused_with_what_to_do(self, tmp_path):
+        path = self.write(tmp_path, np.nan)
+        with pytest.raises(DataError, match="entry 0: branch 'pt' holds nan.*convert.missing: nan"):
+            only(path, branches={"jets": self.JETS})
+
+    def test_expressions_see_nothing_as_nothing(self, tmp_path):
+        path = self.write(tmp_path, n=np.array([-999, 2, 3]))
+        columns = {"pt": "1e-3 * pt", "share": "pt / sum(pt)", "n": "n + 1", "jet_pt": "n"}
+        records = only(path, branches={"jets": columns}, missing=-999).records
+        np.testing.assert_allclose(records.jets.pt[0], [0.05, 0.02])
+        np.testing.assert_allclose(records.jets.share[0], [5 / 7, 2 / 7])
+        assert records.jets.n.tolist() == [[0, 0], [], [4]]
+        assert records.jets_axis.jet_pt.tolist() == [0, 2, 3]
+
+    def test_without_pt_the_first_column_decides(self, tmp_path):
+        path = self.write(tmp_path)
+        records = only(path, branches={"s": {"eta": "eta", "x": "pt"}}, missing=-999).records
+        assert records.s.tolist() == [[{"eta": 1, "x": 50}], [], [{"eta": -2, "x": 30}]]
+
+    def test_jets_that_are_one_number_an_event(self, tmp_path):
+        branches = {"j3_pt": np.array([40.0, -999.0]), "j3_phi": np.array([1.0, -999.0])}
+        files.write_parquet(tmp_path / "x", "t", branches)
+        given = {"branches": {"jet3": {"pt": "j3_pt", "phi": "j3_phi"}}}
+        assert only(tmp_path / "x", **given, missing=-999).records.jet3.pt.tolist() == [[40], []]
+        notes = " ".join(read(tmp_path / "x", **given).notes)
+        assert "'pt' in the stream 'jet3' are below 0" in notes
+        assert "'phi' in the stream 'jet3' are beyond 2 pi" in notes
+
+    def test_batches_and_varied_values_give_one_note(self):
+        schema = StreamSchema(name="s", columns=("energy",), axis=("jet_eta",))
+        counts = np.array([2, 1])
+        notes = sum(
+            (
+                range_notes(
+                    schema,
+                    PackedStream.of_columns(
+                        schema, counts, {"energy": energy}, {"jet_eta": np.array([1, 2])}
+                    ),
+                )
+                for energy in (np.array([1, -31.5, -30.2]), np.array([-29.1, 1, -25.3]))
+            ),
+            Counter(),
+        )
+        ((text, times),) = notes.items()
+        assert "'energy' in the stream 's' are below 0, such as -3e+01" in text
+        assert times == 4
+
+
+class TestWideTables:
+    def columns(self, rng, n_events, counts, first=0, pad=0):
+        """PX_0, PX_1, ...: momenta of massless particles, zeros after the last."""
+        shape = (n_events, max(counts))
+        momenta = rng.normal(0, 50, (3, *shape)) * (np.arange(shape[1]) < np.array(counts)[:, None])
+        table = dict(zip(("E", "PX", "PY", "PZ"), (np.sqrt((momenta**2).sum(0)), *momenta)))
+        # Not in the order of their number.
+        return {
+            f"{name}_{first + i:0{pad}d}": values[:, i].copy()
+            for i in reversed(range(shape[1]))
+            for name, values in table.items()
+        }, momenta
+
+    MAP: ClassVar = {"px": "PX_*", "py": "PY_*", "pz": "PZ_*", "energy": "E_*"}
+
+    @pytest.mark.parametrize(("first", "pad", "missing"), [(0, 0, 0), (1, 3, -1), (7, 0, -1)])
+    @pytest.mark.parametrize("write", [files.write_parquet, files.write_tree])
+    def test_numbered_branches_are_the_tokens(self, write, first, pad, missing, rng, tmp_path):
+        counts = [3, 12, 0, 1]
+        branches, (px, py, pz) = self.columns(rng, 4, counts, first, pad)
+        branches = {name: np.where(x == 0, missing, x) for name, x in branches.items()} | {
+            "PX_other": np.ones(4)
+        }
+        write(tmp_path / "x", "t", branches)
+        given = {"branches": {"jet": self.MAP}, "missing": missing}
+        contents = reader(**given).look(str(tmp_path / "x"))
+        assert contents.streams["jet"].columns == ("pt", "eta", "phi", "energy")
+        last = f"{first + 11:0{pad}d}"
+        assert contents.rows[0] == (
+            "PX_*",
+            f"12 branches, PX_{first:0{pad}d} to PX_{last}, double",
+            "jet.px",
+        )
+        records = only(tmp_path / "x", **given).records
+        assert ak.num(records.jet).tolist() == counts
+        for event, n in enumerate(counts):
+            pt = np.hypot(px, py)[event, :n]
+            order = np.argsort(-pt)
+            np.testing.assert_allclose(records.jet.pt[event], pt[order], rtol=1e-6)
+            eta = np.arcsinh(pz[event, :n] / pt)[order]
+            np.testing.assert_allclose(records.jet.eta[event], eta, rtol=1e-5)
+
+    def test_columns_of_different_numbers_are_named(self, rng, tmp_path):
+        branches, _ = self.columns(rng, 2, [2, 2])
+        del branches["PY_1"]
+        files.write_parquet(tmp_path / "x", "t", branches)
+        with pytest.raises(DataError, match=r"jet.px and convert.branches.jet.py .* 1 is of one"):
+            only(tmp_path / "x", branches={"jet": self.MAP})
+        with pytest.raises(
+            DataError, match=r"no branches Q_0, Q_1, \.\.\., which .*jet.px: 'Q_\*'"
+        ):
+            only(tmp_path / "x", branches={"jet": {"px": "Q_*"}})
+
+    def test_numbers_of_a_list_of_fixed_length(self, rng, tmp_path):
+        """The layout of the LHC Olympics: pt, eta, phi of each particle in turn, and the label."""
+        frame = rng.uniform(0, 3, (5, 13)) * ([1] * 9 + [0] * 4)
+        frame[:, 12] = [1, 0, 0, 1, 0]
+        with h5py.File(tmp_path / "x", "w") as file:
+            file["df"] = frame
+        given = {
+            "branches": {"s": {"pt": "2 * df[0:12:3]", "eta": "df[1:12:3]", "phi": "df[2:12:3]"}},
+            "process": {"signal": "df[12] == 1", "background": "df[12] == 0"},
+            "observables": {"first": "df[0]"},
+        }
+        records = read(tmp_path / "x", **given).processes["signal"].records
+        assert records.entry.tolist() == [0, 3]
+        assert ak.num(records.s).tolist() == [3, 3]
+        pt = -np.sort(-2 * frame[[0, 3], 0:9:3], axis=1)
+        np.testing.assert_allclose(ak.to_numpy(records.s.pt), pt, rtol=1e-6)
+        np.testing.assert_array_equal(records.observables["first"], frame[[0, 3], 0])
+        with pytest.raises(DataError, match=r"'df\[13\]' is of lists of one fixed length"):
+            only(tmp_path / "x", branches={"s": {"pt": "df[13]"}})
+        files.write_parquet(tmp_path / "y", "t", {"df": ak.Array([[1.0], [2.0, 3.0]])})
+        with pytest.raises(DataError, match=r"but 'df' is list of double; max\(\.\.\.\), min"):
+            only(tmp_path / "y", branches={"s": {"pt": "df[0]"}})
+
+    def test_the_top_tagging_card(self, rng, tmp_path):
+        branches, _ = self.columns(rng, 60, [3] * 60)
+        branches["is_signal_new"] = np.arange(60) % 3 == 0
+        files.write_tree(tmp_path / "x", "table", branches)
+        contents, events = convert_example("top_tagging", tmp_path / "x")
+        assert contents.streams["constituents"].columns == ("pt", "eta", "phi", "energy")
+        generated = {name: one.bookkeeping.generated for name, one in events.processes.items()}
+        assert sorted(generated.values()) == [20, 40]
+        assert not events.notes
+
+
+class TestConventions:
+    def write(self, path, **branches):
+        files.write_parquet(path / "x", "t", branches)
+        return path / "x"
+
+    def test_mev(self, tmp_path):
+        path = self.write(tmp_path, pt=np.array([5e4, 2e3]), eta=np.array([1.0, 2.0]))
+        columns = {"pt": "pt", "eta": "eta", "mass": "pt / 5", "jet_energy": "4 * pt"}
+        columns |= {"jet_pt": "pt", "jet_eta": "eta"}
+        mev = only(path, branches={"s": columns}, units="MeV", selection="pt > 3e3").records
+        ((token,),) = mev.s.tolist()
+        assert token == {"pt": 50, "eta": 1, "mass": 10}
+        assert mev.s_axis.jet_pt.tolist() == [50]
+        mass = np.sqrt(200**2 - (50 * np.cosh(1)) ** 2)
+        np.testing.assert_allclose(mev.s_axis.jet_mass, mass, rtol=1e-6)
+
+    def test_rapidity(self, tmp_path):
+        pt, eta, mass = np.array([3.0, 40.0]), np.array([-1.2, 2.5]), np.array([0.5, 91.0])
+        pz = pt * np.sinh(eta)
+        energy = np.sqrt(pt**2 + pz**2 + mass**2)
+        path = self.write(tmp_path, pt=pt, y=np.arctanh(pz / energy), m=mass, e=energy)
+        for column, branch in (("mass", "m"), ("energy", "e")):
+            given = {"s": {"pt": "pt", "rapidity": "y", column: branch}}
+            records = only(path, branches=given).records
+            assert records.s.fields == ["pt", "eta", column]
+            np.testing.assert_allclose(records.s.eta[:, 0], eta, rtol=1e-6)
+        # Without a mass it is none, and beside an eta a number like any other.
+        records = only(path, branches={"s": {"pt": "pt", "rapidity": "y"}}).records
+        np.testing.assert_allclose(records.s.eta[:, 0], np.arctanh(pz / energy), rtol=1e-6)
+        records = only(path, branches={"s": {"pt": "pt", "eta": "y", "rapidity": "y"}}).records
+        assert records.s.fields == ["pt", "eta", "rapidity"]
+
+    def test_particle_codes(self, tmp_path):
+        codes = [211.0, -211.0, 11.0, -13.0, 22.0, 130.0, 2112.0, -2212.0]
+        path = self.write(tmp_path, pt=ak.Array([np.arange(9.0, 1, -1)]), id=ak.Array([codes]))
+        (tokens,) = only(path, branches={"s": {"pt": "pt", "pdg_id": "id"}}).records.s
+        assert tokens.fields == ["pt", "particle_class", "charge"]
+        assert tokens.particle_class.tolist() == [0, 0, 1, 2, 3, 4, 4, 0]
+        assert tokens.charge.tolist() == [1, -1, -1, 1, 0, 0, 0, -1]
+
+    def test_charges_of_what_lives_long_enough(self):
+        charges = {
+            1: (211, 321, 411, 431, 521, 541, 2212, 3222, 4122, 4232, 24, -11, -3312, -5132),
+            0: (22, 111, 130, 310, 421, 511, 531, 2112, 3122, 3322, 4132, 5122, 12, 23, 443, 0),
+            -1: (13, 3112, 3334, -213),
+            2: (2224, 4222, 1000020040),
+        }
+        for charge, codes in charges.items():
+            assert pdg_charge(np.array(codes)).tolist() == [charge] * len(codes), charge
+
+
+class TestText:
+    def write(self, path):
+        branches = {"label": np.array(["s", "b", "b"]), "x": np.array([1.0, 2.0, 3.0])}
+        files.write_tree(path / "x", "t", branches)
+        return path / "x"
+
+    def test_labels_may_be_text(self, tmp_path):
+        path = self.write(tmp_path)
+        given = {"branches": {"s": {"x": "x"}}}
+        process = {"signal": 'label == "s"', "background": "x > 2 & label != 's'"}
+        events = read(path, **given, process=process)
+        entries = {name: one.records.entry.tolist() for name, one in events.processes.items()}
+        assert entries == {"signal": [0], "background": [2]}
+        with pytest.raises(DataError, match="'x == \"s\"': a branch of numbers is compared"):
+            only(path, **given, selection='x == "s"')
+        with pytest.raises(DataError, match=r"'label' .* holds .* compared in quotes"):
+            only(path, **given, selection="label == 1")
+
+
 class TestWeights:
     def write(self, tmp_path, **branches):
         files.write_tree(tmp_path / "x.root", "t", {"x": np.ones(2), **branches})
@@ -420,6 +665,20 @@ class TestWeights:
             DataError, match="entry 1: 'up' has 1 weights, where other events have 2"
         ):
             only(path, branches={"s": {"x": "x"}}, variations=["up"])
+
+    def test_two_variations_of_one_name_are_refused(self, tmp_path):
+        path = self.write(tmp_path, up=np.array([[2.0, 3.0]] * 2), up_1=np.ones(2))
+        with pytest.raises(DataError, match="two of convert.variations make a .* 'up_1'"):
+            only(path, branches={"s": {"x": "x"}}, variations=["up", "up_1"])
+        for names in (["up", "up"], ["w.up", "w_up"]):
+            with pytest.raises(
+                ValidationError, match=r"two of them make a weight of the name '(w_)?u"
+            ):
+                reader(variations=names)
+
+    def test_a_variation_with_a_line_break_is_refused(self):
+        with pytest.raises(ValidationError, match=r"'up\\n' has a line break"):
+            reader(variations=["up\n"])
 
     def test_a_variation_is_a_branch(self, tmp_path):
         path = self.write(tmp_path)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from manyscale.events.processes import NAMED_PROCESSES
 from manyscale.schema import STREAMS, Label
@@ -85,6 +85,19 @@ class ConvertSettings(Settings):
         None, "entries of a unit of work; null: some seconds' worth of the format", ge=1
     )
 
+    @field_validator("variations")
+    @classmethod
+    def _variations(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if "\n" in name or "\r" in name:
+                raise ValueError(f"{name!r} has a line break, as no weight's name has")
+        # A struct's field a.b makes the weight a_b.
+        made = Counter(name.replace(".", "_") for name in names or ())
+        twice = [name for name, times in made.items() if times > 1]
+        if twice:
+            raise ValueError(f"two of them make a weight of the name '{twice[0]}'")
+        return names
+
     @model_validator(mode="after")
     def _names(self) -> "ConvertSettings":
         for name in (*self.branches, *self.process, *self.observables):
@@ -100,14 +113,6 @@ class ConvertSettings(Settings):
             for name in getattr(self, key) or ():
                 if name in reserved:
                     raise ValueError(f"{key}: the name '{name}' is taken by something else")
-        for name in self.variations or ():
-            if "\n" in name or "\r" in name:
-                raise ValueError(f"variations: {name!r} has a line break: no weight is named so")
-        # A struct's field a.b makes the weight a_b.
-        names = Counter(name.replace(".", "_") for name in self.variations or ())
-        twice = [name for name, times in names.items() if times > 1]
-        if twice:
-            raise ValueError(f"variations: two make a weight of the name '{twice[0]}'")
         for name, process in self.process.items():
             if name not in {*NAMED_PROCESSES, "signal", "background"} and not process.event_class:
                 raise ValueError(

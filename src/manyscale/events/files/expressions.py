@@ -4,18 +4,18 @@ Numbers, names of branches (`jet_pt`, `Event.Number`), `pi`, `true` and `false`;
 comparisons; `&`, `|` and `!` (also `&&`, `||`, `~`) between conditions; parentheses; and the
 functions of `FUNCTIONS`. `sum`, `min` and `max` of one list run over an event's tokens:
 `max(jet_pt) > 200`; `min` and `max` of two things take the smaller and the larger. A branch of text
-is compared with text in quotes: `label == "s"`. `x[3]` is a number of a list of fixed length.
+is compared with text in quotes: `label == "s"`.
 
 Comparisons bind tighter than `&` and `|`, as in C++: `a > 1 & b > 2` is `(a > 1) & (b > 2)`. What
 Python or C++ would read in a surprising way is refused: bits (`flags & 4`), chains (`0 < x < 1`),
 and `^`.
 
-Alone, as the whole of an expression, two things stand for a list an event: `PX_*` for the branches
-PX_0, PX_1, ..., and `x[0:2100:3]` for some numbers of a list of fixed length.
+`x[3]` is a number, `x[0:2100:3]` some numbers, of a list of fixed length. Alone, `PX_*` stands for the
+list of the branches PX_0, PX_1, ...
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import awkward as ak
 import formulate
 import numpy as np
-from formulate.AST import AST, BinaryOperator, Call, Literal, Matrix, Symbol, UnaryOperator
+from formulate.AST import AST, BinaryOperator, Call, Literal, Symbol, UnaryOperator
 from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
@@ -31,12 +31,15 @@ from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.particles import Array, Floats
 
-__all__ = ["FUNCTIONS", "SLICE", "WIDE", "CardExpressions", "Expression", "is_text", "parse"]
+__all__ = ["CUT", "FUNCTIONS", "WIDE", "CardExpressions", "Expression", "is_text", "parse"]
 
+_NAME = r"[A-Za-z_][\w.]*"
+_TEXT = r""""[^"]*"|'[^']*'"""
 #: `PX_*`: all branches of that name and a number.
-WIDE = re.compile(r"([A-Za-z_][\w.]*)\*")
-#: `x[first:last:step]`.
-SLICE = re.compile(r"([A-Za-z_][\w.]*)\[(\d*):(\d*)(?::([1-9]\d*))?\]")
+WIDE = re.compile(rf"({_NAME})\*")
+#: `x[index]` or `x[first:last:step]`.
+CUT = re.compile(rf"({_NAME})\[(?:(\d+)|(\d*):(\d*)(?::([1-9]\d*))?)\]")
+_COMPARED = re.compile(rf"({_NAME})\s*([=!]=)\s*({_TEXT})|({_TEXT})\s*([=!]=)\s*({_NAME})")
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -97,9 +100,9 @@ FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("min", 1): _over_tokens(ak.min),
     ("max", 1): _over_tokens(ak.max),
 }
+_CONDITIONS = {*_COMPARISONS, *_LOGIC}
 _LONE_AND = re.compile(r"(?<!&)&(?!&)")
 _LONE_OR = re.compile(r"(?<!\|)\|(?!\|)")
-_QUOTED = re.compile(r""""[^"]*"|'[^']*'""")
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Expression:
     key
         The card's key.
     names
-        Branches that it uses, in the order of their appearance.
+        Branches that it uses, in the order of their appearance; `x[3]` and `PX_*` count as branches.
     compared
         Those of them that are compared with text.
 
@@ -132,6 +135,9 @@ conditions, such as comparisons, not for numbers
     key: str
     names: tuple[str, ...]
     _tree: AST
+    # What formulate does not know has a name in the tree: of that the branch, and of a comparison
+    # with text operator and text.
+    _stand_ins: Mapping[str, tuple[str, str, str]]
     compared: frozenset[str] = frozenset()
 
     def __call__(self, columns: Mapping[str, ak.Array | Array]) -> Any:  # noqa: ANN401
@@ -153,11 +159,16 @@ conditions, such as comparisons, not for numbers
             Names the key, where the lists of an event have different lengths, or text and numbers
             are compared.
         """
-        if isinstance(self._tree, Symbol) and self.names:
-            return columns[self._tree.name]
         try:
+            values = dict(columns)
+            for symbol, (name, operator, text) in self._stand_ins.items():
+                values[symbol] = (
+                    _compare(columns[name], operator, text) if operator else columns[name]
+                )
+            if isinstance(self._tree, Symbol) and self.names:
+                return values[self._tree.name]
             with np.errstate(all="ignore"):
-                return _evaluate(self._tree, columns)
+                return _evaluate(self._tree, values)
         except DataError as error:
             raise DataError(f"{self.key}: '{self.text}': {error}") from error
         except ValueError as error:
@@ -233,32 +244,46 @@ def parse(text: str, key: str) -> Expression:
     >>> both({"a": np.array([2, 2]), "b": np.array([1, 3])})
     array([False,  True])
     """
-    if WIDE.fullmatch(text) or SLICE.fullmatch(text):
-        return Expression(text, key, (text,), Symbol(text))
-    quoted: dict[str, str] = {}
+    if WIDE.fullmatch(text):
+        return Expression(text, key, (text,), Symbol(text), {})
+    stand_ins: dict[str, tuple[str, str, str]] = {}
 
-    def take_out(match: re.Match[str]) -> str:  # formulate knows no text: a name stands for it
-        name = f"text__{len(quoted)}"
-        quoted[name] = match[0][1:-1]
-        return name
+    def stand_in(match: re.Match[str]) -> str:
+        symbol = f"stands__{len(stand_ins)}"
+        name, operator, quoted = match.groups()[:3] if match[1] else match.groups()[:2:-1]
+        stand_ins[symbol] = (name, operator, quoted[1:-1])
+        return symbol
 
-    root = _LONE_OR.sub("||", _LONE_AND.sub("&&", _QUOTED.sub(take_out, text))).replace("~", "!")
-    names: dict[str, None] = {}
-    compared: set[str] = set()
+    def cut(match: re.Match[str]) -> str:
+        symbol = f"stands__{len(stand_ins)}"
+        stand_ins[symbol] = (match[0], "", "")
+        return symbol
+
+    root = CUT.sub(cut, _COMPARED.sub(stand_in, text))
+    if "^" in root:
+        raise CardError(
+            f"{key}: '{text}': ^ is a power to some and exclusive or to others: write ** for powers"
+        )
+    if '"' in root or "'" in root:
+        raise CardError(
+            f"{key}: '{text}': a text in quotes stands only beside == or !=, with a branch on the other "
+            f'side: label == "s"'
+        )
     try:
-        if "^" in root:
-            raise CardError("^ is a power to some and exclusive or to others: write ** for powers")
-        tree = _checked(formulate.from_root(root), quoted, names, compared)
+        tree = formulate.from_root(_LONE_OR.sub("||", _LONE_AND.sub("&&", root)).replace("~", "!"))
+        symbols = list(_symbols(tree))
     except CardError as error:
         raise CardError(f"{key}: '{text}': {error}") from error
     except formulate.ParseError as error:
         column = getattr(error.lark_error, "column", None)
-        known = isinstance(column, int) and column > 0 and not quoted
+        known = isinstance(column, int) and column > 0 and not stand_ins
         place = f", from character {column} on" if known else ""
         raise CardError(f"{key}: '{text}' is no expression{place}; {_help()}") from error
     except (ValueError, SyntaxError, RecursionError) as error:
         raise CardError(f"{key}: '{text}' is no expression ({error}); {_help()}") from error
-    return Expression(text, key, tuple(names), tree, frozenset(compared))
+    names = dict.fromkeys(stand_ins.get(name, (name,))[0] for name in symbols)
+    compared = frozenset(name for name, operator, _ in stand_ins.values() if operator)
+    return Expression(text, key, tuple(names), tree, stand_ins, compared)
 
 
 def _help() -> str:
@@ -266,120 +291,75 @@ def _help() -> str:
     return f"there are + - * / **, comparisons, & | !, parentheses, and {functions}"
 
 
-def _checked(
-    node: AST, quoted: Mapping[str, str], names: dict[str, None], compared: set[str]
-) -> AST:
-    """Refuse what the tables do not hold, and conditions and numbers in each other's place.
-
-    Collects the branches, and those compared with text; returns the tree with each text in its place.
-    """
-    if isinstance(node, Symbol):
-        if node.name in quoted:
-            raise CardError('a text in quotes stands only beside == or !=: label == "s"')
-        if node.name not in _CONSTANTS:
-            names[node.name] = None
-        return node
-    if isinstance(node, Literal):
-        return node
-    if isinstance(node, Matrix):
-        index = node.indices[0]
-        plain = isinstance(node.var, Symbol) and isinstance(index, Literal)
-        if not plain or len(node.indices) > 1 or not isinstance(index.value, int):
-            raise CardError(f"brackets [ ] hold one number, behind the name of a branch; {_help()}")
-        _checked(node.var, quoted, names, compared)
-        return node
-    if isinstance(node, Call):
-        if (node.function, len(node.arguments)) not in FUNCTIONS:
-            raise CardError(
-                f"there is no function {node.function} of {len(node.arguments)} arguments; {_help()}"
-            )
-        parts = [_checked(part, quoted, names, compared) for part in node.arguments]
-        return Call(node.function, parts)
-    if not isinstance(node, BinaryOperator | UnaryOperator):
-        raise CardError(f"brackets [ ] are not offered; {_help()}")
-    operator = node.operator
-    operands = (node.left, node.right) if isinstance(node, BinaryOperator) else (node.operand,)
-    if operator in _LOGIC and not all(
-        _is_condition(part) or (isinstance(part, Symbol) and part.name != "pi") for part in operands
-    ):
-        raise CardError("& | ! are for conditions, such as comparisons, not for numbers")
-    if operator in _COMPARISONS and any(map(_is_condition, operands)):
-        raise CardError("a comparison is compared; join comparisons with & or |")
-    if operator not in {*_ARITHMETIC, *_COMPARISONS, *_LOGIC}:
-        raise CardError(f"the operation '{operator}' is not offered; {_help()}")
-    symbols = [part.name for part in operands if isinstance(part, Symbol)]
-    texts = [name for name in symbols if name in quoted]
-    branches = [name for name in symbols if name not in {*quoted, *_CONSTANTS}]
-    if operator in {"eq", "neq"} and len(texts) == len(branches) == 1:
-        names[branches[0]] = None
-        compared.add(branches[0])
-        return BinaryOperator(operator, Symbol(branches[0]), Literal(quoted[texts[0]]))
-    parts = [_checked(part, quoted, names, compared) for part in operands]
-    return type(node)(operator, *parts)
+def _parts(node: AST) -> tuple[AST, ...]:
+    if isinstance(node, BinaryOperator):
+        return node.left, node.right
+    if isinstance(node, UnaryOperator):
+        return (node.operand,)
+    return tuple(node.arguments) if isinstance(node, Call) else ()
 
 
 def _is_condition(node: AST) -> bool:
-    return isinstance(node, BinaryOperator | UnaryOperator) and node.operator in {
-        *_COMPARISONS,
-        *_LOGIC,
-    }
+    return isinstance(node, BinaryOperator | UnaryOperator) and node.operator in _CONDITIONS
+
+
+def _symbols(node: AST) -> Iterator[str]:
+    """Names of branches, in order.
+
+    Refuses what the tables do not hold, and conditions and numbers in each other's place.
+    """
+    parts = _parts(node)
+    if isinstance(node, BinaryOperator | UnaryOperator):
+        names = [part.name for part in parts if isinstance(part, Symbol) and part.name != "pi"]
+        if node.operator in _LOGIC and len(names) + sum(map(_is_condition, parts)) < len(parts):
+            raise CardError("& | ! are for conditions, such as comparisons, not for numbers")
+        if node.operator in _COMPARISONS and any(map(_is_condition, parts)):
+            raise CardError("a comparison is compared; join comparisons with & or |")
+        if node.operator not in {*_ARITHMETIC, *_CONDITIONS}:
+            raise CardError(f"the operation '{node.operator}' is not offered; {_help()}")
+    elif isinstance(node, Call):
+        if (node.function, len(parts)) not in FUNCTIONS:
+            raise CardError(
+                f"there is no function {node.function} of {len(parts)} arguments; {_help()}"
+            )
+    elif isinstance(node, Symbol):
+        if node.name not in _CONSTANTS:
+            yield node.name
+    elif not isinstance(node, Literal):
+        raise CardError(f"brackets [ ] hold one number, or first:last:step; {_help()}")
+    for part in parts:
+        yield from _symbols(part)
 
 
 def _evaluate(node: AST, columns: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if isinstance(node, Literal):
         return np.float64(node.value)
     if isinstance(node, Symbol):
-        if node.name in _CONSTANTS:
-            return _CONSTANTS[node.name]
-        values = columns[node.name]
+        values = _CONSTANTS.get(node.name, columns.get(node.name))
         # As lists of any length: those of one fixed length would be aligned with the last axis.
         is_list = isinstance(values, ak.Array) and values.ndim > 1
         return ak.from_regular(values, axis=1) if is_list else values
-    if isinstance(node, Matrix):
-        return _element(columns[node.var.name], int(node.indices[0].value))
+    parts = [_evaluate(part, columns) for part in _parts(node)]
     if isinstance(node, Call):
-        arguments = [_number(_evaluate(part, columns)) for part in node.arguments]
-        return FUNCTIONS[node.function, len(arguments)](*arguments)
-    if isinstance(node, UnaryOperator):
-        operand = _evaluate(node.operand, columns)
-        if node.operator in _LOGIC:
-            return _LOGIC[node.operator](operand)
-        return _ARITHMETIC[node.operator](_number(operand))
-    assert isinstance(node, BinaryOperator)  # noqa: S101 - _checked allows no other
-    left = _evaluate(node.left, columns)
-    if isinstance(node.right, Literal) and isinstance(node.right.value, str):
-        if not is_text(left):
-            raise DataError("a branch of numbers is compared with text: leave out the quotes")
-        text: Any = node.right.value
-        if left.layout.parameter("__array__") == "bytestring":
-            text = text.encode()
-        equal = ak.to_numpy(left == text)
-        return equal if node.operator == "eq" else ~equal
-    right = _evaluate(node.right, columns)
+        return FUNCTIONS[node.function, len(parts)](*map(_number, parts))
+    assert isinstance(node, BinaryOperator | UnaryOperator)  # noqa: S101 - _symbols allows no other
     if node.operator in _LOGIC:
-        return _LOGIC[node.operator](left, right)
-    return (_ARITHMETIC | _COMPARISONS)[node.operator](_number(left), _number(right))
-
-
-def _element(values: Any, index: int) -> Any:  # noqa: ANN401
-    array = ak.Array(values)
-    if array.ndim != 2 or not array.layout.purelist_isregular:
-        raise DataError(
-            "brackets [ ] take a number out of lists of one fixed length; of lists of any length "
-            "max(...), min(...) and sum(...) make one number"
-        )
-    width = int(array.type.content.size)
-    if index >= width:
-        raise DataError(f"the lists have {width} numbers, the first of them [0]")
-    return array[:, index]
+        return _LOGIC[node.operator](*parts)
+    return (_ARITHMETIC | _COMPARISONS)[node.operator](*map(_number, parts))
 
 
 def is_text(values: Any) -> bool:  # noqa: ANN401
     """Whether an array holds a text an event."""
-    return isinstance(values, ak.Array) and values.layout.parameter("__array__") in {
-        "string",
-        "bytestring",
-    }
+    texts = {"string", "bytestring"}
+    return isinstance(values, ak.Array) and values.layout.parameter("__array__") in texts
+
+
+def _compare(values: Any, operator: str, text: str) -> Array:  # noqa: ANN401
+    if not is_text(values):
+        raise DataError("a branch of numbers is compared with text: leave out the quotes")
+    is_bytes = values.layout.parameter("__array__") == "bytestring"
+    equal: Array = ak.to_numpy(values == (text.encode() if is_bytes else text))
+    return equal if operator == "==" else ~equal
 
 
 def _number(values: Any) -> Any:  # noqa: ANN401
