@@ -95,6 +95,29 @@ class TestExamples:
             np.testing.assert_array_equal(result.records.observables.sdmass, sdmass)
             _check_particles(branches, result.records)
 
+    def test_top_tagging(self, rng, tmp_path):
+        branches = files.top_tagging(rng, 60)
+        files.write_tree(tmp_path / "x", "table", branches)
+        contents, events = convert_example("ntuple_top_tagging", tmp_path / "x")
+        assert contents.streams["constituents"].columns == ("pt", "eta", "phi", "energy")
+        for process, label in (("top", 1), ("qcd", 0)):
+            records = events.processes[process].records
+            entry = np.flatnonzero(branches["is_signal_new"] == label)
+            assert records.entry.tolist() == entry.tolist()
+            energy = np.stack([branches[f"E_{i}"] for i in range(6)], axis=1)[entry]
+            assert ak.num(records.constituents).tolist() == (energy > 0).sum(axis=1).tolist()
+            np.testing.assert_allclose(
+                ak.sum(records.constituents.energy, axis=1), energy.sum(axis=1), rtol=1e-5
+            )
+        assert not events.notes
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("ntuple_*.yaml")), ids=lambda p: p.stem)
+    def test_every_map_is_of_expressions(self, path, tmp_path):
+        files.write_tree(tmp_path / "x", "t", {"x": np.ones(1)})
+        convert = load_card(path).convert.model_copy(update={"tree": None})
+        with pytest.raises(DataError, match=r"there (is no branch|are no branches)"):
+            NtupleReader(convert).look(str(tmp_path / "x"))
+
     def test_cms_like(self, rng, tmp_path):
         branches = files.cms_like(rng, 200)
         files.write_tree(tmp_path / "cms.root", "Events", branches)
@@ -418,13 +441,15 @@ class TestSentinels:
         assert events.notes == {"events whose stream 'jets' is empty": 1}
 
     def test_yaml_writes_not_a_number_in_two_ways(self):
-        for given in (float("nan"), "nan"):
-            assert ConvertSettings.model_validate({"missing": given}).missing == ("nan",)
+        for nan in (float("nan"), "nan"):
+            assert ConvertSettings.model_validate({"missing": nan}).missing == ("nan",)
         assert ConvertSettings.model_validate({"missing": -999}).missing == (-999,)
 
     def test_not_a_number_is_refused_with_what_to_do(self, tmp_path):
         path = self.write(tmp_path, np.nan)
-        with pytest.raises(DataError, match="entry 0: branch 'pt' holds nan.*convert.missing: nan"):
+        with pytest.raises(
+            DataError, match=r"entry 0: branch 'pt' holds nan.*convert\.missing: nan"
+        ):
             only(path, branches={"jets": self.JETS})
 
     def test_expressions_see_nothing_as_nothing(self, tmp_path):
@@ -471,25 +496,14 @@ class TestSentinels:
 
 
 class TestWideTables:
-    def columns(self, rng, n_events, counts, first=0, pad=0):
-        """PX_0, PX_1, ...: momenta of massless particles, zeros after the last."""
-        shape = (n_events, max(counts))
-        momenta = rng.normal(0, 50, (3, *shape)) * (np.arange(shape[1]) < np.array(counts)[:, None])
-        table = dict(zip(("E", "PX", "PY", "PZ"), (np.sqrt((momenta**2).sum(0)), *momenta)))
-        # Not in the order of their number.
-        return {
-            f"{name}_{first + i:0{pad}d}": values[:, i].copy()
-            for i in reversed(range(shape[1]))
-            for name, values in table.items()
-        }, momenta
-
     MAP: ClassVar = {"px": "PX_*", "py": "PY_*", "pz": "PZ_*", "energy": "E_*"}
 
-    @pytest.mark.parametrize(("first", "pad", "missing"), [(0, 0, 0), (1, 3, -1), (7, 0, -1)])
+    @pytest.mark.parametrize(("first", "pad", "missing"), [(0, 1, 0), (1, 3, -1), (7, 1, -1)])
     @pytest.mark.parametrize("write", [files.write_parquet, files.write_tree])
     def test_numbered_branches_are_the_tokens(self, write, first, pad, missing, rng, tmp_path):
         counts = [3, 12, 0, 1]
-        branches, (px, py, pz) = self.columns(rng, 4, counts, first, pad)
+        px, py, pz = rng.normal(0, 50, (3, 4, 12)) * (np.arange(12) < np.array(counts)[:, None])
+        branches = files.wide(px, py, pz, first, pad)
         branches = {name: np.where(x == 0, missing, x) for name, x in branches.items()} | {
             "PX_other": np.ones(4)
         }
@@ -513,7 +527,7 @@ class TestWideTables:
             np.testing.assert_allclose(records.jet.eta[event], eta, rtol=1e-5)
 
     def test_columns_of_different_numbers_are_named(self, rng, tmp_path):
-        branches, _ = self.columns(rng, 2, [2, 2])
+        branches = files.wide(*rng.normal(0, 50, (3, 2, 2)))
         del branches["PY_1"]
         files.write_parquet(tmp_path / "x", "t", branches)
         with pytest.raises(DataError, match=r"jet.px and convert.branches.jet.py .* 1 is of one"):
@@ -545,16 +559,6 @@ class TestWideTables:
         files.write_parquet(tmp_path / "y", "t", {"df": ak.Array([[1.0], [2.0, 3.0]])})
         with pytest.raises(DataError, match=r"but 'df' is list of double; max\(\.\.\.\), min"):
             only(tmp_path / "y", branches={"s": {"pt": "df[0]"}})
-
-    def test_the_top_tagging_card(self, rng, tmp_path):
-        branches, _ = self.columns(rng, 60, [3] * 60)
-        branches["is_signal_new"] = np.arange(60) % 3 == 0
-        files.write_tree(tmp_path / "x", "table", branches)
-        contents, events = convert_example("top_tagging", tmp_path / "x")
-        assert contents.streams["constituents"].columns == ("pt", "eta", "phi", "energy")
-        generated = {name: one.bookkeeping.generated for name, one in events.processes.items()}
-        assert sorted(generated.values()) == [20, 40]
-        assert not events.notes
 
 
 class TestConventions:
@@ -668,7 +672,7 @@ class TestWeights:
 
     def test_two_variations_of_one_name_are_refused(self, tmp_path):
         path = self.write(tmp_path, up=np.array([[2.0, 3.0]] * 2), up_1=np.ones(2))
-        with pytest.raises(DataError, match="two of convert.variations make a .* 'up_1'"):
+        with pytest.raises(DataError, match=r"two of convert\.variations make a .* 'up_1'"):
             only(path, branches={"s": {"x": "x"}}, variations=["up", "up_1"])
         for names in (["up", "up"], ["w.up", "w_up"]):
             with pytest.raises(

@@ -69,10 +69,11 @@ def range_notes(schema: StreamSchema, stream: PackedStream) -> Counter[str]:
         found, times = np.unique(values[(values < low) | (values > high)], return_counts=True)
         if not len(found):
             continue  # not a number, which is neither
-        # One number for all batches of a file, which would else have a note each: the sentinel as it
-        # is, of what differs from token to token the size alone.
+        # A sentinel as it is; of what differs from token to token the size alone, or each batch of a
+        # file would have a note of its own.
         value = found[times.argmax()]
-        example = f"{value:g}" if times.max() > 1 else f"{value:.0e}"
+        is_round = np.float32(f"{value:.5g}") == value
+        example = f"{value:g}" if is_round or times.max() > 1 else f"{value:.0e}"
         notes[
             f"values of '{name}' in the stream '{schema.name}' are {words}, such as {example}; what "
             "stands where there is nothing is named in the card, under convert.missing:"
