@@ -486,7 +486,7 @@ class TestSentinels:
                         schema, counts, {"energy": energy}, {"jet_eta": np.array([1, 2])}
                     ),
                 )
-                for energy in (np.array([1, -31.5, -30.2]), np.array([-29.1, 1, -25.3]))
+                for energy in (np.array([1, -31.5123, -30.2456]), np.array([-29.1789, 1, -25.3123]))
             ),
             Counter(),
         )
@@ -627,6 +627,11 @@ class TestText:
         assert entries == {"signal": [0], "background": [2]}
         with pytest.raises(DataError, match="'x == \"s\"': a branch of numbers is compared"):
             only(path, **given, selection='x == "s"')
+        column = {"s": {"x": "x", "is_s": 'label == "s"'}}
+        records = only(path, branches=column, missing=3).records
+        assert records.s.is_s.tolist() == [[1], [0], []]
+        with pytest.raises(DataError, match=r"observables\.l: 'label': a branch of text is only"):
+            read(path, **given, process=process, observables={"l": "label"})
         with pytest.raises(DataError, match=r"'label' .* holds .* compared in quotes"):
             only(path, **given, selection="label == 1")
 

@@ -22,7 +22,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 
 
 def check_finite(
-    columns: Mapping[str, Array], event: Integers, where: Callable[[int], str], hint: str = ""
+    columns: Mapping[str, Array], event: Integers, where: Callable[[int], str], if_nan: str = ""
 ) -> None:
     """Refuse values that are not finite.
 
@@ -34,8 +34,8 @@ def check_finite(
         (n,): which event of the batch each value belongs to.
     where
         Names an event of the batch: file, tree and entry.
-    hint
-        What to do about it, at the end of the message.
+    if_nan
+        What to do about what is not a number, at the end of the message.
 
     Raises
     ------
@@ -45,9 +45,10 @@ def check_finite(
     for name, values in columns.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
+            value = values[bad[0]]
             raise DataError(
-                f"{where(int(event[bad[0]]))}: branch '{name}' holds {values[bad[0]]}, where a "
-                f"finite number is needed{hint}"
+                f"{where(int(event[bad[0]]))}: branch '{name}' holds {value}, where a finite number "
+                f"is needed{if_nan if np.isnan(value) else ''}"
             )
 
 

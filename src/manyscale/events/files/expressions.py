@@ -166,7 +166,7 @@ conditions, such as comparisons, not for numbers
                     _compare(columns[name], operator, text) if operator else columns[name]
                 )
             if isinstance(self._tree, Symbol) and self.names:
-                return values[self._tree.name]
+                return _not_text(values[self._tree.name])
             with np.errstate(all="ignore"):
                 return _evaluate(self._tree, values)
         except DataError as error:
@@ -362,12 +362,16 @@ def _compare(values: Any, operator: str, text: str) -> Array:  # noqa: ANN401
     return equal if operator == "==" else ~equal
 
 
+def _not_text(values: Any) -> Any:  # noqa: ANN401
+    if is_text(values):
+        raise DataError('a branch of text is only compared with text, as in label == "s"')
+    return values
+
+
 def _number(values: Any) -> Any:  # noqa: ANN401
     """In double precision, so that small or unsigned types neither round nor wrap."""
     if isinstance(values, ak.Array):
-        if is_text(values):
-            raise DataError('a branch of text is only compared with text, as in label == "s"')
-        return ak.values_astype(values, np.float64)
+        return ak.values_astype(_not_text(values), np.float64)
     return np.asarray(values, np.float64)
 
 

@@ -393,9 +393,10 @@ class _Batch:
             padded |= any(map(_is_padded, arrays.values()))
             gone = {}
             if self.convert.missing:
-                gone = {name: _is_missing(x, self.convert.missing) for name, x in arrays.items()}
+                numbers = {name: x for name, x in arrays.items() if not is_text(x)}
+                gone = {name: _is_missing(x, self.convert.missing) for name, x in numbers.items()}
                 # As 0, so that sums over the tokens leave it out.
-                arrays = {name: ak.where(gone[name], 0, x) for name, x in arrays.items()}
+                arrays |= {name: ak.where(gone[name], 0, x) for name, x in numbers.items()}
             try:
                 columns[column] = one(arrays) if arrays else np.full(len(self), one(arrays))
             except DataError as error:
@@ -415,13 +416,13 @@ class _Batch:
         with np.errstate(over="ignore"):  # too large for single precision: infinite, and refused
             packed = PackedStream.of_columns(schema, counts, tokens, axis)
         each = np.arange(len(self))
-        hint = "; convert.missing: nan says that it stands where there is nothing"
+        if_nan = "; convert.missing: nan says that it stands where there is nothing"
         for names, values, event in (
             (schema.columns, packed.values, np.repeat(each, counts)),
             (schema.axis, packed.axis, each),
         ):
             texts = [given[name].text if name in given else name for name in names]
-            check_finite(dict(zip(texts, values.T, strict=True)), event, self.name, hint)
+            check_finite(dict(zip(texts, values.T, strict=True)), event, self.name, if_nan)
         notes = range_notes(schema, packed)
         # Not before: a sentinel would be an azimuth like any other.
         for names, values, of in (
