@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from manyscale.errors import DataError
 from manyscale.events.clustering import JetPairs, cluster, find_jets, hardest_two
 from manyscale.events.detected import DetectedEvents
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.collisions import select_batch
 from manyscale.events.files.convert_settings import ConvertSettings

@@ -12,7 +12,7 @@ import awkward as ak
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.root_files import open_root, reading
 from manyscale.schema import CONSTITUENTS, ELECTRON, MUON, SUBJETS, Generated, StreamSchema
 

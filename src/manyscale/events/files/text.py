@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.files.card_expressions import CardExpressions
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import GZIP, ZSTD
