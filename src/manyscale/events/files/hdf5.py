@@ -68,7 +68,9 @@ def choose(path: str, kind: str, sizes: Mapping[str, int], wanted: str | None) -
 
 
 def open_group(path: str, file: h5py.File, tree: str | None) -> Group:
-    """Datasets of one group, with what is in it; or, where none is named, of all if of as many entries.
+    """Datasets of one group; of all in it, if they are in groups; where none is named, of all there are.
+
+    Of all only if they have as many entries, else one must be named, unless one alone has any.
 
     Raises
     ------
@@ -80,7 +82,8 @@ def open_group(path: str, file: h5py.File, tree: str | None) -> Group:
     root, chosen = "", []
     if tree is not None:
         root = tree.strip("/")
-        chosen = [one for one in groups if not root or f"{one.name}/".startswith(f"{root}/")]
+        own = [group for group in groups if group.name == root]
+        chosen = own or [group for group in groups if not root or group.name.startswith(f"{root}/")]
     elif len(filled) > 1 and len({group.entries for group in filled}) == 1:
         root, chosen = posixpath.commonpath([group.name for group in filled]), filled
     if not chosen:
@@ -96,8 +99,7 @@ def open_group(path: str, file: h5py.File, tree: str | None) -> Group:
             # The columns of a frame that have no names are called as its group.
             full = ".".join(filter(None, [*inside, branch.name])) or posixpath.basename(root)
             branches.append(branch._replace(name=full))
-    own = [group.entries for group in chosen if group.name == root and group.entries]
-    (entries, _), *_ = Counter(own or [group.entries for group in chosen]).most_common(1)
+    (entries, _), *_ = Counter(group.entries for group in chosen).most_common(1)
     return Group(root or "/", entries, arrays, branches)
 
 
