@@ -11,6 +11,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.events.bookkeeping import Bookkeeping, UnitResult, add_cutflows
 from manyscale.events.files.branch_map import BranchMap, parse_map
 from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.ntuple_files import Ntuple, open_ntuple
 from manyscale.events.files.ntuple_records import NtupleBatch
 from manyscale.events.files.ntuple_streams import stream_layout
 from manyscale.events.files.reader import (
@@ -21,7 +22,6 @@ from manyscale.events.files.reader import (
     Piece,
     nothing,
 )
-from manyscale.events.files.tables import Ntuple, open_ntuple
 from manyscale.schema import StreamSchema
 
 __all__ = ["NtupleReader"]
