@@ -12,7 +12,7 @@ import pyarrow as pa
 from manyscale.errors import DataError
 from manyscale.events.files.text_files import GZIP, ZSTD
 
-__all__ = ["Format", "csv_delimiter", "decompressed", "expand", "of_one_format", "recognise"]
+__all__ = ["Format", "csv_delimiter", "expand", "of_one_format", "recognise"]
 
 #: ROOT stands for a file of which the trees tell more: see `manyscale.events.files.readers`.
 Format = Literal["npz", "ROOT", "Parquet", "HDF5", "HepMC", "LHE", "CSV", "list"]
@@ -47,7 +47,7 @@ def recognise(path: str) -> Format:
     for magic, known in _MAGIC:
         if head.startswith(magic):
             return known
-    text = decompressed(head, path).lstrip()
+    text = _decompressed(head, path).lstrip()
     if text.startswith((b"HepMC::", b"HepMC3")):
         return "HepMC"
     if b"<LesHouchesEvents" in text:
@@ -150,8 +150,7 @@ def _read_head(path: Path) -> bytes:
     return head
 
 
-def decompressed(head: bytes, path: str) -> bytes:
-    """The text at the beginning of a file, of which these are the first bytes."""
+def _decompressed(head: bytes, path: str) -> bytes:
     try:
         if head.startswith(GZIP):
             return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(head)

@@ -177,66 +177,75 @@ def _titles(dataset: h5py.Dataset) -> list[str] | None:
             value = np.asarray(dataset.attrs[key])
         except (OSError, TypeError, ValueError):  # of a type that h5py does not know
             continue
-        if value.shape == dataset.shape[-1:] and all(
-            isinstance(x, bytes | str) for x in value.flat
-        ):
+        named = value.shape == dataset.shape[-1:] and key != "DIMENSION_LABELS"
+        if named and all(isinstance(x, bytes | str) for x in value.flat):
             return [x.decode() if isinstance(x, bytes) else str(x) for x in value.flat]
     return None
 
 
-def _frame(group: h5py.Group, name: str) -> Group | None:
-    """A frame that pandas wrote by `to_hdf`, whose columns lie together in blocks of one type.
+class _Block(NamedTuple):
+    """Columns of one type in a frame: an array, or a field of a compound one, and their names."""
 
-    In the fixed format a block is an array, and its columns' names another; in the table format a
-    block is a field of one compound dataset, and the names are pickled in an attribute. Strings and
-    integers are looked up in the pickle's text; nothing is ever unpickled.
+    array: h5py.Dataset
+    field: str | None
+    titles: list[Any] | None
+
+
+def _blocks(group: h5py.Group) -> list[_Block] | None:
+    """Blocks of a frame that pandas wrote by `to_hdf`; None where the group is none.
+
+    In the fixed format a block is an array, and its columns' names another; in the table format it is
+    a field of one compound dataset, and the names are pickled in an attribute.
     """
-    blocks: list[tuple[h5py.Dataset, str | None, list[Any] | None]] = []
-    branches: list[Branch] = []
-    table = group.get("table")
+    blocks: list[_Block] = []
     if "axis0" in group and "axis1" in group:
-        # One row stands for none, and the attribute for the shape that it should have.
-        entries = 0 if "shape" in group["axis1"].attrs else len(group["axis1"])
         while (values := group.get(f"block{len(blocks)}_values")) is not None:
-            items = group.get(f"block{len(blocks)}_items")
-            known = items is not None and h5py.check_vlen_dtype(items.dtype) is None
-            titles = (
-                [x.decode() if isinstance(x, bytes) else int(x) for x in items] if known else None
-            )
-            blocks.append((values, None, titles))
-    elif isinstance(table, h5py.Dataset) and "index" in (table.dtype.names or ()):
-        entries = len(table)
-        for field in table.dtype.names:
-            if field.startswith("values_block_"):
-                blocks.append((table, field, _pickled_names(table.attrs.get(f"{field}_kind", b""))))
-            elif field != "index":
-                branches += branches_of(table.name.strip("/"), field, table, None, field)
-    else:
+            items, titles = group.get(f"block{len(blocks)}_items"), None
+            if items is not None and items.dtype.kind in "iu":
+                titles = items[:].tolist()
+            elif items is not None and items.dtype.kind == "S":
+                titles = np.char.decode(items[:], "utf-8").tolist()
+            blocks.append(_Block(values, None, titles))
+        return blocks
+    table = group.get("table")
+    if not isinstance(table, h5py.Dataset) or "pandas_type" not in group.attrs:
         return None
+    for field in table.dtype.names or ():
+        if field != "index":
+            names = _pickled_names(table.attrs.get(f"{field}_kind", b""))
+            blocks.append(_Block(table, field, names))
+    return blocks
 
+
+def _frame(group: h5py.Group, name: str) -> Group | None:
+    """A frame of pandas': its columns by their names, or without names as one list."""
+    blocks = _blocks(group)
+    if blocks is None:
+        return None
+    branches: list[Branch] = []
     for values, field, titles in blocks:
         path = values.name.strip("/")
-        if titles is None:
+        if field and not field.startswith("values_block_"):  # a column by itself
+            branches += branches_of(path, field, values, None, field)
+        elif titles is None:
             what = "columns whose names are pickled or of several levels"
             branches.append(Branch(field or posixpath.basename(path), what, None, readable=False))
         elif h5py.check_vlen_dtype(values.dtype) is not None:
             branches += [Branch(str(x), _PICKLED, None, readable=False) for x in titles]
-        elif len(blocks) == 1 and not branches and all(isinstance(x, int) for x in titles):
+        elif len(blocks) == 1 and all(isinstance(x, int) for x in titles):
             word = f"{len(titles)} {(values.dtype[field] if field else values.dtype).base}"
             branches.append(Branch("", word, Place(path, field)))
         else:
             words = [f"f{x}" if isinstance(x, int) else x for x in titles]
             branches += branches_of(path, "", values, words, field)
-    arrays = {
-        values.name.strip("/"): values
-        for values in (table, *(one[0] for one in blocks))
-        if isinstance(values, h5py.Dataset)
-    }
-    return Group(name, entries, arrays, branches)
+    index = group.get("axis1", group.get("table"))
+    # One row stands for none, and the attribute for the shape that it should have.
+    entries = 0 if "shape" in index.attrs else len(index)
+    return Group(name, entries, {of.array.name.strip("/"): of.array for of in blocks}, branches)
 
 
 def _pickled_names(pickled: bytes | str) -> list[Any] | None:
-    """Strings and integers of a pickled list of nothing else, without unpickling it."""
+    """Strings and integers of a pickled list of nothing else, out of its text: never unpickled."""
     text = pickled.encode() if isinstance(pickled, str) else bytes(pickled)
     try:
         steps = [(step.name, value) for step, value, _ in pickletools.genops(text)]

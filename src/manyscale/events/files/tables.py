@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 
 from manyscale.errors import DataError
-from manyscale.events.files.formats import Format, csv_delimiter, decompressed, recognise
+from manyscale.events.files.formats import Format, csv_delimiter, recognise
 from manyscale.events.files.hdf5 import (
     Branch,
     Group,
@@ -241,21 +241,20 @@ class _Csv(Ntuple):
     """A table as text, read whole; its first line names the columns, else they are f0, f1, ..."""
 
     def __init__(self, path: str, file: Any, _: str | None) -> None:  # noqa: ANN401
-        head = decompressed(file.read(_BUFFER), path)
+        compression = {GZIP: "gzip", ZSTD[:2]: "zstd"}.get(file.read(2))
+        with pa.input_stream(path, compression=compression) as stream:
+            head = stream.read(_BUFFER)
         delimiter = csv_delimiter(head) or ","
         line = head.partition(b"\n")[0].decode("utf-8-sig")
         titles = [title.strip(' "\r').lstrip("# ") for title in line.split(delimiter)]
+        options = pa_csv.ReadOptions(autogenerate_column_names=True)
         try:
             list(map(float, titles))
         except ValueError:
             options = pa_csv.ReadOptions(skip_rows=1, column_names=titles)
-        else:
-            options = pa_csv.ReadOptions(autogenerate_column_names=True)
         # What is no number (nan) is told from what is missing.
         convert = pa_csv.ConvertOptions(null_values=["", "NA", "N/A", "NULL", "null"])
         parse = pa_csv.ParseOptions(delimiter=delimiter)
-        file.seek(0)
-        compression = {GZIP: "gzip", ZSTD[:2]: "zstd"}.get(file.read(2))
         with pa.input_stream(path, compression=compression) as stream:
             self._table = pa_csv.read_csv(stream, options, parse, convert)
         super().__init__(path, "CSV", self._table.num_rows, _leaves(self._table.schema))
