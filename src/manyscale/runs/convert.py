@@ -119,7 +119,8 @@ def convert_files(
     ----------
     files
         Files of one format, globs, text files with a file a line; of npz one file, or several
-        streams as "jet1=a.npz", "jet2=b.npz".
+        streams as "jet1=a.npz", "jet2=b.npz"; where the card maps branches, any number of npz whose
+        arrays it names.
     folder
         The dataset, new or to be added to.
     request
@@ -152,7 +153,7 @@ def convert_files(
     if all("=" in text and "/" not in text.partition("=")[0] for text in files):
         return _convert_npz(files, folder, request, loaded)
     kind, paths = of_one_format(files)
-    if kind == "npz":
+    if kind == "npz" and not loaded.convert.branches:
         return _convert_npz(paths, folder, request, loaded)
     return _convert_events(
         kind, paths, folder, request, loaded,

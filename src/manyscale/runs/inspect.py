@@ -202,11 +202,19 @@ def _file(path: str) -> Found:
     if rows:
         header = ["array", "events", "tokens at most", "columns"]
         found.tables.append(Table(f"npz file {path}", header, rows))
+    if found.lines:
+        try:
+            named = _events(path, kind)
+        except ManyscaleError as error:  # what reads named arrays is an extra
+            found.lines.append(str(error))
+        else:
+            found.tables += named.tables
+            found.lines += named.lines
     return found
 
 
 def _events(path: str, kind: Format) -> Found:
-    """All streams that a file can give; of a ROOT file that is as none here, the trees."""
+    """All streams that a file can give; of one that is as none here, its trees or groups."""
     from manyscale.events.files.readers import choose_reader  # noqa: PLC0415 - extras
 
     columns = ("d0", "dz") if kind == "ROOT" else ()
@@ -214,26 +222,28 @@ def _events(path: str, kind: Format) -> Found:
     try:
         return _described(path, choose_reader(path, kind, everything, ConvertSettings()).look(path))
     except DataError as error:
-        if kind != "ROOT":
+        if kind not in {"ROOT", "HDF5"}:
             raise
         unknown = error
 
     from manyscale.events.files.ntuple import NtupleReader  # noqa: PLC0415 - extras
-    from manyscale.events.files.root_files import open_root, tree_names  # noqa: PLC0415
+    from manyscale.events.files.reader import NoEventsError  # noqa: PLC0415
+    from manyscale.events.files.tables import table_names  # noqa: PLC0415
 
-    with open_root(path) as file:
-        names = tree_names(file)
-    if not names:
-        raise unknown
     found = Found()
-    for name in names:
+    for name in table_names(path):
         try:
             contents = NtupleReader(ConvertSettings(tree=name)).look(path)
+        except NoEventsError as error:
+            found.lines.append(str(error))
+            continue
         except DataError:  # damaged, as the first error says better
             raise unknown from None
         tree = _described(f"{path}, {name}", contents)
         found.tables += tree.tables
         found.lines += tree.lines[:1]
+    if not found.tables:
+        raise unknown
     found.lines += [str(unknown), "a card's convert.branches can map the branches to streams"]
     return found
 

@@ -287,6 +287,7 @@ class TestContainers:
             "jets.pt",
             "jets.eta",
             "met.pt",
+            "name",
         }
 
     def test_parquet_nulls_are_named(self, tmp_path):
