@@ -108,7 +108,7 @@ def test_the_damaged_file_is_refused(type_):
 
 def test_nanoaod_as_signal_against_generated_background(type_):
     paths = [real(name) for name in NANO]
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     type_("generate card.yaml --out data --workers 1")
     for path in paths:
         type_(f"convert {path} --card card.yaml --label signal --out data")

@@ -18,8 +18,8 @@ SETTINGS = {"events": 60, "multiparton": False, "variations": True, "processes":
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """60 events of QCD with varied showers."""
-    pytest.importorskip("manyscale.events.generation")
-    from manyscale.events.plan import plan  # noqa: PLC0415
+    pytest.importorskip("manyscale.events.generate")
+    from manyscale.events.work import plan  # noqa: PLC0415
     from manyscale.runs.worker import MakePart  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("made") / "data"

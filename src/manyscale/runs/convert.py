@@ -16,8 +16,8 @@ from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_pa
 from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
-from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.work import open_executor, run_units
+from manyscale.events.settings import NAMED_PROCESSES
+from manyscale.events.work import open_executor, run_units, usable_cores
 from manyscale.progress import LOG, progress_bar
 from manyscale.schema import Label, Process
 
@@ -274,7 +274,7 @@ def _convert_events(
         card.seed,
         {"command": "convert", **settings},
     )
-    workers = min(workers or worker.usable_cores(), max(1, len(todo)))
+    workers = min(workers or usable_cores(), max(1, len(todo)))
     with planned(folder, plans, shared=share is not None):
         _make(task, todo, len(chosen), workers, cluster)
 

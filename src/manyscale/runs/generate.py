@@ -9,7 +9,7 @@ from manyscale.data.manifest import merge
 from manyscale.data.parts import claim_folder, part_path, read_book
 from manyscale.data.plans import Plan, PlannedUnit, planned
 from manyscale.errors import DataError
-from manyscale.events.plan import Unit, plan
+from manyscale.events.work import Unit, plan
 from manyscale.progress import LOG, progress_bar
 from manyscale.schema import collision_streams
 
@@ -55,14 +55,13 @@ def generate_dataset(
     folder = Path(folder)
     units = plan(card.generate, card.seed)
     # Heavy, and an extra: only who generates pays for it.
-    from manyscale.events.generation import check_processes  # noqa: PLC0415
-    from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
+    from manyscale.events.generate import check_processes  # noqa: PLC0415
+    from manyscale.events.work import open_executor, run_units, usable_cores  # noqa: PLC0415
     from manyscale.runs.worker import (  # noqa: PLC0415
         MakePart,
         check_streams,
         generated_part,
         share_of,
-        usable_cores,
     )
 
     def is_made(unit: Unit) -> bool:

@@ -1,7 +1,6 @@
 """What a worker process does: one unit of work to its parts of a dataset. Imports no torch."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from manyscale.data.packing import PackedEvents
 from manyscale.data.parts import PARTS, read_book, write_events
 from manyscale.errors import DataError
 from manyscale.events.files.reader import FileEvents, Piece, Reader
-from manyscale.events.plan import LARGEST_SEED, Unit
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import LARGEST_SEED, Unit
 from manyscale.schema import (
     OBSERVABLES,
     Process,
@@ -33,17 +32,9 @@ __all__ = [
     "generated_part",
     "share_of",
     "unit_seed",
-    "usable_cores",
 ]
 
 AnyUnit = TypeVar("AnyUnit")
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a batch system may grant fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def collision_schema(
@@ -99,7 +90,7 @@ class MakePart:
     def __call__(self, unit: Unit) -> int:
         """Make a unit; return the number of events that passed."""
         # Pythia is an extra, which workers that convert files do without.
-        from manyscale.events.generation import generate_unit  # noqa: PLC0415
+        from manyscale.events.generate import generate_unit  # noqa: PLC0415
 
         settings = self.settings
         selected, generated = generate_unit(settings, unit)

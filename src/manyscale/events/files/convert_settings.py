@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.schema import STREAMS, Label
 from manyscale.settings import Settings, setting
 

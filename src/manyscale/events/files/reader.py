@@ -8,8 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.particles import Floats
-from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.events.ragged import Floats, PackedStream, SelectedEvents
 from manyscale.schema import Generated, StreamSchema
 
 __all__ = [
