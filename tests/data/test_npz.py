@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from manyscale.data.identity import event_ids
-from manyscale.data.npz import LONE_STREAM, from_arrays, read_npz, read_npz_events
+from manyscale.data.npz import from_arrays, read_npz, read_npz_events
 from manyscale.data.padded import StreamPacker, describe_stream
 from manyscale.errors import DataError
+from manyscale.schema import LONE_STREAM
 
 SEED_DEMO = Path(__file__).parents[3] / "shared" / "data" / "seed_demo"
 PADDED = hnp.arrays(

@@ -15,7 +15,7 @@ from manyscale.events.files import hepmc
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.hepmc import HepMCReader
 from manyscale.events.files.reader import THE_PROCESS, Piece
-from manyscale.events.reconstruction import Reconstruction
+from manyscale.events.generate import Reconstruction
 from manyscale.events.settings import CutSettings, GenerateSettings
 from manyscale.schema import CutflowStep, Generated, collision_streams
 

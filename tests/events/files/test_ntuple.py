@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from helpers import ntuple_files as files
 from helpers import reading
-from manyscale import build_model
 from manyscale.card import load_card
 from manyscale.errors import CardError, DataError
 from manyscale.events.files import ntuple as ntuple_module
@@ -29,6 +28,7 @@ from manyscale.events.files.ntuple import NtupleReader
 from manyscale.events.files.ntuple_tokens import make_tokens, pdg_charge
 from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 from manyscale.events.ragged import PackedStream
+from manyscale.runs.train import build_model
 from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.errors import DataError
-from manyscale.events.clustering import JetPairs, cluster, find_jets, hardest_two
-from manyscale.events.detected import DetectedEvents
-from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.collisions import select_batch
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.delphes_references import NOWHERE, read_references, resolve
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.reader import (
     Contents,
     FileEvents,
@@ -32,22 +30,20 @@ from manyscale.events.files.reader import (
     nothing,
 )
 from manyscale.events.files.root_files import open_root, reading
+from manyscale.events.jets import cluster, find_jets, hardest_two
 from manyscale.events.kinematics import Momentum
-from manyscale.events.objects import find_leptons
-from manyscale.events.particles import (
-    HIGGS,
-    Array,
-    Floats,
+from manyscale.events.objects import (
+    DetectedEvents,
     Hits,
-    Integers,
+    JetPairs,
     Leptons,
-    Particles,
     SmallJets,
-    pair_up,
+    find_leptons,
+    missing_momentum,
 )
-from manyscale.events.reconstruction import missing_momentum
+from manyscale.events.ragged import Array, Floats, Integers, pair_up
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.truth import count_inside, higgs_to_bottom, match_h_bb
+from manyscale.events.truth import HIGGS, Particles, count_inside, higgs_to_bottom, match_h_bb
 from manyscale.schema import (
     CHARGED_HADRON,
     CONSTITUENTS,

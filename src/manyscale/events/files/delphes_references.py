@@ -7,7 +7,7 @@ import numpy as np
 import uproot
 from uproot.models.TRef import Model_TRefArray
 
-from manyscale.events.particles import Integers
+from manyscale.events.ragged import Integers
 
 __all__ = ["NOWHERE", "read_references", "resolve"]
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from manyscale.errors import CardError, DataError, MissingBranchError
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.particles import Array, Floats
+from manyscale.events.ragged import Array, Floats
 
 __all__ = ["CUT", "FUNCTIONS", "WIDE", "CardExpressions", "Expression", "is_text", "parse"]
 

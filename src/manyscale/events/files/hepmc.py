@@ -24,17 +24,9 @@ from manyscale.events.files.text import (
     select_generated,
     weight_columns,
 )
-from manyscale.events.particles import (
-    BOTTOM,
-    CHARM,
-    HIGGS,
-    Array,
-    Integers,
-    Particles,
-    TruthEvents,
-    heaviest_flavour,
-)
+from manyscale.events.ragged import Array, Integers
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import BOTTOM, CHARM, HIGGS, Particles, TruthEvents, heaviest_flavour
 from manyscale.schema import StreamSchema
 
 __all__ = ["HepMCReader"]

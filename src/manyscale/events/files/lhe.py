@@ -26,9 +26,9 @@ from manyscale.events.files.text import (
     split,
     weight_columns,
 )
-from manyscale.events.particles import Particles, TruthEvents
-from manyscale.events.plan import LARGEST_SEED
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import Particles, TruthEvents
+from manyscale.events.work import LARGEST_SEED
 from manyscale.schema import StreamSchema
 
 __all__ = ["LHEReader"]

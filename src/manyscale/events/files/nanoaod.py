@@ -22,12 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.errors import DataError
-from manyscale.events.clustering import JetPairs, hardest_two
-from manyscale.events.detected import DetectedEvents
-from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.collisions import select_batch
 from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.nanoaod_branches import (
     LEPTONS,
     MOMENTUM,
@@ -48,20 +46,12 @@ from manyscale.events.files.reader import (
     divide_streams,
     nothing,
 )
+from manyscale.events.jets import hardest_two
 from manyscale.events.kinematics import Momentum
-from manyscale.events.particles import (
-    BOTTOM,
-    HIGGS,
-    Array,
-    Floats,
-    Hits,
-    Integers,
-    Leptons,
-    Particles,
-    SmallJets,
-)
+from manyscale.events.objects import DetectedEvents, Hits, JetPairs, Leptons, SmallJets
+from manyscale.events.ragged import Array, Floats, Integers
 from manyscale.events.settings import GenerateSettings, ObjectSettings
-from manyscale.events.truth import count_inside, match_h_bb
+from manyscale.events.truth import BOTTOM, HIGGS, Particles, count_inside, match_h_bb
 from manyscale.schema import (
     CHARGED_HADRON,
     ELECTRON,

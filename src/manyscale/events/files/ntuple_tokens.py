@@ -18,7 +18,7 @@ import numpy as np
 
 from manyscale.errors import DataError
 from manyscale.events.kinematics import Momentum
-from manyscale.events.particles import Array, Integers
+from manyscale.events.ragged import Array, Integers
 from manyscale.schema import (
     AXIS_COLUMNS,
     CHARGED_HADRON,

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 
 from manyscale.errors import DataError
-from manyscale.events.files.formats import Format, csv_delimiter, recognise
+from manyscale.events.files.formats import GZIP, ZSTD, Format, csv_delimiter, recognise
 from manyscale.events.files.hdf5 import (
     Branch,
     Group,
@@ -33,8 +33,7 @@ from manyscale.events.files.hdf5 import (
     open_group,
 )
 from manyscale.events.files.root_files import first_line, open_root, reading, trees
-from manyscale.events.files.text_files import GZIP, ZSTD
-from manyscale.events.particles import Array
+from manyscale.events.ragged import Array
 
 __all__ = ["Ntuple", "open_ntuple", "table_names"]
 

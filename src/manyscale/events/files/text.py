@@ -21,14 +21,15 @@ import numpy as np
 import pyarrow as pa
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.files.expressions import CardExpressions
 from manyscale.events.files.formats import GZIP, ZSTD
 from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents, Piece, nothing
-from manyscale.events.particles import Array, Floats, Integers, TruthEvents
-from manyscale.events.reconstruction import Reconstruction
+from manyscale.events.generate import Reconstruction
+from manyscale.events.ragged import Array, Floats, Integers
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import TruthEvents
 from manyscale.schema import Generated, StreamSchema, collision_streams
 
 __all__ = [
