@@ -21,8 +21,7 @@ from torch.nn.functional import hardshrink
 
 from manyscale.errors import CardError
 from manyscale.features.columns import Segments, TokenColumns
-from manyscale.features.constituents import wrap_phi
-from manyscale.features.registry import can_compute, recipe
+from manyscale.features.registry import can_compute, recipe, wrap_phi
 from manyscale.schema import StreamSchema
 from manyscale.settings import Settings, setting
 
