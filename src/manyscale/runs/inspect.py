@@ -20,7 +20,13 @@ from manyscale.features.registry import describe
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.reporting.tables import Table, cutflow_table, layer_table, process_table
+from manyscale.reporting.tables import (
+    Table,
+    cutflow_table,
+    layer_table,
+    mix_table,
+    process_table,
+)
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data
 from manyscale.schema import STREAMS
@@ -151,11 +157,12 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
         [
             Table("streams", ["stream", "columns of a token", "once an event"], streams),
             process_table(schema.processes, further),
+            mix_table(dataset.mix),
         ]
     )
     if any(process.cutflow for process in schema.processes):
         found.tables.append(cutflow_table(schema.processes, luminosity))
-    found.lines.append(f"dataset {path}: {len(dataset)} events")
+    found.lines += [f"dataset {path}: {len(dataset)} events", *dataset.notices]
     if schema.observables:
         found.lines.append(f"observables: {', '.join(schema.observables)}")
     if len(schema.weights) > 1:

@@ -283,6 +283,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
                 name: dict(part.class_counts)
                 for name, part in (("train", train), ("validation", validation), ("test", test))
             },
+            mix=dataset.mix,
             dropped_tokens=dropped_tokens(network, train),
             notices=tuple(dataset.notices),
         ).write(folder.root / "data.json")
