@@ -71,7 +71,7 @@ def test_several_streams(tmp_path, files):
 
 
 def test_large_files_are_several_row_groups(tmp_path, files, monkeypatch):
-    monkeypatch.setattr("manyscale.data.padded._BLOCK_BYTES", 8 * 8 * 10)
+    monkeypatch.setattr("manyscale.data.npz._BLOCK_BYTES", 8 * 8 * 10)
     convert_npz(tmp_path / "out", files[0], "signal")
     (part,) = (tmp_path / "out" / "parts").iterdir()
     assert pq.read_metadata(part).num_row_groups == 3

@@ -13,7 +13,7 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
-from manyscale.data.parts import group_sizes, part_path, read_groups, write_events
+from manyscale.data.parquet import group_sizes, part_path, read_groups, write_events
 from manyscale.errors import DataError
 from manyscale.schema import CutflowStep, Process, Schema
 
@@ -128,7 +128,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.data.store import no_events
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.errors import DataError
 from manyscale.evaluation.yields import normalisation
 from manyscale.schema import CutflowStep

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyscale.data.manifest import check_together, merge
-from manyscale.data.npz import Columns, Files, named_columns, open_padded
-from manyscale.data.padded import PaddedEvents
-from manyscale.data.parts import (
+from manyscale.data.npz import Columns, Files, PaddedEvents, named_columns, open_padded
+from manyscale.data.parquet import (
     PARTS,
     PartBook,
     claim_folder,

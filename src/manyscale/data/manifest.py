@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
+from manyscale.data.parquet import MANIFEST, PARTS, PartBook, read_book
 from manyscale.data.plans import find_plans, held_back, stated_of_parts, with_stated
 from manyscale.errors import DataError
 from manyscale.schema import COLUMNS, SCHEMA_VERSION, Generated, Process, Schema

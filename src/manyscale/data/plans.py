@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyscale.data.parts import PARTS
+from manyscale.data.parquet import PARTS
 from manyscale.errors import DataError
 from manyscale.schema import Process
 

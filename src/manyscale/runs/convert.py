@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from manyscale.card import Card, load_card
 from manyscale.data.convert import check_positive, convert_npz, describe_process, read_books
 from manyscale.data.manifest import merge
-from manyscale.data.parts import PartBook, claim_folder, part_path
+from manyscale.data.parquet import PartBook, claim_folder, part_path
 from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_parts, with_stated
 from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings

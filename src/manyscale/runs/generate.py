@@ -6,7 +6,7 @@ from pathlib import Path
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.parts import claim_folder, part_path, read_book
+from manyscale.data.parquet import claim_folder, part_path, read_book
 from manyscale.data.plans import Plan, PlannedUnit, planned
 from manyscale.errors import DataError
 from manyscale.events.plan import Unit, plan

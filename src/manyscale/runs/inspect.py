@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from manyscale.card import load_card
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
-from manyscale.data.npy import open_npz
-from manyscale.data.parts import MANIFEST
+from manyscale.data.npz import open_npz
+from manyscale.data.parquet import MANIFEST
 from manyscale.data.plans import PLANS, find_plans, missing_units
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError

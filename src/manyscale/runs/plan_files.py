@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manyscale.data.identity import FIRST_BYTES, file_identity, remote_identity
-from manyscale.data.parts import part_name
+from manyscale.data.parquet import part_name
 from manyscale.data.plans import Plan, PlannedUnit, find_plans
 from manyscale.errors import DataError
 from manyscale.events.files.convert_settings import ConvertSettings

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from manyscale.data.packing import PackedEvents
-from manyscale.data.parts import PARTS, read_book, write_events
+from manyscale.data.parquet import PARTS, read_book, write_events
 from manyscale.errors import DataError
 from manyscale.events.files.reader import FileEvents, Piece, Reader
 from manyscale.events.plan import LARGEST_SEED, Unit
