@@ -12,7 +12,7 @@ from manyscale.data.balance import Balance, balanced_weights
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.event_filter import Restriction, SplitName, SplitSettings
 from manyscale.data.packing import PackedEvents
-from manyscale.data.plans import inherit_sources
+from manyscale.data.sources import inherit_sources
 from manyscale.data.store import (
     FolderStore,
     MemoryStore,

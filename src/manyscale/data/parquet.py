@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,6 +215,8 @@ _KEY = b"manyscale"
 # A row group, what is decoded at a time, has so many bytes in memory, but no more events than these.
 _GROUP_BYTES = 2 << 20
 _MOST_IN_GROUP = 8192
+# Parts that are open at a time; a process may often have 1,024 files.
+_MOST_OPEN = 256
 
 
 class PartBook(BaseModel):
@@ -281,9 +283,12 @@ class PartWriter:
         self._process = process
         self._layout: pa.Schema | None = None
         self._writer: pq.ParquetWriter | None = None
+        # Collected until they make a row group: few events may come at a time, of a rare process.
+        self._waiting: list[pa.RecordBatch] = []
+        self._events = self._bytes = 0  # of those
 
     def write(self, events: PackedEvents) -> None:
-        """Add events, as row groups of moderate size."""
+        """Add events, in row groups of moderate size."""
         if self._writer is None:
             self._layout = arrow_schema(self._schema, events.observables)
             self._writer = pq.ParquetWriter(
@@ -295,14 +300,27 @@ class PartWriter:
                 write_page_checksum=True,
             )
         batch = to_arrow(events, self._schema, self._process, self._layout)
-        size = batch.nbytes / max(1, len(batch))
-        group = min(_MOST_IN_GROUP, max(1, int(_GROUP_BYTES / max(1, size))))
-        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=group)
+        self._waiting.append(batch)
+        self._events += len(batch)
+        self._bytes += batch.nbytes
+        if self._events >= _MOST_IN_GROUP or self._bytes >= _GROUP_BYTES:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._writer is None or not self._waiting:
+            return
+        size = self._bytes / max(1, self._events)
+        largest = min(_MOST_IN_GROUP, max(1, int(_GROUP_BYTES / max(1, size))))
+        groups = max(1, -(-self._events // largest))
+        table = pa.Table.from_batches(self._waiting)
+        self._writer.write_table(table, row_group_size=max(1, -(-self._events // groups)))
+        self._waiting, self._events, self._bytes = [], 0, 0
 
     def close(self, book: PartBook) -> None:
         """End the part with its bookkeeping."""
         if self._writer is None:
             raise DataError(f"no events, not even none, were written to {self._path.name}")
+        self._write_waiting()
         self._writer.add_key_value_metadata({_KEY: book.model_dump_json()})
         self._writer.close()
 
@@ -485,22 +503,34 @@ def read_part(
 
 
 def read_groups(
-    path: Path, schema: Schema, streams: Sequence[str], groups: Iterable[int]
+    schema: Schema, streams: Sequence[str], groups: Iterable[tuple[Path, int]]
 ) -> Iterator[PackedEvents]:
-    """Read row groups of a part in the order named, without further weights and observables.
+    """Read row groups, each of a part, in the order named, without further weights and observables.
+
+    Neighbours may be of different parts, so that these stay open; not more than some at a time.
 
     Raises
     ------
     DataError
-        Where the part is missing or damaged.
+        Where a part is missing or damaged.
     """
     columns = stored_columns(schema, streams)
-    with _opened(path) as file:
-        for group in groups:
-            batches = file.iter_batches(_MOST_IN_GROUP, [group], columns, use_threads=False)
-            yield PackedEvents.concatenate(
-                [from_arrow(batch, schema, streams, known=False) for batch in batches]
-            )
+    with ExitStack() as stack:
+        files: dict[Path, pq.ParquetFile] = {}
+        for path, group in groups:
+            with _naming(path):
+                if path not in files:
+                    if len(files) == _MOST_OPEN:
+                        stack.close()
+                        files.clear()
+                    files[path] = stack.enter_context(_opened(path))
+                batches = files[path].iter_batches(
+                    _MOST_IN_GROUP, [group], columns, use_threads=False
+                )
+                events = PackedEvents.concatenate(
+                    [from_arrow(batch, schema, streams, known=False) for batch in batches]
+                )
+            yield events
 
 
 @contextmanager

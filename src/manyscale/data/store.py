@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,10 +162,8 @@ class FolderStore:
     def read_groups(self, groups: Sequence[int], streams: Sequence[str]) -> Iterator[PackedEvents]:
         """Read the named row groups in turn, without further weights and observables."""
         there = self.groups
-        for part, some in groupby(groups, key=lambda group: there.part[group]):
-            path, _ = self._parts[part]
-            numbers = there.number[list(some)].tolist()
-            yield from read_groups(path, self.schema, streams, numbers)
+        of = ((self._parts[there.part[at]][0], int(there.number[at])) for at in groups)
+        yield from read_groups(self.schema, streams, of)
 
 
 def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
