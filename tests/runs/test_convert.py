@@ -305,8 +305,13 @@ def test_notes_of_earlier_versions_say_what_counts(tmp_path, convert, file):
         names.append(f"signal-0123456789abcdef-{at:06d}")
         path.rename(path.with_stem(names[-1]))
     plan = {
-        **{"name": "0123456789abcdef", "number": 1, "again": "manyscale convert a.root"},
-        **{"whole": True, "sources": source.sources, "size": source.size, "replaces": []},
+        "name": "0123456789abcdef",
+        "number": 1,
+        "again": "manyscale convert a.root",
+        "whole": True,
+        "sources": source.sources,
+        "size": source.size,
+        "replaces": [],
         "units": [
             {"parts": [name], "what": name, "pieces": [[0, 0, None]], "share": 1 / 3}
             for name in names
@@ -441,7 +446,9 @@ def test_adding_other_streams_is_refused(tmp_path, convert, card, file):
     convert(file)
     before = listing(tmp_path / "d")
     card.write_text(CARD.replace(", mass: jet_mass", ""))
-    with pytest.raises(DataError, match=r"other streams or columns: only .*set has jets\.mass\. .*drop"):
+    with pytest.raises(
+        DataError, match=r"other streams or columns: only .*set has jets\.mass\. .*drop"
+    ):
         convert(jets(tmp_path / "b.root", 1), BACKGROUND)
     assert listing(tmp_path / "d") == before
 

@@ -552,8 +552,13 @@ def convert_npz(
     described = _described(process, label, cross_section, list(books.values()))
     streams = _npz_streams(padded.streams, list(paths), columns, list(books.values()))
     step = CutflowStep(step="in the file", events=len(padded), sum_weights=float(len(padded)))
-    update = {"generated": len(padded), "sum_weights": sum_weights, "sum_weights2": None}
-    update |= {"cutflow": (step,)} | ({} if share is None else {"share": share})
+    update: dict[str, Any] = {
+        "generated": len(padded),
+        "sum_weights": sum_weights,
+        "sum_weights2": None,
+        "cutflow": (step,),
+        "share": described.share if share is None else share,
+    }
     book = PartBook(
         streams=streams,
         weights=Schema(streams=streams).weights,

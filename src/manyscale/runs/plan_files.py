@@ -157,8 +157,9 @@ def sources_of(
     first = 0
     for file in files:
         known = of_file.get(file.identity)
-        # Earlier versions divided several files together; of that only what is whole is taken.
-        if known is None or (known in begun and len(known.sources) > 1):
+        # Earlier versions divided files together, and said otherwise of what: of that only what is
+        # whole is taken.
+        if known is None or (known in begun and known.name != _digest(file.identity)):
             known = _source(file, reader, step, entries_per_byte, settings)
             known = known.model_copy(update={"again": again, "call": call, "first": first})
         elif known in begun:
