@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -91,8 +91,7 @@ class MemoryArray:
             array = np.asarray(values)
         except ValueError as error:
             raise DataError(f"{where}: no array can be made of it: {error}") from error
-        _check_type(array.dtype, where)
-        _check_shape(array.shape, where)
+        _check(array.dtype, array.shape, where)
         return MemoryArray(where, array)
 
     @property
@@ -145,8 +144,7 @@ class NpzArray:
         DataError
             Where the array holds no numbers, or has another rank or no events.
         """
-        _check_type(self.dtype, self.where)
-        _check_shape(self.sizes, self.where)
+        _check(self.dtype, self.sizes, self.where)
         events, tokens, columns = self.sizes
         return events, tokens, columns
 
@@ -185,13 +183,31 @@ def open_npz(path: Path) -> dict[str, NpzArray]:
     DataError
         Where there is no such file, or it is none, is damaged or holds no arrays.
     """
-    _check_is_npz(path)
-    with _readable(path), zipfile.ZipFile(path) as archive:
-        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        if not members:
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    if not path.is_file():
+        raise DataError(f"{path} is a folder, not an npz file")
+    arrays = {}
+    with _readable(path):
+        with path.open("rb") as file:
+            begin = file.read(6)
+        if begin == b"\x93NUMPY":
+            raise DataError(f"{path} is an npy file: store it with numpy.savez(path, array) as npz")
+        if begin[:1] == b"\x80":
+            raise DataError(
+                f"{path} is a pickle, which is never opened, for it could run code: store the array "
+                "with numpy.savez(path, array)"
+            )
+        if begin[:2] != b"PK":
+            raise DataError(f"{path} is no npz file: it is not what numpy.savez writes")
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    array = _look_at(path, archive, info)
+                    arrays[array.name] = array
+        if not arrays:
             raise ValueError("it is a zip file without arrays in it")
-        arrays = [_look_at(path, archive, info) for info in members]
-    return {array.name: array for array in arrays}
+    return arrays
 
 
 def choose_array(arrays: dict[str, NpzArray], stream: str) -> NpzArray:
@@ -215,41 +231,21 @@ def choose_array(arrays: dict[str, NpzArray], stream: str) -> NpzArray:
 
 
 def _look_at(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpzArray:
+    readers = {
+        (1, 0): npy_format.read_array_header_1_0,
+        (2, 0): npy_format.read_array_header_2_0,
+    }
     with archive.open(info) as file:
-        shape, fortran, dtype = _read_header(file)
+        version = npy_format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"version {version} of the array format is not for plain numbers")
+        shape, fortran, dtype = readers[version](file)
         header = file.tell()
     array = NpzArray(path, info.filename, dtype, shape, fortran, header)
     stored = header + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if not dtype.hasobject and info.file_size != stored:
         raise ValueError(f"array '{array.name}' should have {stored} bytes, has {info.file_size}")
     return array
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy_format.read_magic(file)
-    if version == (1, 0):
-        return npy_format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return npy_format.read_array_header_2_0(file)
-    raise ValueError(f"version {version} of the array format is not for plain numbers")
-
-
-def _check_is_npz(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    if not path.is_file():
-        raise DataError(f"{path} is a folder, not an npz file")
-    with _readable(path), path.open("rb") as file:
-        begin = file.read(6)
-    if begin == b"\x93NUMPY":
-        raise DataError(f"{path} is an npy file: store it with numpy.savez(path, array) as npz")
-    if begin[:1] == b"\x80":
-        raise DataError(
-            f"{path} is a pickle, which is never opened, for it could run code: store the array with "
-            f"numpy.savez(path, array)"
-        )
-    if begin[:2] != b"PK":
-        raise DataError(f"{path} is no npz file: it is not what numpy.savez writes")
 
 
 @contextmanager
@@ -264,7 +260,8 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_type(dtype: np.dtype[Any], where: str) -> None:
+def _check(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> None:
+    """Refuse what are no numbers, or not those of events, tokens and columns."""
     if dtype.hasobject:
         raise DataError(
             f"{where}: the array holds Python objects, which are never opened, for they could run "
@@ -272,9 +269,6 @@ def _check_type(dtype: np.dtype[Any], where: str) -> None:
         )
     if dtype.kind not in "biuf":
         raise DataError(f"{where}: the array holds {dtype} instead of numbers")
-
-
-def _check_shape(shape: tuple[int, ...], where: str) -> None:
     if len(shape) != 3:
         raise DataError(
             f"{where}: the array has the shape {shape}; it should be (events, tokens, columns)"
@@ -364,7 +358,9 @@ class StreamPacker:
             between tokens of an event; the message gives event, token and column, from 0.
         """
         if not np.isfinite(block).all():
-            self._refuse_infinite(block)
+            at = tuple(np.argwhere(~np.isfinite(block))[0])
+            kind = "NaN" if np.isnan(block[at]) else "infinite"
+            raise DataError(f"{self._place(*at)} is {kind}; all values must be finite")
         named = "pt" in self._names
         real = block[..., self._names.index("pt")] != 0 if named else (block != 0).any(-1)
         counts = np.count_nonzero(real, axis=1)
@@ -372,7 +368,9 @@ class StreamPacker:
             rows = block.reshape(-1, block.shape[2])[np.flatnonzero(real)]
             values = rows.astype(np.float32)
         if not np.isfinite(values).all():
-            self._refuse_large(values, real)
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            place = self._place(*np.argwhere(real)[row], column)
+            raise DataError(f"{place} is too large for single precision (3.4e38)")
         axis = self._split_axis(values, counts)
         own = values[:, self._own] if self._axis else values
         packed = PackedStream(np.ascontiguousarray(own), counts, axis)
@@ -434,20 +432,6 @@ class StreamPacker:
             count = int(np.count_nonzero((values < known.low) | (values > known.high)))
             before = self._unusual.get(name, (0, low, high))
             self._unusual[name] = (before[0] + count, min(before[1], low), max(before[2], high))
-
-    def _refuse_infinite(self, block: NDArray[Any]) -> None:
-        event, token, column = np.argwhere(~np.isfinite(block))[0]
-        kind = "NaN" if np.isnan(block[event, token, column]) else "infinite"
-        raise DataError(
-            self._place(event, token, column) + f" is {kind}; all values must be finite"
-        )
-
-    def _refuse_large(self, values: NDArray[np.float32], real: NDArray[np.bool_]) -> None:
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        event, token = np.argwhere(real)[row]
-        raise DataError(
-            self._place(event, token, column) + " is too large for single precision (3.4e38)"
-        )
 
     def _place(self, event: int, token: int, column: int) -> str:
         return (
@@ -609,13 +593,18 @@ def from_arrays(
     streams = padded.streams(named_columns(columns, list(padded.arrays)))
     packers = padded.packers(streams)
     events = PackedEvents.concatenate(list(padded.pack(packers)))
-    label = np.full(len(padded), -1) if labels is None else _labels(labels, len(padded))
-    events = replace(
-        events,
-        label=label,
-        process=np.where(label >= 0, 1 - label, -1),
-        weight=events.weight if weights is None else _weights(weights, len(padded)),
-    )
+    label, weight = np.full(len(padded), -1), events.weight
+    if labels is not None:
+        given = _one_each(labels, len(padded), "labels")
+        if len(wrong := given[~np.isin(given, (0, 1))]):
+            raise DataError(f"labels must be 1 (signal) or 0 (background); one is {wrong[0]!r}")
+        label = given.astype(np.int64)
+    if weights is not None:
+        weight = _one_each(weights, len(padded), "weights").astype(np.float64)
+        if len(bad := np.flatnonzero(~np.isfinite(weight))):
+            raise DataError(f"the weight of event {bad[0]} is {weight[bad[0]]}; it must be finite")
+    process = np.where(label >= 0, 1 - label, -1)
+    events = replace(events, label=label, process=process, weight=weight)
     return Dataset.from_events(
         Schema(streams=streams, processes=_CLASSES),
         events,
@@ -674,7 +663,8 @@ def open_padded(files: Files) -> PaddedEvents:
     DataError
         Where a file cannot be read, or they hold different numbers of events.
     """
-    paths = {name: Path(path) for name, path in _by_stream(files).items()}
+    by_stream = files if isinstance(files, Mapping) else {LONE_STREAM: files}
+    paths = {name: Path(path) for name, path in by_stream.items()}
     check_stream_names(paths)
     arrays = {name: choose_array(open_npz(path), name) for name, path in paths.items()}
     return PaddedEvents(arrays, file_identity([paths[name] for name in sorted(paths)]))
@@ -701,10 +691,6 @@ def named_columns(columns: Columns, streams: Sequence[str]) -> Mapping[str, Sequ
                 f"{', '.join(streams)}"
             )
     return columns
-
-
-def _by_stream(files: Files) -> Mapping[str, Path | str]:
-    return files if isinstance(files, Mapping) else {LONE_STREAM: files}
 
 
 def _names(padded: PaddedEvents) -> str:
@@ -759,22 +745,6 @@ def _require(names: Sequence[str], present: Sequence[str], where: str) -> None:
             f"{where} lacks the arrays {', '.join(missing)}: the network takes an array a stream, "
             f"named after it ({', '.join(names)}); there are {', '.join(present) or 'none'}"
         )
-
-
-def _labels(labels: ArrayLike, events: int) -> NDArray[np.int64]:
-    array = _one_each(labels, events, "labels")
-    if not np.isin(array, (0, 1)).all():
-        wrong = array[~np.isin(array, (0, 1))][0]
-        raise DataError(f"labels must be 1 (signal) or 0 (background); one is {wrong!r}")
-    return array.astype(np.int64)
-
-
-def _weights(weights: ArrayLike, events: int) -> NDArray[np.float64]:
-    array = _one_each(weights, events, "weights").astype(np.float64)
-    if not np.isfinite(array).all():
-        event = int(np.argmin(np.isfinite(array)))
-        raise DataError(f"the weight of event {event} is {array[event]}; it must be finite")
-    return array
 
 
 def _one_each(values: ArrayLike, events: int, what: str) -> NDArray[np.generic]:

@@ -7,7 +7,7 @@ where it is not there.
 
 import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -115,10 +115,9 @@ class Source(_Frozen):
         """Names of all its parts."""
         return {part for unit in self.units for part in unit.parts}
 
-    def missing(self, there: Collection[str]) -> list[int]:
+    def missing(self, there: Set[str]) -> list[int]:
         """Which units have parts that are not there."""
-        have = set(there)
-        return [at for at, unit in enumerate(self.units) if not have.issuperset(unit.parts)]
+        return [at for at, unit in enumerate(self.units) if not there >= set(unit.parts)]
 
 
 class Unfinished(_Frozen):

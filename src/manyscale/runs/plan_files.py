@@ -145,13 +145,13 @@ def sources_of(
         _check_fits(source, wanted, settings, folder)
     there = parts_there(folder)
     of_file = {identity: source for source in noted for identity in source.sources}
-    begun = [
-        source
+    begun = {
+        source.name: source
         for group in together([source for source in noted if source.whole])
         if any(source.missing(there) for source in group)
         and any(wanted.keys() & set(source.sources) for source in group)
         for source in group
-    ]
+    }
     call = _digest(settings, *sorted(wanted))
     sources: dict[str, Source] = {}
     first = 0
@@ -159,15 +159,15 @@ def sources_of(
         known = of_file.get(file.identity)
         # Earlier versions divided files together, and said otherwise of what: of that only what is
         # whole is taken.
-        if known is None or (known in begun and known.name != _digest(file.identity)):
+        if known is None or (known.name in begun and known.name != _digest(file.identity)):
             known = _source(file, reader, step, entries_per_byte, settings)
             known = known.model_copy(update={"again": again, "call": call, "first": first})
-        elif known in begun:
+        elif known.name in begun:
             known = known.model_copy(update={"again": again, "call": call, "first": first})
         if known.name not in sources:
             sources[known.name] = known
             first += len(known.units)
-    return list(sources.values()), [source for source in begun if source.name not in sources]
+    return list(sources.values()), [of for of in begun.values() if of.name not in sources]
 
 
 def _source(
