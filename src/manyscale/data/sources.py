@@ -7,7 +7,7 @@ where it is not there.
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -115,7 +115,7 @@ class Source(_Frozen):
         """Names of all its parts."""
         return {part for unit in self.units for part in unit.parts}
 
-    def missing(self, there: Set[str]) -> list[int]:
+    def missing(self, there: set[str]) -> list[int]:
         """Which units have parts that are not there."""
         return [at for at, unit in enumerate(self.units) if not there >= set(unit.parts)]
 
