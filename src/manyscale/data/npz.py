@@ -358,9 +358,11 @@ class StreamPacker:
             between tokens of an event; the message gives event, token and column, from 0.
         """
         if not np.isfinite(block).all():
-            at = tuple(np.argwhere(~np.isfinite(block))[0])
-            kind = "NaN" if np.isnan(block[at]) else "infinite"
-            raise DataError(f"{self._place(*at)} is {kind}; all values must be finite")
+            event, token, column = np.argwhere(~np.isfinite(block))[0]
+            kind = "NaN" if np.isnan(block[event, token, column]) else "infinite"
+            raise DataError(
+                f"{self._place(event, token, column)} is {kind}; all values must be finite"
+            )
         named = "pt" in self._names
         real = block[..., self._names.index("pt")] != 0 if named else (block != 0).any(-1)
         counts = np.count_nonzero(real, axis=1)
@@ -369,8 +371,10 @@ class StreamPacker:
             values = rows.astype(np.float32)
         if not np.isfinite(values).all():
             row, column = np.argwhere(~np.isfinite(values))[0]
-            place = self._place(*np.argwhere(real)[row], column)
-            raise DataError(f"{place} is too large for single precision (3.4e38)")
+            event, token = np.argwhere(real)[row]
+            raise DataError(
+                f"{self._place(event, token, column)} is too large for single precision (3.4e38)"
+            )
         axis = self._split_axis(values, counts)
         own = values[:, self._own] if self._axis else values
         packed = PackedStream(np.ascontiguousarray(own), counts, axis)
