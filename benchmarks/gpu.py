@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import padded
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
-from manyscale.data.feed import TrainingBatch
+from manyscale.data.feeds import TrainingBatch
 from manyscale.deployment.predict import class_probabilities
 from manyscale.events.ragged import PackedStream
 from manyscale.model.classifier import MultiScaleClassifier

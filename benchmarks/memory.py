@@ -23,11 +23,11 @@ import torch
 
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import memory_of
+from manyscale.data.folder_feed import memory_of
 from manyscale.data.identity import event_ids
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.events.ragged import PackedStream
 from manyscale.model.layers import StreamSettings
 from manyscale.runs.evaluate import evaluate_run

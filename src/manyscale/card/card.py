@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from manyscale.data.split import SplitSettings
+from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import CardError
 from manyscale.evaluation.limits import LimitSettings
 from manyscale.evaluation.systematics import Systematics

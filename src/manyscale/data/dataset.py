@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 
 from manyscale.data.balance import Balance, ClassMix, Totals, balanced_weights, mix_notices
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
+from manyscale.data.event_filter import Restriction, SplitName, SplitSettings
 from manyscale.data.packing import PackedEvents
-from manyscale.data.plans import inherit_sources
-from manyscale.data.restriction import Restriction
-from manyscale.data.saving import common_types, scaled, write_dataset
-from manyscale.data.split import SplitName, SplitSettings
-from manyscale.data.store import FolderStore, MemoryStore, RowGroups, Store, no_events
+from manyscale.data.sources import inherit_sources
+from manyscale.data.store import (
+    FolderStore,
+    MemoryStore,
+    RowGroups,
+    Store,
+    common_types,
+    no_events,
+    scaled,
+    write_dataset,
+)
 from manyscale.errors import DataError
 from manyscale.schema import Label, Schema
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from manyscale.card import load_card
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
-from manyscale.data.npy import open_npz
-from manyscale.data.parts import MANIFEST
-from manyscale.data.plans import PLANS, find_plans, missing_units
+from manyscale.data.npz import open_npz
+from manyscale.data.parquet import MANIFEST
+from manyscale.data.sources import find_sources, unfinished
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
@@ -176,13 +176,14 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
 def _finish(path: Path) -> list[str]:
     """Bring dataset.json up to date with what others have made; say what is missing still."""
     lines = []
-    for plan, units in missing_units(path, find_plans(path)):
-        lines.append(f"{len(units)} of {len(plan.units)} units are missing:")
-        lines += [f"  unit {at}: {plan.units[at].what}" for at in units[:_NAMED]]
+    for call in unfinished(path):
+        units = call.missing
+        lines.append(f"{len(units)} of {call.total} units are missing:")
+        lines += [f"  unit {number}: {what}" for number, what in units[:_NAMED]]
         if len(units) > _NAMED:
-            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1]}")
-        lines.append(f"`{plan.again}` makes them; --units A:B a share of them")
-    if (path / PLANS).is_dir() and manifest.has_parts(path) and not manifest.is_merged(path):
+            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1][0]}")
+        lines.append(f"`{call.again}` makes them; --units A:B a share of them")
+    if find_sources(path) and manifest.has_parts(path) and not manifest.is_merged(path):
         try:
             manifest.merge(path)
         except DataError as error:

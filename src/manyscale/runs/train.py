@@ -13,7 +13,7 @@ import torch
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import hold, make_feed, memory_of
+from manyscale.data.folder_feed import hold, make_feed, memory_of
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.store import no_events
