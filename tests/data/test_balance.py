@@ -8,9 +8,9 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.balance import balanced_weights, mix_notices, mix_rules
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import make_feed
+from manyscale.data.folder_feed import make_feed
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.evaluation.yields import expected_yields, scale_events
 from manyscale.reporting.tables import mix_table
 from manyscale.runs.inspect import inspect_path

@@ -8,8 +8,7 @@ import numpy as np
 
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.npy import open_npz
-from manyscale.data.npz import npz_batches
+from manyscale.data.npz import npz_batches, open_npz
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, check_target, write_scores
