@@ -89,6 +89,22 @@ def atlas_like(rng, n):
     }
 
 
+def wide(px, py, pz, first=0, digits=1):
+    """Columns PX_0, PY_0, ... of massless particles: momenta (events, particles), zeros at the end."""
+    energy = np.sqrt(px**2 + py**2 + pz**2)
+    return {
+        f"{name}_{first + i:0{digits}d}": values[:, i].copy()
+        for i in reversed(range(px.shape[1]))  # not in the order of their number
+        for name, values in {"E": energy, "PX": px, "PY": py, "PZ": pz}.items()
+    }
+
+
+def top_tagging(rng, n):
+    """The columns of the top-tagging reference data set, of up to six particles."""
+    momenta = rng.normal(0, 50, (3, n, 6)) * (np.arange(6) < rng.integers(1, 7, n)[:, None])
+    return {**wide(*momenta), "is_signal_new": rng.integers(0, 2, n)}
+
+
 def write_tree(path, name, branches):
     with uproot.recreate(path) as file:
         file.mktree(name, branches)

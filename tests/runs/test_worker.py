@@ -9,7 +9,7 @@ import pytest
 from manyscale.console import print_cutflow
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.parts import claim_folder
+from manyscale.data.parquet import claim_folder
 from manyscale.events.settings import GenerateSettings
 
 SETTINGS = {"events": 60, "multiparton": False, "variations": True, "processes": {"qcd": {}}}

@@ -230,9 +230,10 @@ class SelectedEvents:
 
     @staticmethod
     def concatenate(parts: Sequence["SelectedEvents"]) -> "SelectedEvents":
-        """Join events of the same streams, weights and observables; one part alone is not copied.
+        """Join events of the same streams and observables; one part alone is not copied.
 
-        Parts without events need not have the weights and observables.
+        A further weight that a part does not have is its nominal one. Parts without events need not
+        have the weights and observables.
         """
         parts = [part for part in parts if len(part)] or [
             max(parts, key=lambda part: len(part.weights) + len(part.observables))
@@ -241,12 +242,7 @@ class SelectedEvents:
         if len(parts) == 1:
             return first
 
-        def joined(name: str) -> dict[str, NDArray[np.generic]]:
-            return {
-                key: np.concatenate([getattr(p, name)[key] for p in parts])
-                for key in getattr(first, name)
-            }
-
+        varied = dict.fromkeys(key for part in parts for key in part.weights)
         return SelectedEvents(
             np.concatenate([part.entry for part in parts]),
             np.concatenate([part.weight for part in parts]),
@@ -254,6 +250,12 @@ class SelectedEvents:
                 name: PackedStream.concatenate([part.streams[name] for part in parts])
                 for name in first.streams
             },
-            joined("weights"),  # type: ignore[arg-type]
-            joined("observables"),
+            {
+                key: np.concatenate([part.weights.get(key, part.weight) for part in parts])
+                for key in varied
+            },
+            {
+                key: np.concatenate([part.observables[key] for part in parts])
+                for key in first.observables
+            },
         )

@@ -21,6 +21,7 @@ __all__ = [
     "charge_of",
     "count_inside",
     "heaviest_flavour",
+    "higgs_to_bottom",
     "is_hadron",
     "match_h_bb",
     "nearest_jet",
@@ -147,6 +148,35 @@ class Axes(NamedTuple):
     def of_pairs(jets: Momentum) -> "Axes":
         """Directions of the jets (events, 2) of some events."""
         return Axes(np.full(len(jets.px), 2), jets.eta.ravel(), jets.phi.ravel())
+
+
+def higgs_to_bottom(pid: Array, one: Array, other: Array, counts: Integers) -> Integers:
+    """Indices of the Higgs bosons that decay to b bbar; copies of them decay to a copy.
+
+    Parameters
+    ----------
+    pid
+        (particles,) of all events, one event after the other.
+    one, other
+        (particles,): first and last daughter, counted within the event.
+    counts
+        (events,): number of particles of each event.
+
+    Examples
+    --------
+    >>> higgs_to_bottom(
+    ...     np.array([25, 25, 5, -5]), np.array([1, 2, -1, -1]), np.array([1, 3, -1, -1]), [4]
+    ... )
+    array([1])
+    """
+    higgs = np.flatnonzero(pid == HIGGS)
+    ends = np.cumsum(counts)
+    event = np.searchsorted(ends, higgs, side="right")
+    number = np.asarray(counts)[event]
+    daughters = np.stack([one[higgs], other[higgs]])
+    known = ((daughters >= 0) & (daughters < number)).all(axis=0)
+    b, bbar = pid[np.where(known, (ends[event] - number) + daughters, 0)]
+    return higgs[known & (np.abs(b) == BOTTOM) & (bbar == -b)]
 
 
 def match_h_bb(higgs: Particles, pairs: JetPairs, radius: float) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Ntuples of every container to records, by the branch maps of cards."""
 
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,16 +15,20 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
+from pydantic import ValidationError
 
 from helpers import ntuple_files as files
-from manyscale import build_model
+from helpers import reading
 from manyscale.card import load_card
 from manyscale.errors import CardError, DataError
 from manyscale.events.files import ntuple as ntuple_module
+from manyscale.events.files.checks import range_notes
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple import NtupleReader
-from manyscale.events.files.ntuple_streams import make_stream
+from manyscale.events.files.ntuple_tokens import make_tokens, pdg_charge
+from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
+from manyscale.events.ragged import PackedStream
+from manyscale.runs.train import build_model
 from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -37,7 +42,7 @@ def read(path, *, first=0, last=None, **convert):
     """All that there is of a file."""
     one = reader(**convert)
     streams = one.look(str(path)).streams
-    return one.read([Piece(str(path), first, last)], streams, seed=1)
+    return reading.read(one, [Piece(str(path), first, last)], streams)
 
 
 def only(path, **convert):
@@ -51,7 +56,7 @@ def example(name):
 def convert_example(name, path):
     one = example(name)
     contents = one.look(str(path))
-    return contents, one.read([Piece(str(path), 0, None)], contents.streams, seed=1)
+    return contents, reading.read(one, [Piece(str(path), 0, None)], contents.streams)
 
 
 @pytest.fixture
@@ -67,8 +72,9 @@ class TestExamples:
         assert contents.entries == 300
         assert contents.streams == {
             "jet": StreamSchema(
-                ("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
-                ("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
+                name="jet",
+                columns=("pt", "eta", "phi", "energy", "charge", "particle_class", "d0", "dz"),
+                axis=("jet_pt", "jet_eta", "jet_phi", "jet_mass"),
             )
         }
         assert set(events.processes) == {"hbb", "qcd"}
@@ -89,11 +95,34 @@ class TestExamples:
             np.testing.assert_array_equal(result.records.observables.sdmass, sdmass)
             _check_particles(branches, result.records)
 
+    def test_top_tagging(self, rng, tmp_path):
+        branches = files.top_tagging(rng, 60)
+        files.write_tree(tmp_path / "x", "table", branches)
+        contents, events = convert_example("ntuple_top_tagging", tmp_path / "x")
+        assert contents.streams["constituents"].columns == ("pt", "eta", "phi", "energy")
+        for process, label in (("top", 1), ("qcd", 0)):
+            records = events.processes[process].records
+            entry = np.flatnonzero(branches["is_signal_new"] == label)
+            assert records.entry.tolist() == entry.tolist()
+            energy = np.stack([branches[f"E_{i}"] for i in range(6)], axis=1)[entry]
+            assert ak.num(records.constituents).tolist() == (energy > 0).sum(axis=1).tolist()
+            np.testing.assert_allclose(
+                ak.sum(records.constituents.energy, axis=1), energy.sum(axis=1), rtol=1e-5
+            )
+        assert not events.notes
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("ntuple_*.yaml")), ids=lambda p: p.stem)
+    def test_every_map_is_of_expressions(self, path, tmp_path):
+        files.write_tree(tmp_path / "x", "t", {"x": np.ones(1)})
+        convert = load_card(path).convert.model_copy(update={"tree": None})
+        with pytest.raises(DataError, match=r"there (is no branch|are no branches)"):
+            NtupleReader(convert).look(str(tmp_path / "x"))
+
     def test_cms_like(self, rng, tmp_path):
         branches = files.cms_like(rng, 200)
         files.write_tree(tmp_path / "cms.root", "Events", branches)
         contents, events = convert_example("ntuple_cms_like", tmp_path / "cms.root")
-        assert contents.streams["missing"] == StreamSchema(("pt", "phi"))
+        assert contents.streams["missing"] == StreamSchema(name="missing", columns=("pt", "phi"))
         assert set(contents.streams) == {"jets", "leptons", "missing"}
         result = events.processes[THE_PROCESS]
         good = (branches["Jet_pt"] > 30) & (np.abs(branches["Jet_eta"]) < 2.4)
@@ -148,12 +177,7 @@ class TestExamples:
     def test_the_cards_train_on_what_they_read(self, name, make, tree, rng, tmp_path):
         files.write_tree(tmp_path / "x.root", tree, make(rng, 5))
         contents, _ = convert_example(f"ntuple_{name}", tmp_path / "x.root")
-        schema = Schema(
-            streams=tuple(
-                StreamSchema(name=stream, columns=layout.columns, axis=layout.axis)
-                for stream, layout in contents.streams.items()
-            )
-        )
+        schema = Schema(streams=tuple(contents.streams.values()))
         assert build_model(load_card(EXAMPLES / f"ntuple_{name}.yaml"), schema)
 
 
@@ -227,14 +251,13 @@ class TestContainers:
         assert ak.array_equal(parts.records, whole.records)
         assert parts.bookkeeping == whole.bookkeeping
 
-    def test_pieces_of_several_files_keep_their_place(self, rng, tmp_path):
+    def test_pieces_of_several_files_keep_their_entries(self, rng, tmp_path):
         for name in ("a.root", "b.root"):
             files.write_tree(tmp_path / name, "events", files.atlas_like(rng, 10))
         one = reader(branches=self.MAP)
         streams = one.look(str(tmp_path / "a.root")).streams
         pieces = [Piece(str(tmp_path / "a.root"), 8, None), Piece(str(tmp_path / "b.root"), 1, 3)]
-        records = one.read(pieces, streams, 1).processes[THE_PROCESS].records
-        assert records.piece.tolist() == [0, 0, 1, 1]
+        records = reading.read(one, pieces, streams).processes[THE_PROCESS].records
         assert records.entry.tolist() == [8, 9, 1, 2]
         assert one.entries(str(tmp_path / "a.root")) == 10
 
@@ -264,6 +287,7 @@ class TestContainers:
             "jets.pt",
             "jets.eta",
             "met.pt",
+            "name",
         }
 
     def test_parquet_nulls_are_named(self, tmp_path):
@@ -316,12 +340,12 @@ class TestTokens:
         pt = np.hypot(px, py)
         eta, phi = np.arctanh(pz / np.hypot(pt, pz)), np.arctan2(py, px)
         cartesian = {"px": px, "py": py, "pz": pz, "energy": energy}
-        polar = {"pt": pt, "eta": eta, "phi": phi + 2 * np.pi, "energy": energy}
+        polar = {"pt": pt, "eta": eta, "phi": phi, "energy": energy}
         streams = []
         for columns in (cartesian, polar):
             lists = {name: ak.unflatten(x, [2, 0, 4]) for name, x in columns.items()}
             axis = {f"jet_{name}": x[[0, 2, 5]] for name, x in columns.items()}
-            streams.append(make_stream({**lists, **axis}, 3, padded=False))
+            streams.append(make_tokens({**lists, **axis}, 3))
         one, other = streams
         assert one.counts.tolist() == other.counts.tolist() == [2, 0, 4]
         assert set(one.columns) == {"pt", "eta", "phi", "energy"}
@@ -336,20 +360,23 @@ class TestTokens:
         counts = [3, 0, 5]
         number = np.arange(8.0)
         columns = {"pt": ak.unflatten(pt, counts), "number": ak.unflatten(number, counts)}
-        stream = make_stream(columns, 3, padded=False)
+        stream = make_tokens(columns, 3)
         expected = [
             sorted((n for n in range(low, high) if pt[n] != 0), key=lambda n: -pt[n])
             for low, high in ((0, 3), (3, 3), (3, 8))
         ]
         assert ak.unflatten(stream.columns["number"], stream.counts).tolist() == expected
 
-    @given(st.floats(-20, 20))
-    def test_azimuths_are_wrapped(self, phi):
-        stream = make_stream({"phi": np.array([phi]), "eta": np.array([phi])}, 1, padded=False)
-        wrapped = stream.columns["phi"][0]
-        assert -np.pi < wrapped <= np.pi
-        assert np.cos(wrapped - phi) == pytest.approx(1)
-        assert stream.columns["eta"][0] == phi
+    def test_azimuths_are_wrapped(self, rng, tmp_path):
+        phi = rng.uniform(0, 2 * np.pi, 20)
+        files.write_parquet(tmp_path / "x", "t", {"phi": phi})
+        events = read(tmp_path / "x", branches={"s": {"phi": "phi", "n": "phi", "jet_phi": "phi"}})
+        records = events.processes[THE_PROCESS].records
+        for wrapped in (records.s.phi[:, 0], records.s_axis.jet_phi):
+            assert ak.all((wrapped > -np.pi) & (wrapped <= 3.1415928))
+            np.testing.assert_allclose(np.cos(wrapped), np.cos(phi), atol=1e-6)
+        np.testing.assert_allclose(records.s.n[:, 0], phi, rtol=1e-6)
+        assert not events.notes
 
     def test_padding_without_a_pt_is_where_all_columns_are_zero(self, tmp_path):
         branches = {"a": np.array([[1.0, 0.0, 0.0]]), "b": np.array([[0.0, 2.0, 0.0]])}
@@ -383,6 +410,231 @@ class TestTokens:
         files.write_tree(tmp_path / "x.root", "t", {"x": ak.Array([[1.0], [], []])})
         events = read(tmp_path / "x.root", branches={"s": {"pt": "x"}})
         assert events.notes == {"events whose stream 's' is empty": 2}
+
+
+class TestSentinels:
+    JETS: ClassVar = {"pt": "pt", "eta": "eta"}
+
+    def write(self, path, nothing=-999.0, **more):
+        given = {
+            "pt": ak.Array([[50.0, nothing, 20.0], [nothing], [30.0]]),
+            "eta": ak.Array([[1.0, nothing, nothing], [nothing], [-2.0]]),
+        }
+        files.write_parquet(path / "x", "t", {**given, **more})
+        return path / "x"
+
+    def test_what_no_measurement_gives_is_noted(self, tmp_path):
+        events = read(self.write(tmp_path), branches={"jets": self.JETS})
+        what = "what stands where there is nothing is named in the card, under convert.missing:"
+        assert events.notes == {
+            f"values of 'pt' in the stream 'jets' are below 0, such as -999; {what}": 2,
+            f"values of 'eta' in the stream 'jets' are beyond 20, such as -999; {what}": 3,
+        }
+
+    @pytest.mark.parametrize("nothing", [-999.0, -25.0, -99.9, np.nan])
+    def test_a_missing_token_is_none_and_a_missing_value_0(self, nothing, tmp_path):
+        missing = "nan" if np.isnan(nothing) else nothing
+        path = self.write(tmp_path, nothing)
+        events = read(path, branches={"jets": self.JETS}, missing=[-1, missing])
+        records = events.processes[THE_PROCESS].records
+        assert records.jets.pt.tolist() == [[50, 20], [], [30]]
+        assert records.jets.eta.tolist() == [[1, 0], [], [-2]]
+        assert events.notes == {"events whose stream 'jets' is empty": 1}
+
+    def test_yaml_writes_not_a_number_in_two_ways(self):
+        for nan in (float("nan"), "nan"):
+            assert ConvertSettings.model_validate({"missing": nan}).missing == ("nan",)
+        assert ConvertSettings.model_validate({"missing": -999}).missing == (-999,)
+
+    def test_not_a_number_is_refused_with_what_to_do(self, tmp_path):
+        path = self.write(tmp_path, np.nan)
+        with pytest.raises(
+            DataError, match=r"entry 0: branch 'pt' holds nan.*convert\.missing: nan"
+        ):
+            only(path, branches={"jets": self.JETS})
+
+    def test_expressions_see_nothing_as_nothing(self, tmp_path):
+        path = self.write(tmp_path, n=np.array([-999, 2, 3]))
+        columns = {"pt": "1e-3 * pt", "share": "pt / sum(pt)", "n": "n + 1", "jet_pt": "n"}
+        records = only(path, branches={"jets": columns}, missing=-999).records
+        np.testing.assert_allclose(records.jets.pt[0], [0.05, 0.02])
+        np.testing.assert_allclose(records.jets.share[0], [5 / 7, 2 / 7])
+        assert records.jets.n.tolist() == [[0, 0], [], [4]]
+        assert records.jets_axis.jet_pt.tolist() == [0, 2, 3]
+
+    def test_without_pt_the_first_column_decides(self, tmp_path):
+        path = self.write(tmp_path)
+        records = only(path, branches={"s": {"eta": "eta", "x": "pt"}}, missing=-999).records
+        assert records.s.tolist() == [[{"eta": 1, "x": 50}], [], [{"eta": -2, "x": 30}]]
+
+    def test_jets_that_are_one_number_an_event(self, tmp_path):
+        branches = {"j3_pt": np.array([40.0, -999.0]), "j3_phi": np.array([1.0, -999.0])}
+        files.write_parquet(tmp_path / "x", "t", branches)
+        given = {"branches": {"jet3": {"pt": "j3_pt", "phi": "j3_phi"}}}
+        assert only(tmp_path / "x", **given, missing=-999).records.jet3.pt.tolist() == [[40], []]
+        notes = " ".join(read(tmp_path / "x", **given).notes)
+        assert "'pt' in the stream 'jet3' are below 0" in notes
+        assert "'phi' in the stream 'jet3' are beyond 2 pi" in notes
+
+    def test_batches_and_varied_values_give_one_note(self):
+        schema = StreamSchema(name="s", columns=("energy",), axis=("jet_eta",))
+        counts = np.array([2, 1])
+        notes = sum(
+            (
+                range_notes(
+                    schema,
+                    PackedStream.of_columns(
+                        schema, counts, {"energy": energy}, {"jet_eta": np.array([1, 2])}
+                    ),
+                )
+                for energy in (np.array([1, -31.5123, -30.2456]), np.array([-29.1789, 1, -25.3123]))
+            ),
+            Counter(),
+        )
+        ((text, times),) = notes.items()
+        assert "'energy' in the stream 's' are below 0, such as -3e+01" in text
+        assert times == 4
+
+
+class TestWideTables:
+    MAP: ClassVar = {"px": "PX_*", "py": "PY_*", "pz": "PZ_*", "energy": "E_*"}
+
+    @pytest.mark.parametrize(("first", "pad", "missing"), [(0, 1, 0), (1, 3, -1), (7, 1, -1)])
+    @pytest.mark.parametrize("write", [files.write_parquet, files.write_tree])
+    def test_numbered_branches_are_the_tokens(self, write, first, pad, missing, rng, tmp_path):
+        counts = [3, 12, 0, 1]
+        px, py, pz = rng.normal(0, 50, (3, 4, 12)) * (np.arange(12) < np.array(counts)[:, None])
+        branches = files.wide(px, py, pz, first, pad)
+        branches = {name: np.where(x == 0, missing, x) for name, x in branches.items()} | {
+            "PX_other": np.ones(4)
+        }
+        write(tmp_path / "x", "t", branches)
+        given = {"branches": {"jet": self.MAP}, "missing": missing}
+        contents = reader(**given).look(str(tmp_path / "x"))
+        assert contents.streams["jet"].columns == ("pt", "eta", "phi", "energy")
+        last = f"{first + 11:0{pad}d}"
+        assert contents.rows[0] == (
+            "PX_*",
+            f"12 branches, PX_{first:0{pad}d} to PX_{last}, double",
+            "jet.px",
+        )
+        records = only(tmp_path / "x", **given).records
+        assert ak.num(records.jet).tolist() == counts
+        for event, n in enumerate(counts):
+            pt = np.hypot(px, py)[event, :n]
+            order = np.argsort(-pt)
+            np.testing.assert_allclose(records.jet.pt[event], pt[order], rtol=1e-6)
+            eta = np.arcsinh(pz[event, :n] / pt)[order]
+            np.testing.assert_allclose(records.jet.eta[event], eta, rtol=1e-5)
+
+    def test_columns_of_different_numbers_are_named(self, rng, tmp_path):
+        branches = files.wide(*rng.normal(0, 50, (3, 2, 2)))
+        del branches["PY_1"]
+        files.write_parquet(tmp_path / "x", "t", branches)
+        with pytest.raises(DataError, match=r"jet.px and convert.branches.jet.py .* 1 is of one"):
+            only(tmp_path / "x", branches={"jet": self.MAP})
+        with pytest.raises(
+            DataError, match=r"no branches Q_0, Q_1, \.\.\., which .*jet.px: 'Q_\*'"
+        ):
+            only(tmp_path / "x", branches={"jet": {"px": "Q_*"}})
+
+    def test_numbers_of_a_list_of_fixed_length(self, rng, tmp_path):
+        """The layout of the LHC Olympics: pt, eta, phi of each particle in turn, and the label."""
+        frame = rng.uniform(0, 3, (5, 13)) * ([1] * 9 + [0] * 4)
+        frame[:, 12] = [1, 0, 0, 1, 0]
+        with h5py.File(tmp_path / "x", "w") as file:
+            file["df"] = frame
+        given = {
+            "branches": {"s": {"pt": "2 * df[0:12:3]", "eta": "df[1:12:3]", "phi": "df[2:12:3]"}},
+            "process": {"signal": "df[12] == 1", "background": "df[12] == 0"},
+            "observables": {"first": "df[0]"},
+        }
+        records = read(tmp_path / "x", **given).processes["signal"].records
+        assert records.entry.tolist() == [0, 3]
+        assert ak.num(records.s).tolist() == [3, 3]
+        pt = -np.sort(-2 * frame[[0, 3], 0:9:3], axis=1)
+        np.testing.assert_allclose(ak.to_numpy(records.s.pt), pt, rtol=1e-6)
+        np.testing.assert_array_equal(records.observables["first"], frame[[0, 3], 0])
+        with pytest.raises(DataError, match=r"'df\[13\]' is of lists of one fixed length"):
+            only(tmp_path / "x", branches={"s": {"pt": "df[13]"}})
+        files.write_parquet(tmp_path / "y", "t", {"df": ak.Array([[1.0], [2.0, 3.0]])})
+        with pytest.raises(DataError, match=r"but 'df' is list of double; max\(\.\.\.\), min"):
+            only(tmp_path / "y", branches={"s": {"pt": "df[0]"}})
+
+
+class TestConventions:
+    def write(self, path, **branches):
+        files.write_parquet(path / "x", "t", branches)
+        return path / "x"
+
+    def test_mev(self, tmp_path):
+        path = self.write(tmp_path, pt=np.array([5e4, 2e3]), eta=np.array([1.0, 2.0]))
+        columns = {"pt": "pt", "eta": "eta", "mass": "pt / 5", "jet_energy": "4 * pt"}
+        columns |= {"jet_pt": "pt", "jet_eta": "eta"}
+        mev = only(path, branches={"s": columns}, units="MeV", selection="pt > 3e3").records
+        ((token,),) = mev.s.tolist()
+        assert token == {"pt": 50, "eta": 1, "mass": 10}
+        assert mev.s_axis.jet_pt.tolist() == [50]
+        mass = np.sqrt(200**2 - (50 * np.cosh(1)) ** 2)
+        np.testing.assert_allclose(mev.s_axis.jet_mass, mass, rtol=1e-6)
+
+    def test_rapidity(self, tmp_path):
+        pt, eta, mass = np.array([3.0, 40.0]), np.array([-1.2, 2.5]), np.array([0.5, 91.0])
+        pz = pt * np.sinh(eta)
+        energy = np.sqrt(pt**2 + pz**2 + mass**2)
+        path = self.write(tmp_path, pt=pt, y=np.arctanh(pz / energy), m=mass, e=energy)
+        for column, branch in (("mass", "m"), ("energy", "e")):
+            given = {"s": {"pt": "pt", "rapidity": "y", column: branch}}
+            records = only(path, branches=given).records
+            assert records.s.fields == ["pt", "eta", column]
+            np.testing.assert_allclose(records.s.eta[:, 0], eta, rtol=1e-6)
+        # Without a mass it is none, and beside an eta a number like any other.
+        records = only(path, branches={"s": {"pt": "pt", "rapidity": "y"}}).records
+        np.testing.assert_allclose(records.s.eta[:, 0], np.arctanh(pz / energy), rtol=1e-6)
+        records = only(path, branches={"s": {"pt": "pt", "eta": "y", "rapidity": "y"}}).records
+        assert records.s.fields == ["pt", "eta", "rapidity"]
+
+    def test_particle_codes(self, tmp_path):
+        codes = [211.0, -211.0, 11.0, -13.0, 22.0, 130.0, 2112.0, -2212.0]
+        path = self.write(tmp_path, pt=ak.Array([np.arange(9.0, 1, -1)]), id=ak.Array([codes]))
+        (tokens,) = only(path, branches={"s": {"pt": "pt", "pdg_id": "id"}}).records.s
+        assert tokens.fields == ["pt", "particle_class", "charge"]
+        assert tokens.particle_class.tolist() == [0, 0, 1, 2, 3, 4, 4, 0]
+        assert tokens.charge.tolist() == [1, -1, -1, 1, 0, 0, 0, -1]
+
+    def test_charges_of_what_lives_long_enough(self):
+        charges = {
+            1: (211, 321, 411, 431, 521, 541, 2212, 3222, 4122, 4232, 24, -11, -3312, -5132),
+            0: (22, 111, 130, 310, 421, 511, 531, 2112, 3122, 3322, 4132, 5122, 12, 23, 443, 0),
+            -1: (13, 3112, 3334, -213),
+            2: (2224, 4222, 1000020040),
+        }
+        for charge, codes in charges.items():
+            assert pdg_charge(np.array(codes)).tolist() == [charge] * len(codes), charge
+
+
+class TestText:
+    def write(self, path):
+        branches = {"label": np.array(["s", "b", "b"]), "x": np.array([1.0, 2.0, 3.0])}
+        files.write_tree(path / "x", "t", branches)
+        return path / "x"
+
+    def test_labels_may_be_text(self, tmp_path):
+        path = self.write(tmp_path)
+        given = {"branches": {"s": {"x": "x"}}}
+        process = {"signal": 'label == "s"', "background": "x > 2 & label != 's'"}
+        events = read(path, **given, process=process)
+        entries = {name: one.records.entry.tolist() for name, one in events.processes.items()}
+        assert entries == {"signal": [0], "background": [2]}
+        with pytest.raises(DataError, match="'x == \"s\"': a branch of numbers is compared"):
+            only(path, **given, selection='x == "s"')
+        column = {"s": {"x": "x", "is_s": 'label == "s"'}}
+        records = only(path, branches=column, missing=3).records
+        assert records.s.is_s.tolist() == [[1], [0], []]
+        with pytest.raises(DataError, match=r"observables\.l: 'label': a branch of text is only"):
+            read(path, **given, process=process, observables={"l": "label"})
+        with pytest.raises(DataError, match=r"'label' .* holds .* compared in quotes"):
+            only(path, **given, selection="label == 1")
 
 
 class TestWeights:
@@ -423,6 +675,20 @@ class TestWeights:
             DataError, match="entry 1: 'up' has 1 weights, where other events have 2"
         ):
             only(path, branches={"s": {"x": "x"}}, variations=["up"])
+
+    def test_two_variations_of_one_name_are_refused(self, tmp_path):
+        path = self.write(tmp_path, up=np.array([[2.0, 3.0]] * 2), up_1=np.ones(2))
+        with pytest.raises(DataError, match=r"two of convert\.variations make a .* 'up_1'"):
+            only(path, branches={"s": {"x": "x"}}, variations=["up", "up_1"])
+        for names in (["up", "up"], ["w.up", "w_up"]):
+            with pytest.raises(
+                ValidationError, match=r"two of them make a weight of the name '(w_)?u"
+            ):
+                reader(variations=names)
+
+    def test_a_variation_with_a_line_break_is_refused(self):
+        with pytest.raises(ValidationError, match=r"'up\\n' has a line break"):
+            reader(variations=["up\n"])
 
     def test_a_variation_is_a_branch(self, tmp_path):
         path = self.write(tmp_path)
@@ -545,7 +811,7 @@ class TestErrors:
     def test_without_a_map_there_is_nothing_to_read(self, tmp_path):
         path = self.write(tmp_path / "x.root")
         with pytest.raises(CardError, match=r"convert\.branches"):
-            reader().read([Piece(str(path), 0, None)], {}, 1)
+            next(reader().read(Piece(str(path), 0, None), {}, 1))
 
 
 class TestLook:
@@ -587,7 +853,7 @@ def test_parquet_as_arrow_writes_it(tmp_path, kind, rows):
         with pytest.raises(NoEventsError):
             one.look(str(path))
         return
-    found = one.read([Piece(str(path), 0, None)], one.look(str(path)).streams, 1)
+    found = reading.read(one, [Piece(str(path), 0, None)], one.look(str(path)).streams)
     records = found.processes[THE_PROCESS].records
     assert records["s"]["pt"].tolist() == [pt[::-1] for pt in pt]
     assert found.weight.tolist() == [0.5, 1.0, 1.5]
@@ -598,11 +864,7 @@ def test_hdf5_of_the_other_byte_order(tmp_path):
     with h5py.File(path, "w") as file:
         file["pt"] = np.array([[2.0, 1.0], [3.0, 0.0]], ">f4")
         file["jets"] = np.array([(1,), (2,)], [("n", ">i8")])
-    found = NtupleReader(
-        ConvertSettings.model_validate(
-            {"branches": {"s": {"pt": "pt"}}, "observables": {"n": "jets.n"}}
-        )
-    ).read([Piece(str(path), 0, None)], {"s": StreamSchema(("pt",))}, 1)
+    found = read(path, branches={"s": {"pt": "pt"}}, observables={"n": "jets.n"})
     records = found.processes[THE_PROCESS].records
     assert records["s"]["pt"].tolist() == [[2.0, 1.0], [3.0]]
     assert records["observables"]["n"].tolist() == [1, 2]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from manyscale.events.files.checks import range_notes
 from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents
 from manyscale.events.objects import DetectedEvents
 from manyscale.events.selection import select
@@ -44,4 +45,7 @@ def select_batch(
             sum_weights2=float(np.square(events.weight).sum()),
         )
     counted = generated.model_copy(update={"generated": len(events.weight), "cutflow": cutflow})
-    return FileEvents(events.weight, {THE_PROCESS: (selected, counted)}, notes or Counter())
+    odd = Counter(notes or ())
+    for name, schema in streams.items():
+        odd.update(range_notes(schema, selected.streams[name]))
+    return FileEvents(events.weight, {THE_PROCESS: (selected, counted)}, odd)

@@ -1,9 +1,11 @@
 """The card's section `convert`: what to take from files, by names and simple expressions."""
 
+import math
 import re
-from typing import Annotated, Any
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.schema import STREAMS, Label
@@ -45,6 +47,12 @@ def _as_list(value: Any) -> Any:  # noqa: ANN401
     return tuple(value) if isinstance(value, list) else value
 
 
+def _as_missing(value: Any) -> Any:  # noqa: ANN401
+    values = value if isinstance(value, list | tuple) else (value,)
+    # YAML's own .nan is no JSON, in which settings are written down.
+    return tuple("nan" if isinstance(x, float) and math.isnan(x) else x for x in values)
+
+
 class ConvertSettings(Settings):
     """What to take from files. Expressions: + - * / **, comparisons, & |, sqrt log exp abs ..."""
 
@@ -53,6 +61,12 @@ class ConvertSettings(Settings):
     )
     branches: dict[str, dict[str, str]] = setting(
         {}, "of any ntuple: each stream's columns, as branches or expressions of them"
+    )
+    units: Literal["GeV", "MeV"] = setting(
+        "GeV", "of the momenta, energies and masses in branches: GeV or MeV"
+    )
+    missing: Annotated[tuple[float | Literal["nan"], ...], BeforeValidator(_as_missing)] = setting(
+        (), "in branches, what stands where there is nothing: -999, a list of numbers, or nan"
     )
     process: dict[str, Annotated[FileProcess, BeforeValidator(_as_where)]] = setting(
         {}, "of a file with events of several processes: each name with what is true for its events"
@@ -67,9 +81,26 @@ class ConvertSettings(Settings):
     selection: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = setting(
         (), "one or more expressions that must be true; each a step of the cutflow"
     )
+    drop: tuple[str, ...] = setting(
+        (),
+        "columns that are left out, as in [jet1.charge, kinematics.width]: those that not all files have",
+    )
     unit_events: int | None = setting(
         None, "entries of a unit of work; null: some seconds' worth of the format", ge=1
     )
+
+    @field_validator("variations")
+    @classmethod
+    def _variations(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if "\n" in name or "\r" in name:
+                raise ValueError(f"{name!r} has a line break, as no weight's name has")
+        # A struct's field a.b makes the weight a_b.
+        made = Counter(name.replace(".", "_") for name in names or ())
+        twice = [name for name, times in made.items() if times > 1]
+        if twice:
+            raise ValueError(f"two of them make a weight of the name '{twice[0]}'")
+        return names
 
     @model_validator(mode="after")
     def _names(self) -> "ConvertSettings":
@@ -92,6 +123,9 @@ class ConvertSettings(Settings):
                     f"process '{name}' is not one of signal, background, "
                     f"{', '.join(NAMED_PROCESSES)}: write {name}: {{where: ..., class: signal}}"
                 )
+        for text in self.drop:
+            if not all(text.partition(".")):
+                raise ValueError(f"drop: write stream.column, as in jet1.charge, not '{text}'")
         for stream, columns in self.branches.items():
             if not columns:
                 raise ValueError(f"the stream '{stream}' has no columns")

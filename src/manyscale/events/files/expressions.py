@@ -3,28 +3,43 @@
 Numbers, names of branches (`jet_pt`, `Event.Number`), `pi`, `true` and `false`; `+ - * / **`;
 comparisons; `&`, `|` and `!` (also `&&`, `||`, `~`) between conditions; parentheses; and the
 functions of `FUNCTIONS`. `sum`, `min` and `max` of one list run over an event's tokens:
-`max(jet_pt) > 200`; `min` and `max` of two things take the smaller and the larger.
+`max(jet_pt) > 200`; `min` and `max` of two things take the smaller and the larger. A branch of text
+is compared with text in quotes: `label == "s"`.
 
 Comparisons bind tighter than `&` and `|`, as in C++: `a > 1 & b > 2` is `(a > 1) & (b > 2)`. What
 Python or C++ would read in a surprising way is refused: bits (`flags & 4`), chains (`0 < x < 1`),
 and `^`.
+
+`x[3]` is a number, `x[0:2100:3]` some numbers, of a list of fixed length. Alone, `PX_*` stands for the
+list of the branches PX_0, PX_1, ...
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 import formulate
 import numpy as np
 from formulate.AST import AST, BinaryOperator, Call, Literal, Symbol, UnaryOperator
+from numpy.typing import NDArray
 
-from manyscale.errors import CardError, DataError
-from manyscale.events.particles import Array
+from manyscale.errors import CardError, DataError, MissingBranchError
+from manyscale.events.files.checks import check_finite
+from manyscale.events.files.convert_settings import ConvertSettings
+from manyscale.events.ragged import Array, Floats
 
-__all__ = ["FUNCTIONS", "Expression", "parse"]
+__all__ = ["CUT", "FUNCTIONS", "WIDE", "CardExpressions", "Expression", "is_text", "parse"]
+
+_NAME = r"[A-Za-z_][\w.]*"
+_TEXT = r""""[^"]*"|'[^']*'"""
+#: `PX_*`: all branches of that name and a number.
+WIDE = re.compile(rf"({_NAME})\*")
+#: `x[index]` or `x[first:last:step]`.
+CUT = re.compile(rf"({_NAME})\[(?:(\d+)|(\d*):(\d*)(?::([1-9]\d*))?)\]")
+_COMPARED = re.compile(rf"({_NAME})\s*([=!]=)\s*({_TEXT})|({_TEXT})\s*([=!]=)\s*({_NAME})")
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -85,7 +100,6 @@ FUNCTIONS: dict[tuple[str, int], Callable[..., Any]] = {
     ("min", 1): _over_tokens(ak.min),
     ("max", 1): _over_tokens(ak.max),
 }
-
 _CONDITIONS = {*_COMPARISONS, *_LOGIC}
 _LONE_AND = re.compile(r"(?<!&)&(?!&)")
 _LONE_OR = re.compile(r"(?<!\|)\|(?!\|)")
@@ -102,7 +116,9 @@ class Expression:
     key
         The card's key.
     names
-        Branches that it uses, in the order of their appearance.
+        Branches that it uses, in the order of their appearance; `x[3]` and `PX_*` count as branches.
+    compared
+        Those of them that are compared with text.
 
     Examples
     --------
@@ -119,6 +135,10 @@ conditions, such as comparisons, not for numbers
     key: str
     names: tuple[str, ...]
     _tree: AST
+    # What formulate does not know has a name in the tree: of that the branch, and of a comparison
+    # with text operator and text.
+    _stand_ins: Mapping[str, tuple[str, str, str]]
+    compared: frozenset[str] = frozenset()
 
     def __call__(self, columns: Mapping[str, ak.Array | Array]) -> Any:  # noqa: ANN401
         """Evaluate on whole arrays.
@@ -136,13 +156,19 @@ conditions, such as comparisons, not for numbers
         Raises
         ------
         DataError
-            Names the key, where the lists of an event have different lengths.
+            Names the key, where the lists of an event have different lengths, or text and numbers
+            are compared.
         """
-        if isinstance(self._tree, Symbol) and self.names:
-            return columns[self._tree.name]
         try:
+            values = dict(columns)
+            for symbol, (name, operator, text) in self._stand_ins.items():
+                values[symbol] = (
+                    _compare(columns[name], operator, text) if operator else columns[name]
+                )
+            if isinstance(self._tree, Symbol) and self.names:
+                return _not_text(values[self._tree.name])
             with np.errstate(all="ignore"):
-                return _evaluate(self._tree, columns)
+                return _evaluate(self._tree, values)
         except DataError as error:
             raise DataError(f"{self.key}: '{self.text}': {error}") from error
         except ValueError as error:
@@ -183,7 +209,7 @@ conditions, such as comparisons, not for numbers
 
         Raises
         ------
-        DataError
+        MissingBranchError
             Names the file, the key, the branch and what there is of similar name.
         """
         for name in self.names:
@@ -191,9 +217,10 @@ conditions, such as comparisons, not for numbers
                 close = get_close_matches(name, available, n=5, cutoff=0.5)
                 there = ", ".join(close or sorted(available)[:20]) or "nothing"
                 hint = "close to it there are" if close else "there are"
-                raise DataError(
+                raise MissingBranchError(
                     f"{where}: there is no branch '{name}', which {self.key}: '{self.text}' needs; "
-                    f"{hint}: {there}"
+                    f"{hint}: {there}",
+                    self.key,
                 )
 
 
@@ -218,30 +245,46 @@ def parse(text: str, key: str) -> Expression:
     >>> both({"a": np.array([2, 2]), "b": np.array([1, 3])})
     array([False,  True])
     """
+    if WIDE.fullmatch(text):
+        return Expression(text, key, (text,), Symbol(text), {})
+    stand_ins: dict[str, tuple[str, str, str]] = {}
+
+    def stand_in(match: re.Match[str]) -> str:
+        symbol = f"stands__{len(stand_ins)}"
+        name, operator, quoted = match.groups()[:3] if match[1] else match.groups()[:2:-1]
+        stand_ins[symbol] = (name, operator, quoted[1:-1])
+        return symbol
+
+    def cut(match: re.Match[str]) -> str:
+        symbol = f"stands__{len(stand_ins)}"
+        stand_ins[symbol] = (match[0], "", "")
+        return symbol
+
+    root = CUT.sub(cut, _COMPARED.sub(stand_in, text))
+    if "^" in root:
+        raise CardError(
+            f"{key}: '{text}': ^ is a power to some and exclusive or to others: write ** for powers"
+        )
+    if '"' in root or "'" in root:
+        raise CardError(
+            f"{key}: '{text}': a text in quotes stands only beside == or !=, with a branch on the other "
+            f'side: label == "s"'
+        )
     try:
-        tree = _tree(text)
-        symbols = _symbols(tree)
+        tree = formulate.from_root(_LONE_OR.sub("||", _LONE_AND.sub("&&", root)).replace("~", "!"))
+        symbols = list(_symbols(tree))
     except CardError as error:
         raise CardError(f"{key}: '{text}': {error}") from error
     except formulate.ParseError as error:
-        raise CardError(f"{key}: '{text}' is no expression{_place(error)}; {_help()}") from error
+        column = getattr(error.lark_error, "column", None)
+        known = isinstance(column, int) and column > 0 and not stand_ins
+        place = f", from character {column} on" if known else ""
+        raise CardError(f"{key}: '{text}' is no expression{place}; {_help()}") from error
     except (ValueError, SyntaxError, RecursionError) as error:
         raise CardError(f"{key}: '{text}' is no expression ({error}); {_help()}") from error
-    names = dict.fromkeys(node.name for node in symbols if node.name not in _CONSTANTS)
-    return Expression(text, key, tuple(names), tree)
-
-
-def _tree(text: str) -> AST:
-    if "^" in text:
-        raise CardError("^ is a power to some and exclusive or to others: write ** for powers")
-    tree = formulate.from_root(_LONE_OR.sub("||", _LONE_AND.sub("&&", text)).replace("~", "!"))
-    _check(tree)
-    return tree
-
-
-def _place(error: Any) -> str:  # noqa: ANN401 - lark's errors have no types
-    column = getattr(error.lark_error, "column", None)
-    return f", from character {column} on" if isinstance(column, int) and column > 0 else ""
+    names = dict.fromkeys(stand_ins.get(name, (name,))[0] for name in symbols)
+    compared = frozenset(name for name, operator, _ in stand_ins.values() if operator)
+    return Expression(text, key, tuple(names), tree, stand_ins, compared)
 
 
 def _help() -> str:
@@ -254,20 +297,22 @@ def _parts(node: AST) -> tuple[AST, ...]:
         return node.left, node.right
     if isinstance(node, UnaryOperator):
         return (node.operand,)
-    return node.arguments if isinstance(node, Call) else ()
+    return tuple(node.arguments) if isinstance(node, Call) else ()
 
 
-def _symbols(node: AST) -> list[Symbol]:
-    if isinstance(node, Symbol):
-        return [node]
-    return [symbol for part in _parts(node) for symbol in _symbols(part)]
+def _is_condition(node: AST) -> bool:
+    return isinstance(node, BinaryOperator | UnaryOperator) and node.operator in _CONDITIONS
 
 
-def _check(node: AST) -> None:
-    """Refuse what the tables do not hold, and conditions and numbers in each other's place."""
+def _symbols(node: AST) -> Iterator[str]:
+    """Names of branches, in order.
+
+    Refuses what the tables do not hold, and conditions and numbers in each other's place.
+    """
     parts = _parts(node)
     if isinstance(node, BinaryOperator | UnaryOperator):
-        if node.operator in _LOGIC and not all(map(_may_be_condition, parts)):
+        names = [part.name for part in parts if isinstance(part, Symbol) and part.name != "pi"]
+        if node.operator in _LOGIC and len(names) + sum(map(_is_condition, parts)) < len(parts):
             raise CardError("& | ! are for conditions, such as comparisons, not for numbers")
         if node.operator in _COMPARISONS and any(map(_is_condition, parts)):
             raise CardError("a comparison is compared; join comparisons with & or |")
@@ -278,42 +323,122 @@ def _check(node: AST) -> None:
             raise CardError(
                 f"there is no function {node.function} of {len(parts)} arguments; {_help()}"
             )
-    elif not isinstance(node, Literal | Symbol):
-        raise CardError(f"brackets [ ] are not offered; {_help()}")
+    elif isinstance(node, Symbol):
+        if node.name not in _CONSTANTS:
+            yield node.name
+    elif not isinstance(node, Literal):
+        raise CardError(f"brackets [ ] hold one number, or first:last:step; {_help()}")
     for part in parts:
-        _check(part)
-
-
-def _is_condition(node: AST) -> bool:
-    return isinstance(node, BinaryOperator | UnaryOperator) and node.operator in _CONDITIONS
-
-
-def _may_be_condition(node: AST) -> bool:
-    return _is_condition(node) or (isinstance(node, Symbol) and node.name != "pi")
+        yield from _symbols(part)
 
 
 def _evaluate(node: AST, columns: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if isinstance(node, Literal):
         return np.float64(node.value)
     if isinstance(node, Symbol):
-        return _CONSTANTS[node.name] if node.name in _CONSTANTS else _column(columns[node.name])
+        values = _CONSTANTS.get(node.name, columns.get(node.name))
+        # As lists of any length: those of one fixed length would be aligned with the last axis.
+        is_list = isinstance(values, ak.Array) and values.ndim > 1
+        return ak.from_regular(values, axis=1) if is_list else values
     parts = [_evaluate(part, columns) for part in _parts(node)]
     if isinstance(node, Call):
         return FUNCTIONS[node.function, len(parts)](*map(_number, parts))
-    assert isinstance(node, BinaryOperator | UnaryOperator)  # noqa: S101 - _check allows no other
+    assert isinstance(node, BinaryOperator | UnaryOperator)  # noqa: S101 - _symbols allows no other
     if node.operator in _LOGIC:
         return _LOGIC[node.operator](*parts)
     return (_ARITHMETIC | _COMPARISONS)[node.operator](*map(_number, parts))
 
 
-def _column(values: Any) -> Any:  # noqa: ANN401
-    """As lists of any length: those of one fixed length would be aligned with the last axis."""
-    is_list = isinstance(values, ak.Array) and values.ndim > 1
-    return ak.from_regular(values, axis=1) if is_list else values
+def is_text(values: Any) -> bool:  # noqa: ANN401
+    """Whether an array holds a text an event."""
+    texts = {"string", "bytestring"}
+    return isinstance(values, ak.Array) and values.layout.parameter("__array__") in texts
+
+
+def _compare(values: Any, operator: str, text: str) -> Array:  # noqa: ANN401
+    if not is_text(values):
+        raise DataError("a branch of numbers is compared with text: leave out the quotes")
+    is_bytes = values.layout.parameter("__array__") == "bytestring"
+    equal: Array = ak.to_numpy(values == (text.encode() if is_bytes else text))
+    return equal if operator == "==" else ~equal
+
+
+def _not_text(values: Any) -> Any:  # noqa: ANN401
+    if is_text(values):
+        raise DataError('a branch of text is only compared with text, as in label == "s"')
+    return values
 
 
 def _number(values: Any) -> Any:  # noqa: ANN401
     """In double precision, so that small or unsigned types neither round nor wrap."""
     if isinstance(values, ak.Array):
-        return ak.values_astype(values, np.float64)
+        return ak.values_astype(_not_text(values), np.float64)
     return np.asarray(values, np.float64)
+
+
+class CardExpressions(NamedTuple):
+    """Weight, observables and selection of the card, each one number an event."""
+
+    weight: Expression | None
+    observables: Mapping[str, Expression]
+    selection: tuple[Expression, ...]
+
+    @classmethod
+    def parse(cls, convert: ConvertSettings) -> "CardExpressions":
+        """Parse those of the card.
+
+        Raises
+        ------
+        CardError
+            Names the key of what is no expression.
+        """
+        return cls(
+            None if convert.weight is None else parse(convert.weight, "convert.weight"),
+            {
+                name: parse(text, f"convert.observables.{name}")
+                for name, text in convert.observables.items()
+            },
+            tuple(parse(text, "convert.selection") for text in convert.selection),
+        )
+
+    @property
+    def all(self) -> tuple[Expression, ...]:
+        """Every one of them."""
+        weight = () if self.weight is None else (self.weight,)
+        return (*weight, *self.observables.values(), *self.selection)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Branches that they use, each once."""
+        return tuple(dict.fromkeys(name for expression in self.all for name in expression.names))
+
+    def weights(
+        self, columns: Mapping[str, ak.Array | Array], n_events: int, where: Callable[[int], str]
+    ) -> Floats | None:
+        """(events,): weights by the card; None where it has no expression of them.
+
+        Raises
+        ------
+        DataError
+            Where one is not finite.
+        """
+        if self.weight is None:
+            return None
+        weight = self.weight.each_event(columns, n_events).astype(np.float64)
+        check_finite({self.weight.text: weight}, np.arange(n_events), where)
+        return weight
+
+    def steps(
+        self, columns: Mapping[str, ak.Array | Array], n_events: int
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Return (events,) of each step of the selection, by its text."""
+        return {
+            step.text: step.each_event(columns, n_events).astype(bool) for step in self.selection
+        }
+
+    def values(self, columns: Mapping[str, ak.Array | Array], n_events: int) -> dict[str, Array]:
+        """Return (events,) of each observable."""
+        return {
+            name: expression.each_event(columns, n_events)
+            for name, expression in self.observables.items()
+        }
