@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
 from manyscale.events.truth import (
-    BOTTOM,
     CHARM,
-    HIGGS,
     Particles,
     TruthEvents,
     heaviest_flavour,
+    higgs_to_bottom,
 )
 
 __all__ = ["CrossSection", "cross_section", "generate", "read_settings", "start"]
@@ -152,14 +151,8 @@ def _truth(batch: ak.Array, entry: NDArray[np.int64], further: Mapping[str, int]
     # Status 81 to 89: hadrons from strings and junctions, before any of them decays.
     hadron = np.flatnonzero((np.abs(status) >= 81) & (np.abs(status) <= 89))
     heavy = hadron[heaviest_flavour(everything.pdg_id[hadron]) >= CHARM]
-    # Higgs bosons that decay to b bbar; copies of them decay to a copy.
-    higgs = np.flatnonzero(everything.pdg_id == HIGGS)
-    first = (np.cumsum(counts) - counts)[everything.event[higgs]]
-    one, other = (
-        everything.pdg_id[first + _flat(particles[name])[higgs]]
-        for name in ("daughter1", "daughter2")
-    )
-    higgs = higgs[(np.abs(one) == BOTTOM) & (other == -one)]
+    daughters = (_flat(particles[name]) for name in ("daughter1", "daughter2"))
+    higgs = higgs_to_bottom(everything.pdg_id, *daughters, counts)
     return TruthEvents(
         entry,
         weights[:, 0],
