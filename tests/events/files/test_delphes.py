@@ -334,6 +334,14 @@ class TestBookkeeping:
         known = {batch.processes[THE_PROCESS][1].cross_section for batch in batches}
         assert known == {3.0}
 
+    def test_event_that_lacks_its_cross_section(self, tmp_path):
+        collections = toy_collections(2)
+        for column in collections["Event"]:
+            collections["Event"][column][1] = []
+        path = write_delphes(tmp_path / "a.root", collections)
+        book = read(path, of=reader(weight="1")).processes[THE_PROCESS].bookkeeping
+        assert book.cross_section is None
+
     def test_cross_section_that_is_refined_does_not_add_up(self, tmp_path):
         collections = toy_collections(4)
         collections["Event"]["CrossSection"] = [[2.0], [2.5], [2.2], [2.3]]
@@ -525,6 +533,8 @@ class TestBadFiles:
         path = write_delphes(tmp_path / "a.root", toy_collections(0))
         with pytest.raises(DataError, match="holds no event"):
             reader().look(str(path))
+        (batch,) = reader().read(Piece(str(path), 0, None), {}, 1)
+        assert len(batch.weight) == 0
 
     @pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
     def test_cut_short(self, toy, tmp_path, part):
