@@ -185,8 +185,9 @@ class _Root(Ntuple):
         times = Counter(full.rpartition("/")[2] for full, _ in leaves)
         branches = []
         for full, leaf in leaves:
-            short = full.rpartition("/")[2]
-            unique = short if times[short] == 1 else full.replace("/", ".")
+            outer, _, short = full.rpartition("/")
+            alone = times[short] == 1 or short.startswith(f"{outer}.")
+            unique = short if alone else full.replace("/", ".")
             branches.append(Branch(unique, str(leaf.typename), leaf))
         where = f"{path}, tree '{name}'"
         super().__init__(where, f"{kind} '{name}'", sizes[name], branches)
