@@ -63,7 +63,7 @@ def _mass(energy: Array, pt: Array, eta: Array) -> tuple[Array, ...]:
 
 
 def pdg_charge(codes: Array) -> Array:
-    """Electric charge of particles by their PDG codes.
+    """Electric charge of particles, in e, by their PDG codes.
 
     By the rules of the Review of Particle Physics, "Monte Carlo particle numbering scheme": the digits
     n_q1 n_q2 n_q3 n_J of a hadron's code are its quarks and its spin, a meson has n_q1 = 0; a nucleus
@@ -72,11 +72,11 @@ def pdg_charge(codes: Array) -> Array:
     Examples
     --------
     >>> pdg_charge(np.array([211, -321, 130, 2212, 3112, -411, 521, 11, 22, 1000020040])).tolist()
-    [1, -1, 0, 1, -1, -1, 1, -1, 0, 2]
+    [1.0, -1.0, 0.0, 1.0, -1.0, -1.0, 1.0, -1.0, 0.0, 2.0]
     """
     code = np.abs(codes).astype(np.int64)
-    # In thirds of the unit: quarks, odd ones below and even ones above, and the neighbours of those.
-    thirds = np.zeros(40, np.int64)
+    # In thirds of e: quarks, leptons, and bosons.
+    thirds = np.zeros(100, np.int64)
     thirds[[1, 3, 5, 7, 2, 4, 6, 8]] = [-1] * 4 + [2] * 4
     thirds[[11, 13, 15, 17, 24, 34, 37]] = [-3] * 4 + [3] * 3
     first, second, third = (code // 10**place % 10 for place in (3, 2, 1))
@@ -85,9 +85,10 @@ def pdg_charge(codes: Array) -> Array:
     # where it is of the lower kind.
     meson = np.where(second % 2 == 0, q2 - q3, q3 - q2)
     charge = np.where(first == 0, meson, q1 + q2 + q3)
-    charge = np.where(code < 100, thirds[np.minimum(code, 39)], charge)
+    # What is no hadron has its partner's charge, as 1000024 that of 24.
+    charge = np.where(second == 0, thirds[code % 100], charge)
     charge = np.where(code >= 10**9, 3 * (code // 10_000 % 1000), charge)
-    result: Array = np.sign(codes).astype(np.int64) * charge // 3
+    result: Array = np.sign(codes) * charge / 3
     return result
 
 
@@ -123,7 +124,8 @@ def _derive(columns: Mapping[str, Array], prefix: str = "") -> dict[str, Array]:
         of, gives = ([prefix + name for name in names] for names in (row.of, row.gives))
         if not found.keys() >= set(of) or found.keys() & set(gives):
             continue
-        made = row.make(*(found[name].astype(np.float64) for name in of))
+        with np.errstate(all="ignore"):  # of padding anything may come
+            made = row.make(*(found[name].astype(np.float64) for name in of))
         gone, place = of[: row.replaced], of[0]
         before = found
         found = {}
