@@ -75,7 +75,7 @@ import json, sys
 from uproot.behaviors.TBranch import TBranch
 from manyscale.card import load_card
 from manyscale.events.files.readers import choose_reader
-from manyscale.events.files.source import Piece
+from manyscale.events.files.reader import Piece
 path, card = sys.argv[1], load_card(sys.argv[2])
 reader = choose_reader(path, "ROOT", card.generate, card.convert)
 streams = reader.look(path).streams

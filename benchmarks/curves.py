@@ -22,10 +22,10 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.identity import event_ids
 from manyscale.data.packing import PackedEvents
 from manyscale.events.ragged import PackedStream
-from manyscale.schema import Schema
 from manyscale.model.layers import StreamSettings
 from manyscale.reporting.figure import Drawn, stacked, styled
 from manyscale.runs.train import build_model, fit_features, fit_network, train_run
+from manyscale.schema import Schema
 from manyscale.training.schedule import TrainingSettings
 from memory import PROCESSES, STREAM, in_a_process, make_dataset, random_jets
 

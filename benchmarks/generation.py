@@ -13,10 +13,9 @@ from concurrent.futures import Executor
 from functools import partial
 
 from manyscale.events import pythia
-from manyscale.events.generation import run_unit
-from manyscale.events.plan import Unit, plan
+from manyscale.events.generate import run_unit
 from manyscale.events.settings import GenerateSettings
-from manyscale.events.work import ProcessPool
+from manyscale.events.work import ProcessPool, Unit, plan
 
 BATCH = 250
 

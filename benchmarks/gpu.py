@@ -20,14 +20,14 @@ from torch import Tensor, nn
 import padded
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
-from manyscale.data.feed import TrainingBatch
-from manyscale.events.ragged import PackedStream
-from manyscale.schema import Schema, StreamSchema
+from manyscale.data.feeds import TrainingBatch
 from manyscale.deployment.predict import class_probabilities
+from manyscale.events.ragged import PackedStream
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
 from manyscale.reporting.tables import Table
 from manyscale.runs.train import build_model
+from manyscale.schema import Schema, StreamSchema
 from manyscale.training.graph import GraphedStep
 from manyscale.training.loop import parameter_groups
 from memory import STREAM, random_jets

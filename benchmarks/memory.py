@@ -23,17 +23,17 @@ import torch
 
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import memory_of
+from manyscale.data.folder_feed import memory_of
 from manyscale.data.identity import event_ids
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
+from manyscale.data.parquet import write_events
 from manyscale.events.ragged import PackedStream
-from manyscale.data.parts import write_events
-from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.model.layers import StreamSettings
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.predict import predict_run
 from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
+from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.training.loop import peak_memory_mb
 from manyscale.training.schedule import TrainingSettings, learning_rate
 

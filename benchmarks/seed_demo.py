@@ -12,7 +12,7 @@ from pathlib import Path
 
 from manyscale.card import Card, DataSettings
 from manyscale.console import print_comparison
-from manyscale.data.split import SplitSettings
+from manyscale.data.event_filter import SplitSettings
 from manyscale.progress import show
 from manyscale.runs.compare import compare_cards
 from manyscale.training.schedule import TrainingSettings

@@ -29,8 +29,8 @@ import rivals
 from manyscale.card import Card, card_text, preset_card
 from manyscale.console import print_table
 from manyscale.data.dataset import Dataset
+from manyscale.data.feeds import epoch_order
 from manyscale.data.npz import from_arrays
-from manyscale.data.sampling import epoch_order
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.reporting.tables import Table

@@ -440,7 +440,7 @@ def test_pythia_without_its_data_files_says_so(tmp_path):
 
 
 def test_workers_are_no_more_than_the_cores_that_may_be_used(type_, monkeypatch):
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     asked = []
 
     def one_here(workers, cluster):

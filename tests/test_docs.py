@@ -12,7 +12,7 @@ from helpers.commands import toy_dataset, toy_npz
 from helpers.toys import SCHEMA
 from manyscale import cli
 from manyscale.card import parse_card, preset_card
-from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.train import build_model

@@ -17,7 +17,7 @@ from manyscale import cli
 from manyscale.card import card_text, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.evaluation.systematics import check_systematics
-from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.reporting.figure import Drawn
 from manyscale.training.schedule import TrainingSettings
 
@@ -68,7 +68,7 @@ def test_card_trains(path, type_, tmp_path):
 
 
 def test_five_streams_are_generated_and_trained_on(type_, tmp_path):
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     path = FOLDER / "five_streams.yaml"
     folder = tmp_path / load_card(path).data.dataset
     small = ("--set", "generate.events=120", "--set", "generate.multiparton=false")
@@ -83,7 +83,7 @@ def test_five_streams_are_generated_and_trained_on(type_, tmp_path):
 
 
 def test_systematics_fit_the_events_that_their_card_generates(type_):
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     path = FOLDER / "systematics.yaml"
     card = load_card(path)
     small = ("--set", "generate.events=40", "--set", "generate.multiparton=false")
@@ -117,7 +117,7 @@ def test_ntuples_are_converted_trained_on_and_scored(name, type_, tmp_path):
 
 
 def test_pythia_takes_the_heavy_higgs():
-    generation = pytest.importorskip("manyscale.events.generation")
+    generation = pytest.importorskip("manyscale.events.generate")
     settings = load_card(FOLDER / "heavy_higgs_1500.yaml").generate
     generation.check_processes(settings)
     lines = settings.pythia_lines("hh4b")
@@ -166,7 +166,7 @@ def test_batch_system_files_are_sound(path):
 
 
 def test_discovery_script_draws_one_table(capsys, monkeypatch, tmp_path):
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     pytest.importorskip("pyhf")
     # Drawing and writing the plots would take most of the time.
     monkeypatch.setattr(Drawn, "save", lambda _, folder, __: folder.mkdir(exist_ok=True))

@@ -1,6 +1,13 @@
 """The exceptions a user can meet. Each message says what is wrong, where, and what to do."""
 
-__all__ = ["CardError", "DataError", "ManyscaleError", "MissingExtraError", "RunError"]
+__all__ = [
+    "CardError",
+    "DataError",
+    "ManyscaleError",
+    "MissingBranchError",
+    "MissingExtraError",
+    "RunError",
+]
 
 
 class ManyscaleError(ValueError):
@@ -13,6 +20,14 @@ class CardError(ManyscaleError):
 
 class DataError(ManyscaleError):
     """Events, a file or a dataset are not what they should be."""
+
+
+class MissingBranchError(DataError):
+    """A file lacks a branch that a key of the card, `key`, names."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class RunError(ManyscaleError):

@@ -18,6 +18,7 @@ from manyscale.deployment.predict import choose_device, class_probabilities, pre
 from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import Preset
+from manyscale.progress import LOG
 from manyscale.runs.train import build_model, fit_features, fit_network
 from manyscale.training.schedule import TrainingSettings
 
@@ -141,6 +142,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 "the validation events have other streams or columns than the training's"
             )
+        for notice in train.notices:
+            LOG.info(notice)
         fit_features(network, train)
         state = fit_network(network, card, train=train, validation=held_out)
         self.network_: MultiScaleClassifier = network

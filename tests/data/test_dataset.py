@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
+from manyscale.data.event_filter import SplitSettings
 from manyscale.data.manifest import merge
 from manyscale.data.packing import PackedEvents
-from manyscale.data.parts import write_events
-from manyscale.data.split import SplitSettings
+from manyscale.data.parquet import write_events
 from manyscale.errors import DataError
 from manyscale.schema import Process
 

@@ -10,11 +10,9 @@ from data.test_dataset import on_disk
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data import folder_feed as folder_module
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import hold, make_feed, memory_of
-from manyscale.data.folder_feed import FolderFeed
-from manyscale.data.memory_feed import MemoryFeed
-from manyscale.data.sampling import batch_events, epoch_order
-from manyscale.data.split import SplitSettings
+from manyscale.data.event_filter import SplitSettings
+from manyscale.data.feeds import MemoryFeed, batch_events, epoch_order
+from manyscale.data.folder_feed import FolderFeed, hold, make_feed, memory_of
 from manyscale.errors import DataError
 from manyscale.schema import Process
 

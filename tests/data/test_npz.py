@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from manyscale.data.identity import event_ids
-from manyscale.data.npz import LONE_STREAM, from_arrays, read_npz, read_npz_events
-from manyscale.data.padded import StreamPacker, describe_stream
+from manyscale.data.npz import (
+    StreamPacker,
+    describe_stream,
+    from_arrays,
+    read_npz,
+    read_npz_events,
+)
 from manyscale.errors import DataError
+from manyscale.schema import LONE_STREAM
 
 SEED_DEMO = Path(__file__).parents[3] / "shared" / "data" / "seed_demo"
 PADDED = hnp.arrays(
@@ -97,7 +103,7 @@ def test_blocks_make_no_difference(tmp_path, monkeypatch):
     path = store(tmp_path / "a.npz", array)
     stream = describe_stream(LONE_STREAM, None, 3, "")
     whole = read_npz_events(path, [stream])
-    monkeypatch.setattr("manyscale.data.padded._BLOCK_BYTES", 8 * 18 * 7)
+    monkeypatch.setattr("manyscale.data.npz._BLOCK_BYTES", 8 * 18 * 7)
     pieces = read_npz_events(path, [stream])
     np.testing.assert_array_equal(
         whole.streams[LONE_STREAM].values, pieces.streams[LONE_STREAM].values

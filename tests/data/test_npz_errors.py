@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manyscale.data.npz import from_arrays, read_npz, read_npz_events
-from manyscale.data.padded import describe_stream
+from manyscale.data.npz import describe_stream, from_arrays, read_npz, read_npz_events
 from manyscale.errors import DataError
 
 GOOD = np.ones((6, 3, 2))
@@ -96,7 +95,7 @@ def test_arrays_of_another_kind(tmp_path, good, array, says):
     [(np.nan, "is NaN"), (np.inf, "is infinite"), (-np.inf, "is infinite"), (1e39, "is too large")],
 )
 def test_values_that_are_not_finite_are_placed(tmp_path, good, monkeypatch, value, says):
-    monkeypatch.setattr("manyscale.data.padded._BLOCK_BYTES", 8 * 6 * 2)
+    monkeypatch.setattr("manyscale.data.npz._BLOCK_BYTES", 8 * 6 * 2)
     array = GOOD.copy()
     array[4, 2, 1] = value
     np.savez(tmp_path / "bad.npz", array)

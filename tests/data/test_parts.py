@@ -13,7 +13,8 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
-from manyscale.data.parts import group_sizes, part_path, read_groups, write_events
+from manyscale.data.parquet import group_sizes, part_path, read_groups, write_events
+from manyscale.data.store import no_events
 from manyscale.errors import DataError
 from manyscale.schema import CutflowStep, Process, Schema
 
@@ -128,7 +129,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.data.store import no_events
 
@@ -327,12 +328,60 @@ def test_row_groups_are_read_alone_and_in_any_order(tmp_path):
     events = toy_events(1, 2000, 150)
     path = write_events(tmp_path, "unit-0", events, PLAIN, unit(), "unit-0")
     ends = np.cumsum(group_sizes(path, PLAIN).events)
-    found = list(read_groups(path, PLAIN, ["jet2"], [3, 1]))
+    found = list(read_groups(PLAIN, ["jet2"], [(path, 3), (path, 1)]))
     for group, some in zip((3, 1), found, strict=True):
         expected = events.between(ends[group - 1], ends[group])
         np.testing.assert_array_equal(some.event_id, expected.event_id)
         np.testing.assert_array_equal(some.streams["jet2"].values, expected.streams["jet2"].values)
         assert not some.observables
+
+
+def test_parts_that_take_turns_are_opened_once(tmp_path, monkeypatch):
+    for seed, name in enumerate("ab"):
+        events = toy_events(seed, 2000, 150)
+        write_events(tmp_path, name, events, PLAIN, unit(), name)
+    merge(tmp_path)
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset.groups) == 8
+    opened = []
+    original = pq.ParquetFile
+
+    def counted(path, **options):
+        opened.append(path)
+        return original(path, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", counted)
+    found = list(dataset.read_groups([0, 4, 1, 5, 2, 6], ["jet2"]))
+    assert [len(events) for events in found] == dataset.groups.events[[0, 4, 1, 5, 2, 6]].tolist()
+    assert len(opened) == 2
+
+
+def test_a_merge_ends_though_parts_keep_coming(tmp_path, monkeypatch):
+    write(tmp_path, "a")
+    original = type(read_manifest_of(tmp_path)).to_json
+    names = iter(f"late{number}" for number in range(1000))
+
+    def slow(self):
+        write(tmp_path, next(names))
+        return original(self)
+
+    monkeypatch.setattr("manyscale.data.manifest.Manifest.to_json", slow)
+    merge(tmp_path)
+    assert len(read_manifest(tmp_path).parts) < 20
+    monkeypatch.undo()
+    merge(tmp_path)
+    assert verify(tmp_path) == ()
+
+
+def test_columns_that_only_one_part_has_are_named(tmp_path):
+    write(tmp_path, "a")
+    first, *others = PLAIN.streams
+    fewer = first.model_copy(update={"columns": first.columns[:-1]})
+    schema = PLAIN.model_copy(update={"streams": (fewer, *others)})
+    write_events(tmp_path, "b", no_events(schema), schema, unit(), "b")
+    says = rf"only .*a\.parquet has jet1\.{first.columns[-1]}$"
+    with pytest.raises(DataError, match=says):
+        merge(tmp_path)
 
 
 def test_sizes_of_a_damaged_part_name_it(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyscale.data.sampling import batch, batch_events, epoch_order, steps_per_epoch
+from manyscale.data.feeds import batch, batch_events, epoch_order, steps_per_epoch
 
 
 @given(st.integers(0, 300), st.integers(0, 2**31 - 1), st.integers(0, 50))

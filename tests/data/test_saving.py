@@ -8,7 +8,7 @@ import pytest
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import group_sizes, write_events
 from manyscale.errors import DataError
 from manyscale.evaluation.yields import normalisation
 from manyscale.schema import CutflowStep
@@ -170,3 +170,12 @@ def test_events_of_an_unknown_process_are_refused(tmp_path):
     with pytest.raises(DataError, match="unknown process"):
         Dataset.from_events(_data().schema, events).write(tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rare_process_has_no_row_groups_of_a_few_events(tmp_path, monkeypatch):
+    """Its events come a few at a time among those of others."""
+    monkeypatch.setattr("manyscale.data.dataset._BATCH", 10)
+    _data().write(tmp_path / "out")
+    for part in (tmp_path / "out" / "parts").iterdir():
+        assert len(group_sizes(part, SCHEMA).events) == 1
+    _same(Dataset.open(tmp_path / "out").events(), _events())

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from manyscale.data.event_filter import SplitSettings, split_places
 from manyscale.data.identity import _GOLDEN, _mix, event_ids, file_identity, uniform
-from manyscale.data.split import SplitSettings, split_places
 
 IDS = event_ids("a source", np.arange(20_000))
 

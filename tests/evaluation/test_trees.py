@@ -1,5 +1,7 @@
 """The boosted trees: what they learn, that they are reproducible, and that no order is mixed up."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def test_reach_the_ideal_within_the_error(trees):
 
 
 def test_same_trees_for_any_number_of_threads(monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     train, validation, matrix = sample(0, 1000), sample(1, 500), sample(2, 500).matrix
     one, two, other = (
         Trees.fit(train, validation, NAMES, seed=seed, threads=threads).predict(matrix, NAMES)

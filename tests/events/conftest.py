@@ -3,8 +3,8 @@
 import pytest
 
 from helpers.reading import Result, generated
-from manyscale.events.plan import Unit, plan
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import Unit, plan
 
 SMALL = GenerateSettings(events=60, unit_events=60, multiparton=False)
 

@@ -54,6 +54,14 @@ def test_perfect_detector_conserves_energy_and_momentum():
         )
 
 
+def test_every_stable_hadron_that_is_charged_leaves_a_track():
+    """Files of generators hold undecayed D, B and Lambda_c, and nuclei."""
+    charged = {411: 1, -431: -1, 521: 1, 4122: 1, -5132: 1, 1000020040: 2}
+    seen = _see(PERFECT, particles([[(code, 10, 0.5, 1)] for code in (*charged, 421, 511)]))
+    assert seen.charge.tolist() == [*charged.values(), 0, 0]
+    assert seen.particle_class.tolist() == [CHARGED_HADRON] * 6 + [NEUTRAL_HADRON] * 2
+
+
 def test_neutrinos_and_dark_matter_are_not_seen():
     seen = _see(PERFECT, particles([[(12, 50, 0, 0), (1000022, 50, 0, 0), (52, 50, 0, 0)]]))
     assert seen.counts.tolist() == [0]

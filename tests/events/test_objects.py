@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from helpers.collisions import PERFECT, hits, particles
+from helpers.collisions import PERFECT, particles
 from manyscale.events.detector import Detector
-from manyscale.events.objects import find_leptons, find_small_jets
-from manyscale.events.settings import DetectorSettings, ObjectSettings, TrackSettings
-from manyscale.events.tagging import Tagger
+from manyscale.events.objects import find_leptons
+from manyscale.events.settings import ObjectSettings
 from manyscale.schema import ELECTRON, MUON
 
 SETTINGS = ObjectSettings(jet_radius=0.4, jet_pt=25, lepton_pt=10, isolation=0.2)
@@ -52,39 +51,3 @@ def test_leptons_stand_by_falling_pt_and_soft_ones_are_none():
     event = [(13, 20, 0, 1), (-11, 60, 0, -1), (13, 9.9, 1, 2), (11, 40, 0, 3)]
     leptons = find_leptons(_seen([event]), SETTINGS)
     assert leptons.pt == pytest.approx([60, 40, 20])
-
-
-def _small_jets(seen, heavy, detector=PERFECT):
-    tagger = Tagger(detector.btags, np.random.SeedSequence(1), candidates=1)
-    return find_small_jets(seen, heavy, tagger, SETTINGS, detector)
-
-
-def test_small_jets_of_known_events():
-    seen = hits(
-        [
-            # Two near one another are two jets; a pair at 0.2 is one; the soft one is none.
-            [(50, 0, 0), (40, 0.5, 0), (100, 0, 2), (60, 0, 2.2), (20, 0, -2)],
-            [],
-            [(30, 4, 1)],
-        ]
-    )
-    heavy = particles([[(511, 30, 0.5, 0.1), (521, 20, 0.4, 0), (411, 30, 0, 0)], [], []])
-    jets = _small_jets(seen, heavy)
-    assert jets.counts.tolist() == [3, 0, 1]
-    assert jets.pt == pytest.approx(
-        [np.hypot(100 + 60 * np.cos(0.2), 60 * np.sin(0.2)), 50, 40, 30]
-    )
-    assert jets.mass == pytest.approx(
-        [np.sqrt(2 * 100 * 60 * (1 - np.cos(0.2))), 0, 0, 0], abs=1e-4
-    )
-    assert jets.multiplicity.tolist() == [2, 1, 1, 1]
-    assert jets.n_btags.tolist() == [0, 0, 1, 0]
-
-
-def test_jets_beyond_the_tracker_are_not_tagged():
-    seen = hits([[(50, 2.4, 0), (60, 2.6, 2)]])
-    heavy = particles([[(511, 40, 2.4, 0), (511, 40, 2.6, 2)]])
-    tracker = TrackSettings(max_eta=2.5)
-    detector = DetectorSettings(tracks=tracker, btags=PERFECT.btags)
-    assert _small_jets(seen, heavy, detector).n_btags.tolist() == [0, 1]
-    assert _small_jets(seen, heavy).n_btags.tolist() == [1, 1]

@@ -4,8 +4,8 @@ import pytest
 
 from manyscale.errors import CardError, DataError
 from manyscale.events import pythia
-from manyscale.events.particles import BOTTOM, heaviest_flavour
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import BOTTOM, heaviest_flavour
 
 # The hard process alone.
 CHEAP = (

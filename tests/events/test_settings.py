@@ -1,8 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.settings import GenerateSettings
+from manyscale.events.settings import NAMED_PROCESSES, GenerateSettings
 
 
 def _settings(**processes):

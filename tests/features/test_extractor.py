@@ -3,14 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+import vector
 
 from helpers.toys import SCHEMA, toy_events
 from manyscale.errors import CardError, DataError
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
-from manyscale.features.constituents import wrap_phi
 from manyscale.features.extractor import FeatureExtractor, standardise
-from manyscale.features.registry import default_features, describe
+from manyscale.features.registry import default_features, describe, wrap_phi
 from manyscale.schema import StreamSchema
 
 JET = SCHEMA.stream("jet1")
@@ -43,6 +43,37 @@ def test_features_in_a_jet_by_hand():
     jet_energy = math.sqrt((300 * math.cosh(0.2)) ** 2 + 80**2)
     assert found["log_energy_rel"] == pytest.approx(math.log(25 / jet_energy), abs=1e-6)
     assert classes.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("names", [("pt", "eta", "phi", "mass"), ("pt", "eta", "phi")])
+def test_energy_is_that_of_a_token_with_its_mass(names):
+    generator = np.random.default_rng(2)
+    pt, eta, phi, mass = (
+        generator.uniform(*ends, 50) for ends in ((1, 90), (-4, 4), (-3, 3), (1, 90))
+    )
+    massive = vector.arr(
+        {"pt": pt, "eta": eta, "phi": phi, "mass": mass if "mass" in names else 0 * mass}
+    )
+    jet = [300.0, 0.2, -3.0, 80.0]
+    jet_energy = vector.obj(pt=jet[0], eta=jet[1], phi=jet[2], mass=jet[3]).energy
+    schema = StreamSchema(name="subjets1", columns=names, axis=JET.axis)
+    values = np.stack([pt, eta, phi, mass], 1).astype(np.float32)[:, : len(names)]
+    stream = PackedStream(values, np.array([50]), np.array([jet], np.float32))
+    extractor = FeatureExtractor.for_stream(schema)
+    found = dict(zip(extractor.numbers, extractor.raw(StreamBatch.of(stream))[0].T, strict=True))
+    expected = torch.from_numpy(np.log(massive.energy)).float()
+    torch.testing.assert_close(found["log_energy"], expected, rtol=1e-5, atol=1e-6)
+    relative = expected - math.log(jet_energy)
+    torch.testing.assert_close(found["log_energy_rel"], relative, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mass_below_zero_counts_as_none():
+    schema = StreamSchema(name="kinematics", columns=("pt", "eta", "mass"))
+    stream = PackedStream(
+        np.array([[20, 0, -1]], np.float32), np.array([1]), np.zeros((1, 0), np.float32)
+    )
+    numbers, _ = FeatureExtractor.for_stream(schema, ("log_energy",)).raw(StreamBatch.of(stream))
+    assert numbers.item() == pytest.approx(math.log(20))
 
 
 def test_rotation_in_phi_changes_no_feature_of_a_jet():

@@ -13,7 +13,6 @@ from helpers.toys import SCHEMA, jet_stream, toy_events
 from manyscale.errors import CardError
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import Segments, StreamBatch
-from manyscale.features.constituents import wrap_phi
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.features.jet_frame import (
     FrameSettings,
@@ -23,6 +22,7 @@ from manyscale.features.jet_frame import (
     principal_up,
     second_subjet_up,
 )
+from manyscale.features.registry import wrap_phi
 from manyscale.schema import StreamSchema
 
 FRAMES = [

@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from manyscale.events.particles import Hits, Particles
+from manyscale.events.objects import Hits
 from manyscale.events.settings import (
     CalorimeterSettings,
     DetectorSettings,
     TaggingSettings,
     TrackSettings,
 )
+from manyscale.events.truth import Particles
 
 MASSES = {11: 0.000511, 13: 0.10566, 22: 0.0, 130: 0.49761, 211: 0.13957, 2112: 0.93957}
 

@@ -7,7 +7,7 @@ import numpy as np
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 
 
 class Done:

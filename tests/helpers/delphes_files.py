@@ -1,6 +1,7 @@
 """Small files in the layout of Delphes, whose contents are known."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import awkward as ak
@@ -71,6 +72,29 @@ def toy_collections(n_events: int, seed: int = 0) -> Collections:
         name: {column: [event[name][column] for event in events] for column in columns}
         for name, columns in (events[0] if events else _toy_event(random, 0)).items()
     }
+
+
+def jetclass2(collections: Collections) -> Collections:
+    """The same events in the layout of JetClass-II: other jets, and candidates in one collection."""
+    collections = dict(collections)
+    collections["JetPUPPIAK8"] = collections.pop("FatJet")
+    flow = [collections.pop(f"EFlow{name}") for name in ("Track", "Photon", "NeutralHadron")]
+    for name in ("Jet", "Electron", "Muon"):
+        del collections[name]
+    tracks, *cells = flow
+    tracks["E"] = [
+        [pt * np.cosh(eta if pt else 0) for pt, eta in zip(pts, etas, strict=True)]
+        for pts, etas in zip(tracks["PT"], tracks["Eta"], strict=True)
+    ]
+    for pid, cell in zip((22, 0), cells, strict=True):
+        cell["PT"] = cell.pop("ET")
+        cell["PID"] = [[pid] * len(event) for event in cell["E"]]
+        cell |= {name: [[0] * len(event) for event in cell["E"]] for name in ("Charge", "D0", "DZ")}
+    collections["ParticleFlowCandidate"] = {
+        name: [list(chain(*event)) for event in zip(*(of[name] for of in flow), strict=True)]
+        for name in tracks
+    }
+    return collections
 
 
 def _toy_event(random: np.random.Generator, number: int) -> dict[str, dict[str, list]]:

@@ -73,7 +73,7 @@ def pythia_event(particles, number):
 
 LHE_HEADER = """<LesHouchesEvents version="3.0">
 <header>
-<initrwgt>
+{run_card}<initrwgt>
 <weightgroup name="scale">
 <weight id="up"> up </weight>
 <weight id="1002"> down </weight>
@@ -105,7 +105,12 @@ def lhe_event(weight=1.0, pt=300.0, colours=(503, 501, 504, 502)) -> str:
 """
 
 
-def lhe_text(events, strategy=3, cross_section=10.0, end="</LesHouchesEvents>\n") -> bytes:
-    """Text of a file of events."""
-    head = LHE_HEADER.format(strategy=strategy, cross_section=cross_section)
+def lhe_text(
+    events, strategy=3, cross_section=10.0, end="</LesHouchesEvents>\n", event_norm=None
+) -> bytes:
+    """Text of a file of events; with a run card of MadGraph's where it says a norm."""
+    card = f"<MGRunCard>\n  {event_norm} = event_norm ! average/sum\n</MGRunCard>\n"
+    head = LHE_HEADER.format(
+        strategy=strategy, cross_section=cross_section, run_card=card if event_norm else ""
+    )
     return (head + "".join(events) + end).encode()

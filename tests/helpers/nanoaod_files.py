@@ -6,10 +6,11 @@ import awkward as ak
 import numpy as np
 import uproot
 import vector
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
+from helpers import reading
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.nanoaod import NanoAODReader
+from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.settings import GenerateSettings
 
 #: Names of the candidates, of their links, and of a link's candidate.
@@ -30,12 +31,13 @@ def reader(streams=("jet1", "jet2", "kinematics"), columns=(), **convert) -> Nan
     )
 
 
-def read(path, of: NanoAODReader | None = None, *pieces: Piece) -> FileEvents:
+def read(path, of: NanoAODReader | None = None, *pieces: Piece) -> reading.Found:
     of = of or reader()
-    return of.read(pieces or [Piece(str(path), 0, None)], of.look(str(path)).streams, 1)
+    streams = of.look(str(path)).streams
+    return reading.read(of, pieces or [Piece(str(path), 0, None)], streams)
 
 
-def records(events: FileEvents) -> ak.Array:
+def records(events: reading.Found) -> ak.Array:
     return events.processes[THE_PROCESS].records
 
 
@@ -92,24 +94,42 @@ def changed(array: ak.Array, event: int, place: int, value: float) -> ak.Array:
     return ak.Array(lists)
 
 
-def write(path: Path, branches: dict[str, ak.Array], runs: dict[str, list[float]] | None = None):
-    """Write the trees Events and, where its sums are given, Runs."""
+def write(
+    path: Path,
+    branches: dict[str, ak.Array],
+    runs: dict[str, list[float]] | None = None,
+    compression: int = 1,
+    form: str = "tree",
+):
+    """Write Events and, where its sums are given, Runs.
+
+    The form is "tree", or RNTuples of the "fields" of that tree, or of "records" of them.
+    """
     collections: dict[str, dict[str, ak.Array]] = {}
     single = {}
     for name, array in branches.items():
         of, _, column = name.partition("_")
-        if array.ndim > 1 and column:
+        if column and (array.ndim > 1 or form == "records"):
             collections.setdefault(of, {})[column] = _typed(name, array)
         else:
             single[name] = _typed(name, array)
     zipped = {name: ak.zip(columns) for name, columns in collections.items()}
-    with uproot.recreate(path) as file:
-        arrays = {**single, **zipped}
-        file.mktree("Events", {name: _type(array) for name, array in arrays.items()})
-        file["Events"].extend(arrays)
-        if runs is not None:
+    arrays = {**single, **zipped}
+    with uproot.recreate(path, compression=uproot.ZLIB(compression)) as file:
+        sums = {name: np.array(values) for name, values in (runs or {}).items()}
+        if form == "tree":
+            file.mktree("Events", {name: _type(array) for name, array in arrays.items()})
+            file["Events"].extend(arrays)
+        else:
+            whole = {name: _typed(name, array) for name, array in branches.items()}
+            records = ak.zip(arrays if form == "records" else whole, depth_limit=1)
+            file.mkrntuple("Events", records[: len(records) // 2])
+            file["Events"].extend(records[len(records) // 2 :])
+        if runs is not None and form == "tree":
             file.mktree("Runs", dict.fromkeys(runs, "float64"))
-            file["Runs"].extend({name: np.array(values) for name, values in runs.items()})
+            file["Runs"].extend(sums)
+        elif runs is not None:
+            file.mkrntuple("Runs", sums)
     return str(path)
 
 

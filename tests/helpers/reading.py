@@ -8,10 +8,10 @@ import awkward as ak
 import numpy as np
 
 from manyscale.events.files.reader import FileEvents, Piece, Reader
-from manyscale.events.generation import generate_unit
-from manyscale.events.plan import Unit
+from manyscale.events.generate import generate_unit
 from manyscale.events.ragged import SelectedEvents
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import Unit
 from manyscale.schema import Generated, StreamSchema, collision_streams
 
 

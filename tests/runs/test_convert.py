@@ -13,7 +13,7 @@ import uproot
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.plans import Plan, find_plans, planned
+from manyscale.data.sources import Source, collecting, find_sources
 from manyscale.errors import CardError, DataError
 from manyscale.progress import LOG
 from manyscale.runs.convert import Request, convert_files
@@ -165,10 +165,25 @@ def test_an_event_cannot_be_in_a_dataset_twice(tmp_path, convert, card, file):
     assert listing(tmp_path / "d") == before
 
 
-def test_a_copy_under_another_name_is_another_file(tmp_path, convert, file):
+def test_a_copy_under_another_name_is_another_file_and_said(tmp_path, convert, told, file):
     (tmp_path / "b.root").hardlink_to(file)
     convert([file, str(tmp_path / "b.root")])
     assert len(np.unique(Dataset.open(tmp_path / "d").event_ids)) == 500
+    assert "a.root and b.root are the same under two names" in told.text
+    told.clear()
+    convert(file, folder="e")
+    assert "under two names" not in told.text
+    convert(str(tmp_path / "b.root"), folder="e")
+    assert "a.root and b.root are the same under two names" in told.text
+
+
+def test_a_link_is_the_file_to_which_it_points(tmp_path, convert, file):
+    (tmp_path / "b.root").symlink_to(file)
+    with pytest.raises(DataError, match="are the same file"):
+        convert([file, str(tmp_path / "b.root")])
+    convert(file)
+    assert "already" in convert(str(tmp_path / "b.root")).said
+    assert len(Dataset.open(tmp_path / "d")) == 250
 
 
 def test_a_failed_unit_is_named_the_rest_completes_and_nothing_counts_until_all_is_there(
@@ -253,15 +268,81 @@ def test_the_k_factor_of_a_card_can_be_changed_for_all_events_of_a_process(
     assert (process.cross_section, process.k_factor) == (900.0, 1.5)
 
 
-def test_two_plans_of_one_file_are_refused(tmp_path):
-    plan = Plan(name="a", again="a", whole=True, units=(), sources=('[["x.root", 1, ""]]',))
-    other = plan.model_copy(update={"name": "b", "again": "b"})
+def test_the_share_of_a_card_is_that_of_its_events(tmp_path, convert, card, file):
+    more = "generate: {processes: {ttbar: {share: 0.25, k_factor: 2}, qcd: {share: 0.75}}}\n"
+    card.write_text(CARD + more)
+    convert(file, Request(process="ttbar"))
+    (process,) = Dataset.open(tmp_path / "d").schema.processes
+    assert (process.share, process.k_factor) == (0.25, 2.0)
+    card.write_text(CARD + more.replace("0.25", "0.5"))
+    with pytest.raises(DataError, match=r"share of its class of 0\.25, not 0\.5"):
+        convert(jets(tmp_path / "b.root", 1), Request(process="ttbar"))
+    convert(file, Request(process="ttbar"))
+    assert Dataset.open(tmp_path / "d").schema.processes[0].share == 0.5
+
+
+def test_two_calls_that_read_one_file_otherwise_are_refused(tmp_path):
+    source = Source(name="a", again="a", whole=True, sources=('[["x.root", 1, ""]]',))
+    other = source.model_copy(update={"settings": "{}", "again": "b"})
     with (
-        planned(tmp_path, [plan], shared=True),
+        collecting(tmp_path, [source], shared=True),
         pytest.raises(DataError, match=r"two calls read the file x\.root"),
-        planned(tmp_path, [other], shared=True),
+        collecting(tmp_path, [other], shared=True),
     ):
         pass
+    assert find_sources(tmp_path) == [source]
+
+
+def test_notes_of_earlier_versions_say_what_counts(tmp_path, convert, file):
+    """Plans, which divided several files together and numbered their parts."""
+    convert(file)
+    out = tmp_path / "d"
+    (source,) = find_sources(out)
+    (out / "sources" / f"{source.name}.json").unlink()
+    (out / "plans").mkdir()
+    names = []
+    for at, path in enumerate(sorted((out / "parts").iterdir())):
+        names.append(f"signal-0123456789abcdef-{at:06d}")
+        path.rename(path.with_stem(names[-1]))
+    plan = {
+        "name": "0123456789abcdef",
+        "number": 1,
+        "again": "manyscale convert a.root",
+        "whole": True,
+        "sources": source.sources,
+        "size": source.size,
+        "replaces": [],
+        "units": [
+            {"parts": [name], "what": name, "pieces": [[0, 0, None]], "share": 1 / 3}
+            for name in names
+        ],
+        "settings": source.settings,
+        "stated": {"signal": {"cross_section": 2.0, "sum_weights": 300.0}},
+    }
+    noted = out / "plans" / "0123456789abcdef.json"
+    noted.write_text(json.dumps(plan))
+    merge(out)
+    (process,) = Dataset.open(out).schema.processes
+    assert (process.cross_section, process.sum_weights) == (2.0, pytest.approx(300))
+    convert(jets(tmp_path / "b.root", 1))
+    assert "already" in convert(file).said
+    assert len(Dataset.open(out)) == 500
+    # One that was not finished does not count, and is made anew.
+    (out / "parts" / f"{names[1]}.parquet").unlink()
+    assert any("1 of 3 units are missing" in line for line in inspect_path(out).lines)
+    merge(out)
+    assert len(Dataset.open(out)) == 250
+    convert(file)
+    assert len(np.unique(Dataset.open(out).event_ids)) == 500
+    assert not any("signal-0123" in name for name in listing(out))
+
+
+def test_parts_of_a_call_do_not_depend_on_what_else_it_reads(tmp_path, convert, file):
+    second = jets(tmp_path / "b.root", 1)
+    convert(file, folder="one")
+    convert([second, file], folder="two")
+    one, two = ({p.name for p in (tmp_path / of / "parts").iterdir()} for of in ("one", "two"))
+    assert one < two
 
 
 def test_shares_of_units_are_finished_by_inspect(tmp_path, convert, file):
@@ -365,9 +446,31 @@ def test_adding_other_streams_is_refused(tmp_path, convert, card, file):
     convert(file)
     before = listing(tmp_path / "d")
     card.write_text(CARD.replace(", mass: jet_mass", ""))
-    with pytest.raises(DataError, match="other streams or columns"):
+    with pytest.raises(
+        DataError, match=r"other streams or columns: only .*set has jets\.mass\. .*drop"
+    ):
         convert(jets(tmp_path / "b.root", 1), BACKGROUND)
     assert listing(tmp_path / "d") == before
+
+
+def test_columns_that_not_all_files_have_can_be_dropped(tmp_path, convert, told, card, file):
+    dropping = CARD + "  drop: [jets.mass]\n"
+    card.write_text(dropping)
+    convert(file)
+    card.write_text(dropping.replace(", mass: jet_mass", ""))
+    convert(jets(tmp_path / "b.root", 1), BACKGROUND)
+    assert "gives no jets.mass, so there is nothing to drop" in told.text
+    data = Dataset.open(tmp_path / "d")
+    assert data.schema.streams[0].columns == ("pt", "eta", "phi")
+    assert len(data) == 500
+    assert data.events().streams["jets"].values.shape[1] == 3
+
+
+@pytest.mark.parametrize("drop", ["mass", "jets.", ".mass"])
+def test_a_column_to_be_dropped_is_named_with_its_stream(convert, card, file, drop):
+    card.write_text(CARD + f"  drop: ['{drop}']\n")
+    with pytest.raises(CardError, match=r"write stream\.column, as in jet1\.charge"):
+        convert(file)
 
 
 def test_weights_that_are_all_zero_are_refused(tmp_path, convert):
@@ -482,7 +585,7 @@ def test_a_card_that_maps_no_branches(tmp_path):
 def test_the_command_that_goes_on_is_whole(tmp_path, convert, card, file):
     said = Request(process="ttbar", cross_section=831.0, weights="w * w")
     convert(file, said, share=(0, 1))
-    again = find_plans(tmp_path / "d")[0].again
+    again = find_sources(tmp_path / "d")[0].again
     assert shlex.split(again) == [
         *("manyscale", "convert", file, "--process", "ttbar", "--cross-section", "831.0"),
         *("--weights", "w * w", "--card", str(card), "--out", str(tmp_path / "d")),
@@ -549,5 +652,5 @@ def test_the_dataset_says_how_it_was_made(tmp_path, convert, file):
     (made,) = json.loads((tmp_path / "d" / "dataset.json").read_text())["made"]
     assert made["command"] == "convert"
     assert made["convert"]["branches"]["jets"]["pt"] == "jet_pt"
-    (plan,) = find_plans(tmp_path / "d")
-    assert sum(unit.share for unit in plan.units) == pytest.approx(1)
+    (source,) = find_sources(tmp_path / "d")
+    assert sum(unit.share for unit in source.units) == pytest.approx(1)

@@ -13,9 +13,9 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card, DataSettings
 from manyscale.console import print_metrics
 from manyscale.data.dataset import Dataset
+from manyscale.data.event_filter import SplitSettings
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
-from manyscale.data.split import SplitSettings
+from manyscale.data.parquet import write_events
 from manyscale.errors import ManyscaleError
 from manyscale.evaluation.results import Metrics
 from manyscale.features.images import ImageSettings

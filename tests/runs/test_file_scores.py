@@ -26,6 +26,10 @@ convert:
 """
 
 
+# The first whole number that no float64 holds.
+BEYOND = 2**53 + 1
+
+
 def jets(path, seed, events=400):
     """Jets of signal and background, of which signal is harder."""
     rng = np.random.default_rng(seed)
@@ -45,7 +49,7 @@ def jets(path, seed, events=400):
             },
             "n_jets": counts.astype(np.int32),
             "is_signal": signal.astype(np.int32),
-            "run": np.arange(events, dtype=np.int64) + 2**40,
+            "run": np.arange(events, dtype=np.int64) + BEYOND,
         }
     return counts, signal
 
@@ -71,8 +75,8 @@ def test_rows_are_those_of_the_file(type_, trained, tmp_path):
     assert np.array_equal(np.isnan(columns["score"]), ~selected)
     assert np.array_equal(columns["label"][selected], signal[selected])
     assert (columns["label"][~selected] == -1).all()
-    expected = 2.0**40 + np.flatnonzero(selected)
-    assert np.array_equal(columns["run"][selected], expected)
+    assert columns["run"].dtype == np.int64
+    assert np.array_equal(columns["run"], np.where(selected, BEYOND + np.arange(400), 0))
     assert np.array_equal(columns["half"][selected], 0.5 * counts[selected])
     assert np.isnan(columns["half"][~selected]).all()
     assert len(np.unique(columns["event_id"])) == 400
@@ -91,18 +95,37 @@ def test_scores_are_those_of_the_converted_dataset(type_, trained, tmp_path):
     assert np.abs(file["score"][order] - dataset["score"]).max() < 1e-6
 
 
-def test_measured_events_have_no_label(type_, trained, tmp_path):
-    with uproot.recreate(tmp_path / "measured.root") as file:
+@pytest.fixture
+def measured(tmp_path):
+    """A file of measured events, which nobody knows the class of; of further columns, as given."""
+
+    def write(**more):
         pt = ak.Array([[50.0, 40.0], [30.0], [200.0, 20.0, 20.0]])
-        file["events"] = {
-            **dict.fromkeys(("jet_pt", "jet_eta", "jet_phi"), ak.values_astype(pt, np.float32)),
-            "n_jets": np.array([2, 1, 3], np.int32),
-            "run": np.arange(3),
-        }
-    type_(f"predict {trained}/run measured.root --out scores.parquet")
+        with uproot.recreate(tmp_path / "measured.root") as file:
+            file["events"] = {
+                **dict.fromkeys(("jet_pt", "jet_eta", "jet_phi"), ak.values_astype(pt, np.float32)),
+                "n_jets": np.array([2, 1, 3], np.int32),
+                "run": np.arange(3),
+                **more,
+            }
+
+    return write
+
+
+def test_measured_events_have_no_label(type_, trained, tmp_path, measured):
+    measured()
+    done = type_(f"predict {trained}/run measured.root --out scores.parquet")
     columns = read_scores(tmp_path / "scores.parquet").columns
     assert columns["selected"].tolist() == [True, False, True]
     assert "label" not in columns
+    assert "no labels: " in done.err
+    assert "no branch 'is_signal', which convert.process.signal" in " ".join(done.err.split())
+
+
+def test_what_is_wrong_with_a_label_is_said(type_, trained, measured):
+    measured(is_signal=ak.Array([[1], [0, 1], []]))
+    done = type_(f"predict {trained}/run measured.root --out scores.parquet", code=1)
+    assert "convert.process.signal: 'is_signal == 1' gives a list an event" in done.err
 
 
 def test_a_file_that_lacks_what_the_network_wants(type_, trained, tmp_path):

@@ -8,11 +8,10 @@ from helpers.commands import toy_npz
 from helpers.toys import toy_events
 from helpers.training import interrupted_after
 from manyscale.card import Card, DataSettings
-from manyscale.data import padded
+from manyscale.data import npz
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import make_feed
-from manyscale.data.folder_feed import FolderFeed
-from manyscale.data.memory_feed import MemoryFeed
+from manyscale.data.feeds import MemoryFeed
+from manyscale.data.folder_feed import FolderFeed, make_feed
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.predict import class_probabilities
 from manyscale.deployment.scores import read_scores
@@ -122,7 +121,7 @@ def test_npz_files_are_scored_block_by_block(tmp_path, monkeypatch):
     run = train_run(small, tmp_path / "run")
     predict_run(run.root, tmp_path / "signal.npz", tmp_path / "whole.parquet")
     # 20 events of six tokens of three columns in double precision.
-    monkeypatch.setattr(padded, "_BLOCK_BYTES", 20 * 6 * 3 * 8)
+    monkeypatch.setattr(npz, "_BLOCK_BYTES", 20 * 6 * 3 * 8)
     predict_run(run.root, tmp_path / "signal.npz", tmp_path / "blocks.parquet")
     whole, blocks = (
         read_scores(tmp_path / f"{name}.parquet").columns for name in ("whole", "blocks")

@@ -12,7 +12,7 @@ from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import card_text, load_card, parse_card
 from manyscale.data.manifest import merge
-from manyscale.data.parts import write_events
+from manyscale.data.parquet import write_events
 from manyscale.errors import CardError, ManyscaleError
 from manyscale.evaluation.systematics import Normalisation, Shape
 from manyscale.events.ragged import PackedStream

@@ -1,5 +1,7 @@
 """Real files of each format, as a user converts them, trains on them and scores them."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,35 @@ FILES = {
 }
 
 
+# What each file gave when last recorded, by `fingerprint`: a change is a fix, named in its commit.
+RECORDED = Path(__file__).with_name("real_files.json")
+
+
+def fingerprint(data):
+    """Event ids and multiplicities exactly; sums of all numbers, which rounding changes little."""
+    events, (process,) = data.events(), data.schema.processes
+    exact = [events.event_id, *(stream.counts for stream in events.streams.values())]
+    sums = {
+        f"{name}.{column}": float(np.abs(values, dtype=np.float64).sum())
+        for name, stream in events.streams.items()
+        for column, values in [
+            *zip(data.schema.stream(name).columns, stream.values.T, strict=True),
+            *zip(data.schema.stream(name).axis, stream.axis.T, strict=True),
+        ]
+    }
+    sums |= {name: float(np.nansum(values)) for name, values in events.observables.items()}
+    sums |= {name: float(values.sum()) for name, values in events.weights.items()}
+    counted = process.model_dump(exclude={"name", "label", "cutflow"})
+    return {
+        "exact": hashlib.blake2b(
+            b"".join(map(np.ndarray.tobytes, exact)), digest_size=8
+        ).hexdigest(),
+        "sums": {**sums, "weight": float(events.weight.sum())},
+        "process": {key: value for key, value in counted.items() if value is not None},
+        "cutflow": {step.step: [step.events, step.sum_weights] for step in process.cutflow},
+    }
+
+
 @pytest.fixture(autouse=True)
 def card(tmp_path):
     """The card, in the folder in which commands are typed."""
@@ -59,6 +90,13 @@ def test_real_file_is_converted_and_read_back(name, type_):
     assert len(np.unique(events.event_id)) == len(data)
     for stream in events.streams.values():
         assert np.isfinite(stream.values).all()
+    recorded = json.loads(RECORDED.read_text("utf-8"))[name]
+    found = fingerprint(data)
+    assert found["exact"] == recorded.pop("exact")
+    for part, values in recorded.items():
+        assert found[part].keys() == values.keys()
+        for key, value in values.items():
+            assert found[part][key] == pytest.approx(value, rel=1e-5, abs=1e-6), key
     type_("inspect data --verify")
 
 
@@ -70,7 +108,7 @@ def test_the_damaged_file_is_refused(type_):
 
 def test_nanoaod_as_signal_against_generated_background(type_):
     paths = [real(name) for name in NANO]
-    pytest.importorskip("manyscale.events.generation")
+    pytest.importorskip("manyscale.events.generate")
     type_("generate card.yaml --out data --workers 1")
     for path in paths:
         type_(f"convert {path} --card card.yaml --label signal --out data")

@@ -9,7 +9,7 @@ import pytest
 from manyscale.console import print_cutflow
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.parts import claim_folder
+from manyscale.data.parquet import claim_folder
 from manyscale.events.settings import GenerateSettings
 
 SETTINGS = {"events": 60, "multiparton": False, "variations": True, "processes": {"qcd": {}}}
@@ -18,8 +18,8 @@ SETTINGS = {"events": 60, "multiparton": False, "variations": True, "processes":
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     """60 events of QCD with varied showers."""
-    pytest.importorskip("manyscale.events.generation")
-    from manyscale.events.plan import plan  # noqa: PLC0415
+    pytest.importorskip("manyscale.events.generate")
+    from manyscale.events.work import plan  # noqa: PLC0415
     from manyscale.runs.worker import MakePart  # noqa: PLC0415
 
     folder = tmp_path_factory.mktemp("made") / "data"

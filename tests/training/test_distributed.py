@@ -44,7 +44,9 @@ SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    # A batch system has granted two of the many cores of a machine.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
     for name in (*TORCHRUN, *SRUN):
         monkeypatch.delenv(name, raising=False)
 

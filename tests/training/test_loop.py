@@ -12,7 +12,7 @@ from helpers.training import assert_same_bits, fitted, trained
 from helpers.weights import assert_same_but_for_rounding
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
-from manyscale.data.feed import TrainingBatch
+from manyscale.data.feeds import TrainingBatch
 from manyscale.errors import RunError
 from manyscale.features.columns import to_torch
 from manyscale.model.classifier import MultiScaleClassifier

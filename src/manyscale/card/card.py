@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from manyscale.data.npz import LONE_STREAM
-from manyscale.data.split import SplitSettings
+from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import CardError
 from manyscale.evaluation.limits import LimitSettings
 from manyscale.evaluation.systematics import Systematics
@@ -16,7 +15,7 @@ from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 from manyscale.model.presets import PRESETS, Preset, resolve
-from manyscale.schema import Label
+from manyscale.schema import LONE_STREAM, Label
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings
 

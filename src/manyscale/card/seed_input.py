@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from manyscale.card.card import Card, DataSettings
-from manyscale.data.split import SplitSettings
+from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import CardError
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 from manyscale.settings import Settings

@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.balance import Balance, balanced_weights
+from manyscale.data.balance import Balance, ClassMix, Totals, balanced_weights, mix_notices
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
+from manyscale.data.event_filter import Restriction, SplitName, SplitSettings
 from manyscale.data.packing import PackedEvents
-from manyscale.data.plans import inherit_sources
-from manyscale.data.restriction import Restriction
-from manyscale.data.saving import common_types, scaled, write_dataset
-from manyscale.data.split import SplitName, SplitSettings
-from manyscale.data.store import FolderStore, MemoryStore, RowGroups, Store, no_events
-from manyscale.data.totals import Totals
+from manyscale.data.sources import inherit_sources
+from manyscale.data.store import (
+    FolderStore,
+    MemoryStore,
+    RowGroups,
+    Store,
+    common_types,
+    no_events,
+    scaled,
+    write_dataset,
+)
 from manyscale.errors import DataError
 from manyscale.schema import Label, Schema
 
@@ -39,8 +45,6 @@ class Dataset:
         Streams, processes, weights and observables.
     source
         Where the events come from, in words.
-    notices
-        What is odd about them, a line each.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Dataset:
     ) -> None:
         self.schema = schema
         self.source = source
-        self.notices = list(notices)
+        self._notices = list(notices)
         self._store = store
         self._restriction = restriction
         self._split = split
@@ -155,9 +159,19 @@ class Dataset:
         return np.concatenate([batch.event_id for batch in self.bookkeeping_chunks()])
 
     @property
+    def notices(self) -> list[str]:
+        """What is odd about the events, a line each, and why processes of a class are not mixed."""
+        return [*self._notices, *mix_notices(self.schema.processes)]
+
+    @property
     def balance(self) -> Balance:
         """Weights under which each class sums to one over all events, for any of them."""
-        return Balance(self._totals.class_sums)
+        return self._totals.balance
+
+    @property
+    def mix(self) -> dict[Label, ClassMix]:
+        """What each process makes of its class under balanced weights, and by which rule."""
+        return self._totals.mix(self.schema.processes)
 
     def events(self) -> PackedEvents:
         """Return all events, decoded; read once and kept, also for `chunks`."""
@@ -304,9 +318,9 @@ class Dataset:
         inherit_sources(Path(self.source), Path(folder))
 
     def balanced_weights(self, events: PackedEvents) -> NDArray[np.float64]:
-        """Weights under which each class sums to one, its processes in their stated mix.
+        """Weights under which each class sums to one, its processes mixed right.
 
-        See `manyscale.data.balance.balanced_weights`.
+        See `manyscale.data.balance.mix_rules`.
         """
         return balanced_weights(events, self.schema.processes)
 
@@ -366,7 +380,7 @@ class Dataset:
             split=self._split,
             seed=self._seed,
             source=self.source,
-            notices=self.notices,
+            notices=self._notices,
         )
 
     def _part(self, name: SplitName) -> "Dataset":

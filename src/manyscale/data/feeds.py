@@ -1,95 +1,244 @@
-"""Which feed a dataset is trained with: from memory where it fits there, else from disk."""
+"""What training is fed with: batches at random, of events held in memory; see folder_feed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.data.dataset import Dataset
-from manyscale.data.event_buffer import EventBuffer
-from manyscale.data.feed import Feed, TrainingBatch
-from manyscale.data.folder_feed import FolderFeed, Trim, taken_streams
-from manyscale.data.footprint import decoded_bytes
-from manyscale.data.memory_feed import MemoryFeed
+from manyscale.events.ragged import PackedStream
 
-__all__ = ["hold", "make_feed", "memory_of"]
-
-_MB = 1e6
-# Events decoded at a time.
-_CHUNK = 8192
-
-
-def make_feed(
-    train: Dataset, trim: Trim, memory: float, seed: int, *, rank: int = 0, world: int = 1
-) -> Feed:
-    """Make the feed of some training events: from memory where they fit, else from disk.
-
-    Parameters
-    ----------
-    train
-        The events to learn from.
-    trim
-        Takes the streams that the network wants.
-    memory
-        MB of decoded events held at most, by all processes together.
-    seed
-        Of which the order of the events is drawn.
-    rank, world
-        Which of how many processes this is; each holds its share of the events.
-
-    Raises
-    ------
-    DataError
-        Where a part is missing or damaged.
-    """
-    streams = taken_streams(train, trim)
-    if memory_of(train, streams) > memory * _MB:
-        return FolderFeed(train, trim, memory * _MB, seed, rank=rank, world=world)
-    if train.groups is None:
-        # In memory already: without a copy of what need not be cut.
-        events = train.events()
-        weight = _of_mean_one(train.balance.weights(events))
-        held = TrainingBatch(trim(events.streams), events.label, weight, events.event_id)
-        if world > 1:
-            held = held.take(np.arange(rank, len(events), world))
-        return MemoryFeed(held, len(events), seed, rank=rank, world=world)
-    weight = _of_mean_one(train.balance.weights(train.bookkeeping()))
-    buffer = EventBuffer()  # so that the events are never there twice
-    first = 0
-    for events in train.restricted(streams=streams).chunks(_CHUNK):
-        own = np.arange((rank - first) % world, len(events), world)
-        chosen = events if world == 1 else events.take(own)
-        cut = trim(chosen.streams)
-        buffer.append(TrainingBatch(cut, chosen.label, weight[first + own], chosen.event_id))
-        first += len(events)
-    return MemoryFeed(buffer.events, first, seed, rank=rank, world=world)
+__all__ = [
+    "EventBuffer",
+    "Feed",
+    "MemoryFeed",
+    "TrainingBatch",
+    "batch",
+    "batch_events",
+    "epoch_order",
+    "steps_per_epoch",
+]
 
 
-def _of_mean_one(weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (weights / weights.mean()).astype(np.float32)
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Events of one step.
 
-
-def hold(dataset: Dataset, memory: float) -> None:
-    """Decode the events of a dataset once and for all, if they take at most so many MB."""
-    if memory_of(dataset) <= memory * _MB:
-        dataset.events()
-
-
-def memory_of(dataset: Dataset, streams: Sequence[str] | None = None) -> float:
-    """Estimate the bytes that the events of a dataset folder take once decoded.
-
-    Parameters
+    Attributes
     ----------
     streams
-        Those counted; None for all.
-
-    Returns
-    -------
-    Zero for events that are in memory already.
+        The streams that the network takes, each of (events,).
+    label
+        (events,), int64: the class of each event.
+    weight
+        (events,), float32: how much each counts in the loss; class-balanced, with a mean of one
+        over all training events.
+    event_id
+        (events,), uint64: which events these are, for messages.
     """
-    groups = dataset.groups
-    if groups is None:
-        return 0.0
-    names = [of.name for of in dataset.schema.streams] if streams is None else streams
-    whole = float(decoded_bytes(groups, dataset.schema, names).sum())
-    return whole * len(dataset) / max(1, int(groups.events.sum()))
+
+    streams: Mapping[str, PackedStream]
+    label: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    event_id: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.label)
+
+    def take(self, events: NDArray[np.integer]) -> "TrainingBatch":
+        """Return the named events, in the order named."""
+        streams = {name: stream.take(events) for name, stream in self.streams.items()}
+        return TrainingBatch(
+            streams, self.label[events], self.weight[events], self.event_id[events]
+        )
+
+    def between(self, first: int, last: int) -> "TrainingBatch":
+        """Return the events `first` to `last - 1`, without a copy."""
+        streams = {name: stream.between(first, last) for name, stream in self.streams.items()}
+        some = slice(first, last)
+        return TrainingBatch(streams, self.label[some], self.weight[some], self.event_id[some])
+
+
+class Feed(Protocol):
+    """Gives the batches of an epoch: a pure function of seed, epoch and step.
+
+    Of several processes each has a feed of its own, which gives it its share of each step: the
+    shares are together the step of one process alone, in whatever order.
+    """
+
+    @property
+    def events(self) -> int:
+        """Number of training events, of all processes together."""
+
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+        """Give the batches of an epoch in turn.
+
+        Parameters
+        ----------
+        epoch
+            From 0.
+        batch_size
+            Events of a step, over all processes together; the last may have fewer.
+        """
+
+
+def epoch_order(events: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Order in which an epoch visits the events: a permutation of 0 to events - 1."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+    return generator.permutation(events)
+
+
+def steps_per_epoch(events: int, batch_size: int) -> int:
+    """Batches of an epoch; the last may be short.
+
+    Examples
+    --------
+    >>> steps_per_epoch(10, 4)
+    3
+    """
+    return -(-events // batch_size)
+
+
+def batch(order: NDArray[np.int64], batch_size: int, step: int) -> NDArray[np.int64]:
+    """Events of one step of an epoch; steps count from 0."""
+    return order[step * batch_size : (step + 1) * batch_size]
+
+
+def batch_events(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Events of each step of an epoch, in turn.
+
+    Examples
+    --------
+    >>> [chosen.tolist() for chosen in batch_events(np.array([2, 0, 1]), 2)]
+    [[2, 0], [1]]
+    """
+    for step in range(steps_per_epoch(len(order), batch_size)):
+        yield batch(order, batch_size, step)
+
+
+class MemoryFeed:
+    """Feeds training with events held in memory, in a new random order each epoch.
+
+    Parameters
+    ----------
+    held
+        The events that this process holds, with a mean weight of one over those of all processes:
+        of every `world` training events the one at index `rank`.
+    events
+        Number of training events, of all processes together.
+    seed
+        Of which the orders are drawn.
+    rank, world
+        Which of how many processes this is.
+    """
+
+    def __init__(
+        self, held: TrainingBatch, events: int, seed: int, *, rank: int = 0, world: int = 1
+    ) -> None:
+        self._held = held
+        self._seed = seed
+        self._rank, self._world = rank, world
+        self.events = events
+
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+        """Give the batches of an epoch in turn, of each the share of this process; see `Feed`."""
+        order = epoch_order(self.events, self._seed, epoch)
+        for together in batch_events(order, batch_size):
+            # The order is one for all processes. What falls to each varies a little from step to
+            # step, which is the price of holding each event once.
+            chosen = together[together % self._world == self._rank] // self._world
+            yield self._held.take(chosen)
+
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+# By this factor an array becomes larger than it must.
+_GROWTH = 1.05
+
+
+class EventBuffer:
+    """Room for training events: streams, label, weight and event_id."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, _Rows[np.float32]] = {}
+        self._axes: dict[str, _Rows[np.float32]] = {}
+        self._counts: dict[str, _Rows[np.int64]] = {}
+        self._label: _Rows[np.int64] = _Rows(np.zeros(0, np.int64))
+        self._weight: _Rows[np.float32] = _Rows(np.zeros(0, np.float32))
+        self._event_id: _Rows[np.uint64] = _Rows(np.zeros(0, np.uint64))
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self._label.filled)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(rows.nbytes for rows in self._all())
+
+    @property
+    def events(self) -> TrainingBatch:
+        """The events, without a copy: good until the buffer is cleared or added to."""
+        streams = {
+            name: PackedStream(
+                self._values[name].filled, self._counts[name].filled, self._axes[name].filled
+            )
+            for name in self._values
+        }
+        return TrainingBatch(
+            streams, self._label.filled, self._weight.filled, self._event_id.filled
+        )
+
+    def clear(self) -> None:
+        """Forget the events; the room stays."""
+        for rows in self._all():
+            rows.clear()
+
+    def append(self, events: TrainingBatch) -> None:
+        """Copy some events to the end."""
+        for name, stream in events.streams.items():
+            self._values.setdefault(name, _Rows(stream.values)).append(stream.values)
+            self._counts.setdefault(name, _Rows(stream.counts)).append(stream.counts)
+            self._axes.setdefault(name, _Rows(stream.axis)).append(stream.axis)
+        self._label.append(events.label)
+        self._weight.append(events.weight)
+        self._event_id.append(events.event_id)
+
+    def _all(self) -> "list[_Rows[np.float32] | _Rows[np.int64] | _Rows[np.uint64]]":
+        return [
+            *self._values.values(),
+            *self._axes.values(),
+            *self._counts.values(),
+            self._label,
+            self._weight,
+            self._event_id,
+        ]
+
+
+class _Rows(Generic[_Scalar]):
+    """An array that rows are appended to."""
+
+    def __init__(self, like: NDArray[_Scalar]) -> None:
+        self._array = np.empty((0, *like.shape[1:]), like.dtype)
+        self._used = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._array.nbytes
+
+    @property
+    def filled(self) -> NDArray[_Scalar]:
+        return self._array[: self._used]
+
+    def clear(self) -> None:
+        self._used = 0
+
+    def append(self, rows: NDArray[_Scalar]) -> None:
+        needed = self._used + len(rows)
+        if needed > len(self._array):
+            # In place, where the system can: never two copies of a large array.
+            self._array.resize((int(needed * _GROWTH), *rows.shape[1:]), refcheck=False)
+        self._array[self._used : needed] = rows
+        self._used = needed

@@ -2,13 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FIRST_BYTES", "event_ids", "file_identity", "part_ids", "remote_identity", "uniform"]
+__all__ = [
+    "FIRST_BYTES",
+    "copies",
+    "event_ids",
+    "file_identity",
+    "part_ids",
+    "remote_identity",
+    "uniform",
+]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 #: How much of a file its identity depends on.
@@ -42,7 +50,10 @@ def uniform(event_id: NDArray[np.uint64], purpose: str) -> NDArray[np.float64]:
 
 
 def file_identity(paths: Sequence[Path]) -> str:
-    """Name the source that some files are together: names, sizes, checksums of the first MiB."""
+    """Name the source that some files are together: names, sizes, checksums of the first MiB.
+
+    A link has the name of the file that it points to: it is the same file.
+    """
     return json.dumps([_facts_of_file(path) for path in paths])
 
 
@@ -51,9 +62,30 @@ def remote_identity(name: str, size: int, head: bytes) -> str:
     return json.dumps([_facts(name, size, head)])
 
 
+def copies(known: Iterable[str], new: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Give the files that are known, or new, already under another name, by size and first MiB.
+
+    Parameters
+    ----------
+    known, new
+        Identities of sources; those that are no files are passed over.
+
+    Yields
+    ------
+    Both names, of each new file that is another's copy.
+    """
+    names: dict[tuple[int, str], str] = {}
+    for identities, is_new in ((known, False), (new, True)):
+        for identity in identities:
+            for name, *content in json.loads(identity) if identity.startswith("[") else ():
+                other = names.setdefault(tuple(content), name)
+                if is_new and other != name:
+                    yield other, name
+
+
 def _facts_of_file(path: Path) -> tuple[str, int, str]:
     with path.open("rb") as file:
-        return _facts(path.name, path.stat().st_size, file.read(FIRST_BYTES))
+        return _facts(path.resolve().name, path.stat().st_size, file.read(FIRST_BYTES))
 
 
 def _facts(name: str, size: int, head: bytes) -> tuple[str, int, str]:

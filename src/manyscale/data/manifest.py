@@ -9,15 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyscale.data.parts import MANIFEST, PARTS, PartBook, read_book
-from manyscale.data.plans import find_plans, held_back, stated_of_parts, with_stated
+from manyscale.data.parquet import MANIFEST, PARTS, PartBook, read_book
+from manyscale.data.sources import find_sources, held_back, stated_of_parts, with_stated
 from manyscale.errors import DataError
-from manyscale.schema import COLUMNS, SCHEMA_VERSION, Generated, Process, Schema
+from manyscale.progress import LOG
+from manyscale.schema import COLUMNS, SCHEMA_VERSION, Generated, Process, Schema, StreamSchema
 
 __all__ = [
     "Manifest",
     "PartEntry",
     "check_together",
+    "difference",
     "has_parts",
     "is_merged",
     "merge",
@@ -26,6 +28,8 @@ __all__ = [
 ]
 
 _FOOTER_TAIL = 8
+# So often parts may come while dataset.json is written; whoever adds them writes it after them.
+_ROUNDS = 10
 
 
 class PartEntry(BaseModel):
@@ -127,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
 def merge(folder: Path | str) -> Schema:
     """Bring dataset.json up to date with the parts that are there, whatever machine made them.
 
-    Parts of a plan that counts only as a whole, and is not complete, are left out. Weights and
+    Parts of a call that counts only as a whole, and is not complete, are left out. Weights and
     observables may differ between parts: those that one lacks are its nominal weight, and NaN.
 
     Several writers may add parts and merge at once: a part that comes while another merge is at
@@ -139,9 +143,11 @@ def merge(folder: Path | str) -> Schema:
         Where there is no part, one cannot be read, or two do not fit together.
     """
     folder = Path(folder)
-    while True:
+    books: dict[tuple[str, int, int], tuple[PartBook, PartEntry]] = {}
+    for _ in range(_ROUNDS):
         listing = _listing(folder)
-        manifest = _from_parts(folder, [folder / PARTS / name for name, *_ in listing])
+        _read_new(folder, listing, books)
+        manifest = _from_parts(folder, [books[part] for part in listing])
         draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}.tmp"
         try:
             draft.write_text(manifest.to_json(), encoding="utf-8")
@@ -151,6 +157,12 @@ def merge(folder: Path | str) -> Schema:
             raise DataError(f"{folder / MANIFEST} cannot be written: {error}") from error
         if _listing(folder) == listing:
             return manifest.content
+    LOG.info(
+        "others are still adding parts to %s; `manyscale inspect %s` brings it up to date at the end",
+        folder,
+        folder,
+    )
+    return manifest.content
 
 
 def verify(folder: Path | str) -> tuple[str, ...]:
@@ -205,19 +217,30 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
-def _from_parts(folder: Path, paths: Sequence[Path]) -> Manifest:
-    if not paths:
-        raise DataError(f"{folder} has no parts to make a dataset of")
+def _read_new(
+    folder: Path,
+    listing: Sequence[tuple[str, int, int]],
+    books: dict[tuple[str, int, int], tuple[PartBook, PartEntry]],
+) -> None:
+    """Read what parts say that are not among the books yet."""
     known = _known_entries(folder)
-    stated = stated_of_parts(find_plans(folder))
+    for part in listing:
+        if part not in books:
+            path = folder / PARTS / part[0]
+            book, events = read_book(path)
+            books[part] = book, _entry(path, book, events, known)
+
+
+def _from_parts(folder: Path, parts: Sequence[tuple[PartBook, PartEntry]]) -> Manifest:
+    if not parts:
+        raise DataError(f"{folder} has no parts to make a dataset of")
+    stated = stated_of_parts(find_sources(folder))
     books: list[tuple[Path, PartBook]] = []
-    entries = []
-    for path in paths:
-        book, events = read_book(path)
-        said, share = stated.get(path.stem, ({}, 0.0))
-        process = with_stated(book.process, said.get(book.process.name), share)
+    for book, entry in parts:
+        path = folder / entry.file
+        said, fraction = stated.get(path.stem, ({}, 0.0))
+        process = with_stated(book.process, said.get(book.process.name), fraction)
         books.append((path, book.model_copy(update={"process": process})))
-        entries.append(_entry(path, book, events, known))
     processes = check_together(books)
     made = {json.dumps(book.made, sort_keys=True): book.made for _, book in books if book.made}
     return Manifest(
@@ -227,7 +250,7 @@ def _from_parts(folder: Path, paths: Sequence[Path]) -> Manifest:
             weights=_union(book.weights for _, book in books),
             observables=_union(book.observables for _, book in books),
         ),
-        parts=tuple(entries),
+        parts=tuple(entry for _, entry in parts),
         made=tuple(made.values()),
     )
 
@@ -279,25 +302,48 @@ def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...
     """
     first_path, first = books[0]
     for path, book in books[1:]:
-        same = len(book.streams) == len(first.streams) and all(
-            ours.same_content(theirs)
-            for ours, theirs in zip(book.streams, first.streams, strict=True)
-        )
-        if not same:
+        if differ := difference(first.streams, book.streams, (str(first_path), str(path))):
             raise DataError(
-                f"the parts {first_path} and {path} do not fit together: one has the streams "
-                f"{_describe(first)}, the other {_describe(book)}"
+                f"the parts {first_path} and {path} do not fit together, they have other streams or "
+                f"columns: {differ}"
             )
     return _processes(books)
+
+
+def difference(
+    one: Sequence[StreamSchema], other: Sequence[StreamSchema], called: tuple[str, str]
+) -> str:
+    """Say which streams and columns only one of two has; nothing where both have the same.
+
+    Parameters
+    ----------
+    called
+        What messages call the two.
+    """
+    columns = [{of.name: of.columns + of.axis for of in streams} for streams in (one, other)]
+    said = []
+    for here, there, name in zip(columns, reversed(columns), called, strict=True):
+        only = [stream for stream in here if stream not in there]
+        only += [
+            f"{stream}.{column}"
+            for stream in here
+            for column in here[stream]
+            if column not in there.get(stream, here[stream])
+        ]
+        if only:
+            said.append(f"only {name} has {', '.join(only)}")
+    if not said and list(columns[0].items()) != list(columns[1].items()):
+        said = [
+            f"{name} has, in this order, "
+            + "; ".join(f"{stream} ({', '.join(of)})" for stream, of in some.items())
+            for some, name in zip(columns, called, strict=True)
+        ]
+    return "; ".join(said)
 
 
 def _union(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """All names, each once, in the order in which they first stand."""
     return tuple(dict.fromkeys(name for some in names for name in some))
-
-
-def _describe(book: PartBook) -> str:
-    return "; ".join(f"{s.name} ({', '.join(s.columns + s.axis)})" for s in book.streams)
 
 
 def _processes(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...]:

@@ -1,33 +1,512 @@
-"""Events of npz files, or of arrays in memory, as a dataset."""
+"""Padded arrays, of npz files or in memory, as events: real tokens found, values checked."""
 
+import lzma
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.data.dataset import Dataset
-from manyscale.data.identity import file_identity
-from manyscale.data.npy import MemoryArray, choose_array, open_npz
+from manyscale.data.event_filter import SplitSettings
+from manyscale.data.identity import event_ids, file_identity
 from manyscale.data.packing import PackedEvents
-from manyscale.data.padded import PaddedEvents
-from manyscale.data.split import SplitSettings
 from manyscale.errors import DataError
-from manyscale.schema import LONE_STREAM, Process, Schema, StreamSchema, check_stream_names
+from manyscale.events.ragged import PackedStream
+from manyscale.schema import (
+    AXIS_COLUMNS,
+    COLUMNS,
+    LONE_STREAM,
+    Process,
+    Schema,
+    StreamSchema,
+    check_stream_names,
+)
 
 __all__ = [
     "LONE_STREAM",
     "Arrays",
     "Columns",
     "Files",
+    "MemoryArray",
+    "NpzArray",
+    "PaddedArray",
+    "PaddedEvents",
+    "StreamPacker",
+    "choose_array",
+    "describe_stream",
     "from_arrays",
     "named_columns",
     "npz_batches",
+    "open_npz",
     "open_padded",
     "read_npz",
     "read_npz_events",
 ]
+
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, TypeError,
+    OverflowError, SyntaxError, RuntimeError,
+)  # fmt: skip
+
+
+class PaddedArray(Protocol):
+    """Numbers (events, tokens, columns), zeros behind the real tokens."""
+
+    @property
+    def where(self) -> str:
+        """What messages call the array."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Events, tokens, columns."""
+
+    def blocks(self, events: int) -> Iterator[NDArray[Any]]:
+        """Give the array piece by piece, so many events each."""
+
+
+@dataclass(frozen=True)
+class MemoryArray:
+    """A padded array in memory, checked for shape and type."""
+
+    where: str
+    values: NDArray[Any]
+
+    @staticmethod
+    def of(values: ArrayLike, where: str) -> "MemoryArray":
+        """Check an array that a user gave.
+
+        Raises
+        ------
+        DataError
+            Where it holds no numbers, or is not (events, tokens, columns).
+        """
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise DataError(f"{where}: no array can be made of it: {error}") from error
+        _check(array.dtype, array.shape, where)
+        return MemoryArray(where, array)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Events, tokens, columns."""
+        events, tokens, columns = self.values.shape
+        return events, tokens, columns
+
+    def blocks(self, events: int) -> Iterator[NDArray[Any]]:
+        """Give the array piece by piece, so many events each."""
+        for first in range(0, len(self.values), events):
+            yield self.values[first : first + events]
+
+
+@dataclass(frozen=True)
+class NpzArray:
+    """One array of an npz file: its shape and type are known, its numbers not yet read.
+
+    Attributes
+    ----------
+    sizes
+        The array's shape, of any rank.
+    header
+        Bytes before the numbers.
+    """
+
+    path: Path
+    member: str
+    dtype: np.dtype[Any]
+    sizes: tuple[int, ...]
+    fortran: bool
+    header: int
+
+    @property
+    def name(self) -> str:
+        """The array's name in the file."""
+        return self.member.removesuffix(".npy")
+
+    @property
+    def where(self) -> str:
+        """What messages call the array."""
+        return str(self.path) if self.name == "arr_0" else f"{self.path}, array '{self.name}'"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Events, tokens, columns.
+
+        Raises
+        ------
+        DataError
+            Where the array holds no numbers, or has another rank or no events.
+        """
+        _check(self.dtype, self.sizes, self.where)
+        events, tokens, columns = self.sizes
+        return events, tokens, columns
+
+    def blocks(self, events: int) -> Iterator[NDArray[Any]]:
+        """Give the array piece by piece, so many events each.
+
+        Raises
+        ------
+        DataError
+            Where the file is damaged.
+        """
+        total, tokens, columns = self.shape
+        step = total if self.fortran else events
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        with (
+            _readable(self.path),
+            zipfile.ZipFile(self.path) as archive,
+            archive.open(self.member) as file,
+        ):
+            file.read(self.header)
+            for first in range(0, total, step):
+                shape = (min(step, total - first), tokens, columns)
+                size = int(np.prod(shape)) * self.dtype.itemsize
+                data = file.read(size)
+                if len(data) < size:
+                    raise EOFError("it ends before its last event")
+                piece: NDArray[Any] = np.ndarray(shape, self.dtype, data, order=order)
+                yield from MemoryArray(self.where, piece).blocks(events)
+
+
+def open_npz(path: Path) -> dict[str, NpzArray]:
+    """Look at what arrays an npz file holds, by name, without reading their numbers.
+
+    Raises
+    ------
+    DataError
+        Where there is no such file, or it is none, is damaged or holds no arrays.
+    """
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    if not path.is_file():
+        raise DataError(f"{path} is a folder, not an npz file")
+    arrays = {}
+    with _readable(path):
+        with path.open("rb") as file:
+            begin = file.read(6)
+        if begin == b"\x93NUMPY":
+            raise DataError(f"{path} is an npy file: store it with numpy.savez(path, array) as npz")
+        if begin[:1] == b"\x80":
+            raise DataError(
+                f"{path} is a pickle, which is never opened, for it could run code: store the array "
+                "with numpy.savez(path, array)"
+            )
+        if begin[:2] != b"PK":
+            raise DataError(f"{path} is no npz file: it is not what numpy.savez writes")
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    array = _look_at(path, archive, info)
+                    arrays[array.name] = array
+        if not arrays:
+            raise ValueError("it is a zip file without arrays in it")
+    return arrays
+
+
+def choose_array(arrays: dict[str, NpzArray], stream: str) -> NpzArray:
+    """Choose the array of a file that holds one stream: arr_0, one named as the stream, the only one.
+
+    Raises
+    ------
+    DataError
+        Where none of the three exists.
+    """
+    for name in ("arr_0", stream):
+        if name in arrays:
+            return arrays[name]
+    first, *others = arrays.values()
+    if others:
+        raise DataError(
+            f"{first.path} holds the arrays {', '.join(arrays)}: which one is meant? Keep one alone "
+            f"in the file, or name it arr_0"
+        )
+    return first
+
+
+def _look_at(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpzArray:
+    readers = {
+        (1, 0): npy_format.read_array_header_1_0,
+        (2, 0): npy_format.read_array_header_2_0,
+    }
+    with archive.open(info) as file:
+        version = npy_format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"version {version} of the array format is not for plain numbers")
+        shape, fortran, dtype = readers[version](file)
+        header = file.tell()
+    array = NpzArray(path, info.filename, dtype, shape, fortran, header)
+    stored = header + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if not dtype.hasobject and info.file_size != stored:
+        raise ValueError(f"array '{array.name}' should have {stored} bytes, has {info.file_size}")
+    return array
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path} cannot be read as npz; it may be cut short or damaged: {error}"
+        ) from error
+
+
+def _check(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> None:
+    """Refuse what are no numbers, or not those of events, tokens and columns."""
+    if dtype.hasobject:
+        raise DataError(
+            f"{where}: the array holds Python objects, which are never opened, for they could run "
+            f"code: store plain numbers of shape (events, tokens, columns), padded with zeros"
+        )
+    if dtype.kind not in "biuf":
+        raise DataError(f"{where}: the array holds {dtype} instead of numbers")
+    if len(shape) != 3:
+        raise DataError(
+            f"{where}: the array has the shape {shape}; it should be (events, tokens, columns)"
+        )
+    if not shape[0]:
+        raise DataError(f"{where}: the array has no events")
+    if not shape[2]:
+        raise DataError(f"{where}: the array has no columns")
+
+
+# Bytes of padded numbers held at a time.
+_BLOCK_BYTES = 16 << 20
+
+# The axis stands on every token of an event; by how much its copies may differ (rounding).
+_AXIS_TOLERANCE = 1e-4
+
+
+def describe_stream(
+    name: str, names: Sequence[str] | None, columns: int, where: str
+) -> StreamSchema:
+    """Say what the columns of a padded array are; unnamed ones are f0, f1, ...
+
+    Columns that describe the stream's jet become its axis, unless there are no others.
+
+    Raises
+    ------
+    DataError
+        Where there are too many or too few names, or one occurs twice.
+    """
+    names = tuple(names) if names else tuple(f"f{place}" for place in range(columns))
+    if len(names) != columns:
+        raise DataError(
+            f"{where}: the array has {columns} columns, but {len(names)} are named for the stream "
+            f"'{name}': {', '.join(names)}"
+        )
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice or not all(names):
+        raise DataError(
+            f"the columns of the stream '{name}' must have names of their own: "
+            f"{', '.join(twice) or 'an empty name'} will not do"
+        )
+    axis = tuple(column for column in names if column in AXIS_COLUMNS)
+    own = tuple(column for column in names if column not in axis)
+    if not own:
+        own, axis = names, ()
+    return StreamSchema(
+        name=name, columns=own, axis=axis, array_columns=() if own + axis == names else names
+    )
+
+
+class StreamPacker:
+    """Packs the blocks of one stream in turn, and remembers what values were unusual.
+
+    A token is real where its column `pt` is not 0 or, without a column of that name, where any
+    column is not 0. Padding between real tokens is dropped, their order kept.
+
+    Parameters
+    ----------
+    stream
+        What the columns are.
+    where
+        What messages call the array.
+    """
+
+    def __init__(self, stream: StreamSchema, where: str) -> None:
+        self._stream = stream
+        self._where = where
+        self._names = stream.all_columns
+        self._own = [self._names.index(column) for column in stream.columns]
+        self._axis = [self._names.index(column) for column in stream.axis]
+        self._events = 0
+        self._tokens = 0
+        self._unusual: dict[str, tuple[int, float, float]] = {}
+
+    def pack(self, block: NDArray[Any]) -> PackedStream:
+        """Pack the next events.
+
+        Parameters
+        ----------
+        block
+            (events, tokens, columns) of any number type.
+
+        Raises
+        ------
+        DataError
+            Where a value is NaN or infinite, too large for single precision, or the axis differs
+            between tokens of an event; the message gives event, token and column, from 0.
+        """
+        if not np.isfinite(block).all():
+            event, token, column = np.argwhere(~np.isfinite(block))[0]
+            kind = "NaN" if np.isnan(block[event, token, column]) else "infinite"
+            raise DataError(
+                f"{self._place(event, token, column)} is {kind}; all values must be finite"
+            )
+        named = "pt" in self._names
+        real = block[..., self._names.index("pt")] != 0 if named else (block != 0).any(-1)
+        counts = np.count_nonzero(real, axis=1)
+        with np.errstate(over="ignore"):
+            rows = block.reshape(-1, block.shape[2])[np.flatnonzero(real)]
+            values = rows.astype(np.float32)
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            event, token = np.argwhere(real)[row]
+            raise DataError(
+                f"{self._place(event, token, column)} is too large for single precision (3.4e38)"
+            )
+        axis = self._split_axis(values, counts)
+        own = values[:, self._own] if self._axis else values
+        packed = PackedStream(np.ascontiguousarray(own), counts, axis)
+        self._note_unusual(packed)
+        self._events += len(counts)
+        self._tokens += len(values)
+        return packed
+
+    def notices(self) -> list[str]:
+        """Tell, a line each, what of the values packed so far lies outside the usual ranges."""
+        lines = []
+        if self._events and not self._tokens:
+            lines.append(
+                f"{self._where}: no event has a token; are the columns named as they stand?"
+            )
+        for name, (count, low, high) in self._unusual.items():
+            column = COLUMNS[name]
+            total = self._events if name in self._stream.axis else self._tokens
+            lines.append(
+                f"{self._where}: {count} of {total} values of {name} are outside the usual "
+                f"{column.low:g} to {column.high:g} {column.unit}".rstrip()
+                + f" (from {low:.4g} to {high:.4g})"
+            )
+        return lines
+
+    def _split_axis(self, values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float32]:
+        axis = np.zeros((len(counts), len(self._axis)), np.float32)
+        if not self._axis:
+            return axis
+        repeated = values[:, self._axis]
+        filled = counts > 0
+        axis[filled] = repeated[(np.cumsum(counts) - counts)[filled]]
+        event = np.repeat(np.arange(len(counts)), counts)
+        differs = np.abs(repeated - axis[event]) > _AXIS_TOLERANCE * (1 + np.abs(axis[event]))
+        if differs.any():
+            row, column = np.argwhere(differs)[0]
+            name = self._stream.axis[column]
+            raise DataError(
+                f"{self._where}: event {self._events + event[row]}: {name} is the stream's jet and "
+                f"should be the same on all tokens, but is {repeated[row, column]:g} beside "
+                f"{axis[event[row], column]:g}; name the column of each token otherwise ("
+                f"{name.removeprefix('jet_')}, say)"
+            )
+        return axis
+
+    def _note_unusual(self, packed: PackedStream) -> None:
+        columns = zip(
+            self._stream.columns + self._stream.axis,
+            (*packed.values.T, *packed.axis[packed.counts > 0].T),
+            strict=True,
+        )
+        for name, values in columns:
+            if name not in COLUMNS or not len(values):
+                continue
+            known = COLUMNS[name]
+            low, high = float(values.min()), float(values.max())
+            if low >= known.low and high <= known.high:
+                continue
+            count = int(np.count_nonzero((values < known.low) | (values > known.high)))
+            before = self._unusual.get(name, (0, low, high))
+            self._unusual[name] = (before[0] + count, min(before[1], low), max(before[2], high))
+
+    def _place(self, event: int, token: int, column: int) -> str:
+        return (
+            f"{self._where}: event {self._events + event}, token {token}, column {column} "
+            f"({self._names[column]})"
+        )
+
+
+@dataclass(frozen=True)
+class PaddedEvents:
+    """Some events as padded arrays, one a stream, not yet packed.
+
+    Attributes
+    ----------
+    arrays
+        A padded array a stream, all of the same number of events.
+    identity
+        Names the source, see `file_identity`.
+    """
+
+    arrays: Mapping[str, PaddedArray]
+    identity: str
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return next(iter(self.arrays.values())).shape[0]
+
+    def __post_init__(self) -> None:
+        """Refuse streams of different numbers of events."""
+        events = {array.where: array.shape[0] for array in self.arrays.values()}
+        if len(set(events.values())) > 1:
+            numbers = ", ".join(f"{where} has {count}" for where, count in events.items())
+            raise DataError(f"the streams have different numbers of events: {numbers}")
+
+    def streams(self, columns: Mapping[str, Sequence[str]]) -> tuple[StreamSchema, ...]:
+        """Say what the streams are, with the names of their columns where there are any."""
+        return tuple(
+            describe_stream(name, columns.get(name), array.shape[2], array.where)
+            for name, array in self.arrays.items()
+        )
+
+    def packers(self, streams: Sequence[StreamSchema]) -> dict[str, StreamPacker]:
+        """Make what packs these streams."""
+        return {
+            stream.name: StreamPacker(stream, self.arrays[stream.name].where) for stream in streams
+        }
+
+    def pack(
+        self, packers: Mapping[str, StreamPacker], *, label: int = -1, process: int = -1
+    ) -> Iterator[PackedEvents]:
+        """Pack the events block by block, each of weight one, in memory that does not grow."""
+        largest = max(
+            int(np.prod(array.shape[1:])) for name, array in self.arrays.items() if name in packers
+        )
+        step = max(1, _BLOCK_BYTES // (8 * max(largest, 1)))
+        blocks = [self.arrays[name].blocks(step) for name in packers]
+        first = 0
+        for together in zip(*blocks, strict=True):
+            events = len(together[0])
+            yield PackedEvents(
+                {
+                    name: packer.pack(block)
+                    for (name, packer), block in zip(packers.items(), together, strict=True)
+                },
+                event_ids(self.identity, np.arange(first, first + events)),
+                np.full(events, label, np.int64),
+                np.full(events, process, np.int64),
+                np.ones(events),
+            )
+            first += events
+
 
 Files = Path | str | Mapping[str, Path | str]
 Arrays = ArrayLike | Mapping[str, ArrayLike]
@@ -118,13 +597,18 @@ def from_arrays(
     streams = padded.streams(named_columns(columns, list(padded.arrays)))
     packers = padded.packers(streams)
     events = PackedEvents.concatenate(list(padded.pack(packers)))
-    label = np.full(len(padded), -1) if labels is None else _labels(labels, len(padded))
-    events = replace(
-        events,
-        label=label,
-        process=np.where(label >= 0, 1 - label, -1),
-        weight=events.weight if weights is None else _weights(weights, len(padded)),
-    )
+    label, weight = np.full(len(padded), -1), events.weight
+    if labels is not None:
+        given = _one_each(labels, len(padded), "labels")
+        if len(wrong := given[~np.isin(given, (0, 1))]):
+            raise DataError(f"labels must be 1 (signal) or 0 (background); one is {wrong[0]!r}")
+        label = given.astype(np.int64)
+    if weights is not None:
+        weight = _one_each(weights, len(padded), "weights").astype(np.float64)
+        if len(bad := np.flatnonzero(~np.isfinite(weight))):
+            raise DataError(f"the weight of event {bad[0]} is {weight[bad[0]]}; it must be finite")
+    process = np.where(label >= 0, 1 - label, -1)
+    events = replace(events, label=label, process=process, weight=weight)
     return Dataset.from_events(
         Schema(streams=streams, processes=_CLASSES),
         events,
@@ -183,7 +667,8 @@ def open_padded(files: Files) -> PaddedEvents:
     DataError
         Where a file cannot be read, or they hold different numbers of events.
     """
-    paths = {name: Path(path) for name, path in _by_stream(files).items()}
+    by_stream = files if isinstance(files, Mapping) else {LONE_STREAM: files}
+    paths = {name: Path(path) for name, path in by_stream.items()}
     check_stream_names(paths)
     arrays = {name: choose_array(open_npz(path), name) for name, path in paths.items()}
     return PaddedEvents(arrays, file_identity([paths[name] for name in sorted(paths)]))
@@ -210,10 +695,6 @@ def named_columns(columns: Columns, streams: Sequence[str]) -> Mapping[str, Sequ
                 f"{', '.join(streams)}"
             )
     return columns
-
-
-def _by_stream(files: Files) -> Mapping[str, Path | str]:
-    return files if isinstance(files, Mapping) else {LONE_STREAM: files}
 
 
 def _names(padded: PaddedEvents) -> str:
@@ -268,22 +749,6 @@ def _require(names: Sequence[str], present: Sequence[str], where: str) -> None:
             f"{where} lacks the arrays {', '.join(missing)}: the network takes an array a stream, "
             f"named after it ({', '.join(names)}); there are {', '.join(present) or 'none'}"
         )
-
-
-def _labels(labels: ArrayLike, events: int) -> NDArray[np.int64]:
-    array = _one_each(labels, events, "labels")
-    if not np.isin(array, (0, 1)).all():
-        wrong = array[~np.isin(array, (0, 1))][0]
-        raise DataError(f"labels must be 1 (signal) or 0 (background); one is {wrong!r}")
-    return array.astype(np.int64)
-
-
-def _weights(weights: ArrayLike, events: int) -> NDArray[np.float64]:
-    array = _one_each(weights, events, "weights").astype(np.float64)
-    if not np.isfinite(array).all():
-        event = int(np.argmin(np.isfinite(array)))
-        raise DataError(f"the weight of event {event} is {array[event]}; it must be finite")
-    return array
 
 
 def _one_each(values: ArrayLike, events: int, what: str) -> NDArray[np.generic]:

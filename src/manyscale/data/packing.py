@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from manyscale.data.identity import event_ids
 from manyscale.events.ragged import Integers, PackedStream, SelectedEvents
+from manyscale.schema import Label
 
 __all__ = ["PackedEvents"]
 
@@ -76,27 +77,12 @@ class PackedEvents:
         return replace(self, streams={name: self.streams[name] for name in streams})
 
     @staticmethod
-    def of_source(
-        events: SelectedEvents, sources: Sequence[tuple[str, int]], label: int = -1
-    ) -> "PackedEvents":
-        """Pack selected events of one class.
-
-        Parameters
-        ----------
-        sources
-            Identity (see identity.py) of each source, and how many of the events are of it: they stand
-            in this order.
-        """
-        edges = np.cumsum([0, *(number for _, number in sources)])
+    def of_source(events: SelectedEvents, identity: str, label: Label) -> "PackedEvents":
+        """Pack selected events of one class, all of the source of that identity (see identity.py)."""
         return PackedEvents(
             events.streams,
-            np.concatenate(
-                [
-                    event_ids(identity, events.entry[first:last])
-                    for (identity, _), first, last in zip(sources, edges, edges[1:], strict=False)
-                ]
-            ),
-            np.full(len(events), label, np.int64),
+            event_ids(identity, events.entry),
+            np.full(len(events), int(label == "signal"), np.int64),
             np.full(len(events), -1, np.int64),
             events.weight,
             events.observables,

@@ -12,8 +12,9 @@ from typing import Self
 
 from pydantic import Field, FiniteFloat, TypeAdapter, model_validator
 
+from manyscale.data.balance import ClassMix
 from manyscale.errors import RunError
-from manyscale.schema import Process
+from manyscale.schema import Label, Process
 from manyscale.settings import Known, Record, read_text
 
 # ---- history.csv ------------------------------------------------------------------------------
@@ -299,10 +300,11 @@ class Limits(Record):
 
 
 class DataFacts(Record):
-    """data.json: processes, events of each class in each split, dropped tokens, what was odd."""
+    """data.json: processes and their mix, events of each class in each split, what was odd."""
 
     processes: tuple[Process, ...] = ()
     splits: dict[str, dict[str, int]] = Field(default_factory=dict)
+    mix: dict[Label, ClassMix] = Field(default_factory=dict)
     dropped_tokens: dict[str, float] = Field(default_factory=dict)
     notices: tuple[str, ...] = ()
 

@@ -1,6 +1,5 @@
 """Boosted trees, the rival that every network here has to beat."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError, RunError
+from manyscale.events.work import usable_cores
 from manyscale.statistics.sample import Sample
 
 __all__ = ["MOST_EVENTS", "MOST_WATCHED", "Table", "Trees"]
@@ -114,7 +114,7 @@ class Trees:
                     _LEAST_CURVATURE_WITH_NEGATIVE_WEIGHTS if mixed else _LEAST_CURVATURE
                 ),
                 "seed": seed,
-                "num_threads": threads or _cores(),
+                "num_threads": threads or usable_cores(),
             },
             data,
             num_boost_round=_MOST_TREES,
@@ -144,7 +144,7 @@ class Trees:
         _check_width(values, names)
         if not len(values):
             return np.zeros(0)
-        scores = self._booster.predict(values, num_threads=threads or _cores())
+        scores = self._booster.predict(values, num_threads=threads or usable_cores())
         return np.asarray(scores, np.float64)
 
     def save(self, path: Path) -> None:
@@ -159,13 +159,6 @@ class Trees:
             return Trees(lightgbm.Booster(model_str=text))
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise RunError(f"no boosted trees can be read from {path}: {error}") from error
-
-
-def _cores() -> int:
-    """Cores that this process may use: on a batch system fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _dataset(

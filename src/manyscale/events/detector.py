@@ -11,36 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.events.kinematics import wrap_phi
-from manyscale.events.particles import Array, Floats, Hits, Particles
+from manyscale.events.objects import Hits
+from manyscale.events.ragged import Array, Floats
 from manyscale.events.settings import CalorimeterSettings, DetectorSettings
+from manyscale.events.truth import Particles, charge_of, is_hadron
 from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 __all__ = ["Detector", "smear"]
 
 _PION_MASS = 0.13957
 _INVISIBLE = -1
-# Charge of what is stable and charged, by absolute PDG code, for the particle of positive code.
-_CHARGE_OF = {11: -1, 13: -1, 211: 1, 321: 1, 2212: 1, 3112: -1, 3222: 1, 3312: -1, 3334: -1}
-_CLASS_OF = {11: ELECTRON, 13: MUON, 22: PHOTON}
-_CODES = 10_000
 # The settings allow no acceptance beyond.
 _MAX_ETA = 6.0
-
-
-def _tables() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Particle class and charge by absolute PDG code; the last entry is for all codes beyond."""
-    classes = np.full(_CODES + 1, _INVISIBLE, np.int8)
-    classes[100:_CODES] = NEUTRAL_HADRON
-    charges = np.zeros(_CODES + 1, np.int8)
-    for code, charge in _CHARGE_OF.items():
-        charges[code] = charge
-        classes[code] = CHARGED_HADRON
-    for code, particle_class in _CLASS_OF.items():
-        classes[code] = particle_class
-    return classes, charges
-
-
-_CLASSES, _CHARGES = _tables()
 
 
 def smear(values: Floats, relative: Floats | float, normal: Floats) -> Floats:
@@ -137,19 +119,24 @@ class Detector:
 
 def _visible(stable: Particles) -> _Seen:
     """Particles that any part of the detector reacts to."""
-    code = np.minimum(np.abs(stable.pdg_id), _CODES)
+    # A kind of particle once, of the hundreds that there are of it.
+    kinds, kind = np.unique(stable.pdg_id, return_inverse=True)
+    charge, size = charge_of(kinds).astype(np.int8), np.abs(kinds)
+    known = [size == 11, size == 13, size == 22, is_hadron(kinds) & (charge != 0), is_hadron(kinds)]
+    classes = (ELECTRON, MUON, PHOTON, CHARGED_HADRON, NEUTRAL_HADRON)
+    particle_class = np.select(known, classes, _INVISIBLE).astype(np.int8)[kind]
     pt = np.hypot(stable.px, stable.py)
     inside = np.abs(stable.pz) < pt * np.sinh(_MAX_ETA)
-    seen = np.flatnonzero((_CLASSES[code] != _INVISIBLE) & inside)
-    code, pt = code[seen], pt[seen]
+    seen = np.flatnonzero((particle_class != _INVISIBLE) & inside)
+    pt = pt[seen]
     return _Seen(
         stable.event[seen],
         pt,
         np.arcsinh(stable.pz[seen] / pt),
         np.arctan2(stable.py[seen], stable.px[seen]),
         stable.energy[seen],
-        (np.sign(stable.pdg_id[seen]) * _CHARGES[code]).astype(np.int8),
-        _CLASSES[code],
+        charge[kind[seen]],
+        particle_class[seen],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.particles import Floats
+from manyscale.events.ragged import Floats
 
 __all__ = ["Momentum", "wrap_phi"]
 

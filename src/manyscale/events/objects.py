@@ -1,47 +1,167 @@
-"""Small jets and isolated leptons, from what the detector saw."""
+"""What a detector saw, as the generator's way and the readers of files have it: hits, jets, leptons."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
 
+import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
-from manyscale.events.clustering import find_jets
-from manyscale.events.kinematics import wrap_phi
-from manyscale.events.particles import Hits, Leptons, Particles, SmallJets, pair_up
-from manyscale.events.settings import DetectorSettings, ObjectSettings
-from manyscale.events.tagging import Tagger, count_hadrons
-from manyscale.events.truth import Axes
+from manyscale.events.kinematics import Momentum, wrap_phi
+from manyscale.events.ragged import Array, Columns, Floats, Integers, pair_up
+from manyscale.events.settings import ObjectSettings
 from manyscale.schema import ELECTRON, MUON
 
-__all__ = ["find_leptons", "find_small_jets"]
+__all__ = [
+    "UNKNOWN",
+    "DetectedEvents",
+    "Hits",
+    "JetPairs",
+    "Leptons",
+    "SmallJets",
+    "find_leptons",
+    "missing_momentum",
+]
 
+#: Value of `h_bb` where nothing is known of the generator's particles.
+UNKNOWN = -1
 _ISOLATION_CONE = 0.3
 
 
-def find_small_jets(
-    hits: Hits,
-    heavy: Particles,
-    tagger: Tagger,
-    settings: ObjectSettings,
-    detector: DetectorSettings,
-) -> SmallJets:
-    """Small jets of each event, in all of the detector; b-tags only where it sees tracks.
+@dataclass(frozen=True)
+class Hits(Columns):
+    """What a detector saw: tracks and cells, in GeV and radians; `particle_class` a code of `PARTICLE_CLASSES`.
 
-    Parameters
-    ----------
-    hits, heavy
-        What the detector saw, leptons too, and the heavy hadrons, of the same events.
-    tagger
-        With one candidate a jet.
-    settings
-        Radius and smallest pT of the jets.
-    detector
-        Its tracker and b-tagging.
+    d0 and dz in mm, 0 for what leaves no track and where they are not measured.
     """
-    jets = find_jets(hits, settings.jet_radius, settings.jet_pt)
-    axes = Axes(jets.counts, jets.eta, jets.phi)
-    hadrons = count_hadrons(heavy, axes, settings.jet_radius, detector.btags.min_pt)
-    tracked = np.abs(jets.eta) < detector.tracks.max_eta
-    return replace(jets, n_btags=tagger.tag(*hadrons) * tracked)
+
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    energy: Floats
+    charge: NDArray[np.int8]
+    particle_class: NDArray[np.int8]
+    d0: Floats
+    dz: Floats
+
+    @property
+    def momentum(self) -> Momentum:
+        """Their four-momenta, (hits,)."""
+        x, y, z = np.cos(self.phi), np.sin(self.phi), np.sinh(self.eta)
+        return Momentum(self.pt * x, self.pt * y, self.pt * z, self.energy)
+
+
+class _Objects(Columns):
+    pt: Floats
+
+    def by_pt(self) -> Self:
+        """Return the same by falling pT in each event."""
+        return self.take(np.lexsort((-self.pt, self.event)))
+
+
+@dataclass(frozen=True)
+class SmallJets(_Objects):
+    """Small-R jets; `multiplicity` is the number of constituents."""
+
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    mass: Floats
+    multiplicity: Array
+    n_btags: Array
+
+
+@dataclass(frozen=True)
+class Leptons(_Objects):
+    """Isolated electrons and muons; `particle_class` a code of `PARTICLE_CLASSES`."""
+
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    charge: Array
+    particle_class: Array
+
+
+@dataclass(frozen=True)
+class JetPairs:
+    """The two jets of highest pT of the events that have two.
+
+    Attributes
+    ----------
+    event
+        (pairs,): which event.
+    momentum
+        (pairs, 2): the jet of higher pT first.
+    members
+        (pairs, 2, constituents): places among the hits of the event; None where there are no hits.
+    """
+
+    event: Integers
+    momentum: Momentum
+    members: ak.Array | None
+
+    def take(self, which: NDArray[np.bool_]) -> "JetPairs":
+        """Return some of the pairs."""
+        members = None if self.members is None else self.members[which]
+        return JetPairs(self.event[which], self.momentum[which], members)
+
+    def constituents(self, hits: Hits, jet: int) -> Hits:
+        """Constituents of the first (0) or second (1) jet of each pair, by falling pT."""
+        assert self.members is not None  # noqa: S101  # hits without members are nothing
+        members = self.members[:, jet]
+        counts = ak.to_numpy(ak.num(members))
+        first = (np.cumsum(hits.counts) - hits.counts)[self.event]
+        places = np.repeat(first, counts) + ak.to_numpy(ak.flatten(members))
+        # Hits of the same pT stay in their own order.
+        places.sort()
+        event = np.repeat(np.arange(len(counts)), counts)
+        places = places[np.lexsort((-hits.pt[places], event))]
+        return Hits(counts, *(column[places] for column in hits.columns))
+
+
+@dataclass(frozen=True)
+class DetectedEvents:
+    """A batch of events.
+
+    Attributes
+    ----------
+    entry, weight
+        (events,): the index of each in its source, and its weight.
+    hits
+        All that can be a constituent, of all events; None where the source has no such thing.
+    pairs
+        The two fat jets of highest pT of the events that have two; their members are places among
+        the event's `hits` (None where there are none).
+    n_btags
+        (pairs, 2): b-tags of the two jets.
+    missing
+        Components px, py (events,) of the missing transverse momentum in GeV.
+    multiplicity
+        (pairs, 2): number of constituents where `hits` is None and the source counts them.
+    h_bb
+        (pairs, 2): 1 where the jet is a h -> b bbar, 0 where not, `UNKNOWN`; None: all unknown.
+    small_jets, leptons
+        Where they were asked for.
+    steps
+        Name to (events,): selections of the card, applied before the cuts on the jets.
+    weights, observables
+        Further weights, and what the network never sees: name to (events,).
+    """
+
+    entry: Integers
+    weight: Floats
+    hits: Hits | None
+    pairs: JetPairs
+    n_btags: NDArray[np.int64]
+    missing: tuple[Array, Array]
+    multiplicity: NDArray[np.int64] | None = None
+    h_bb: NDArray[np.int64] | None = None
+    small_jets: SmallJets | None = None
+    leptons: Leptons | None = None
+    steps: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    weights: Mapping[str, Floats] = field(default_factory=dict)
+    observables: Mapping[str, Array] = field(default_factory=dict)
 
 
 def find_leptons(hits: Hits, settings: ObjectSettings) -> Leptons:
@@ -63,12 +183,15 @@ def find_leptons(hits: Hits, settings: ObjectSettings) -> Leptons:
     )
     near = (distance < _ISOLATION_CONE) & (np.flatnonzero(lepton)[one] != other)
     around = np.bincount(one[near], hits.pt[other[near]], len(candidate.pt))
-    isolated = candidate.take(np.flatnonzero(around <= settings.isolation * candidate.pt))
-    return Leptons(
-        isolated.counts,
-        isolated.pt,
-        isolated.eta,
-        isolated.phi,
-        isolated.charge,
-        isolated.particle_class,
-    ).by_pt()
+    found = candidate.take(np.flatnonzero(around <= settings.isolation * candidate.pt))
+    columns = (found.pt, found.eta, found.phi, found.charge, found.particle_class)
+    return Leptons(found.counts, *columns).by_pt()
+
+
+def missing_momentum(hits: Hits) -> tuple[Array, Array]:
+    """Components (events,) of minus the sum of the transverse momenta of all hits."""
+    n_events = len(hits.counts)
+    return (
+        -np.bincount(hits.event, hits.pt * np.cos(hits.phi), n_events),
+        -np.bincount(hits.event, hits.pt * np.sin(hits.phi), n_events),
+    )

@@ -10,7 +10,7 @@ import pythia8mc
 from numpy.typing import NDArray
 
 from manyscale.errors import CardError, DataError
-from manyscale.events.particles import (
+from manyscale.events.truth import (
     BOTTOM,
     CHARM,
     HIGGS,
@@ -117,12 +117,16 @@ def generate(
         Where Pythia fails in every event.
     """
     made = 0
+    info = pythia.infoPython()
     for first in range(0, events, _BATCH):
         batch = pythia.nextBatch(min(_BATCH, events - first), "none")
         entry = first + np.flatnonzero(~ak.to_numpy(ak.is_none(batch)))
         if len(entry):
             made += len(entry)
-            yield _truth(ak.drop_none(batch, axis=0), entry, _places(pythia, weights))
+            # Pythia numbers the weights of its events, and knows their names from the first one on.
+            names = [info.weightNameByIndex(i) for i in range(info.numberOfWeights())]
+            further = {name: names.index(name) for name in weights}
+            yield _truth(ak.drop_none(batch, axis=0), entry, further)
     if not made:
         raise DataError(f"process '{process}': Pythia failed in each of {events} events")
 
@@ -133,16 +137,8 @@ def cross_section(pythia: Any) -> CrossSection:  # noqa: ANN401
     return CrossSection(info.sigmaGen() * _PB_PER_MB, info.sigmaErr() * _PB_PER_MB)
 
 
-def _places(pythia: Any, weights: Sequence[str]) -> dict[str, int]:  # noqa: ANN401
-    """Where each of the named weights stands among all those of an event."""
-    if not weights:
-        return {}
-    info = pythia.infoPython()
-    names = [info.weightNameByIndex(place) for place in range(info.numberOfWeights())]
-    return {name: names.index(name) for name in weights}
-
-
 def _truth(batch: ak.Array, entry: NDArray[np.int64], further: Mapping[str, int]) -> TruthEvents:
+    """Pick from Pythia's event records what follows needs; further weights by their index there."""
     particles = batch.prt
     weights = ak.to_numpy(batch.info.weights)
     counts = ak.to_numpy(ak.num(particles.id))
@@ -155,25 +151,22 @@ def _truth(batch: ak.Array, entry: NDArray[np.int64], further: Mapping[str, int]
     # Status 81 to 89: hadrons from strings and junctions, before any of them decays.
     hadron = np.flatnonzero((np.abs(status) >= 81) & (np.abs(status) <= 89))
     heavy = hadron[heaviest_flavour(everything.pdg_id[hadron]) >= CHARM]
+    # Higgs bosons that decay to b bbar; copies of them decay to a copy.
+    higgs = np.flatnonzero(everything.pdg_id == HIGGS)
+    first = (np.cumsum(counts) - counts)[everything.event[higgs]]
+    one, other = (
+        everything.pdg_id[first + _flat(particles[name])[higgs]]
+        for name in ("daughter1", "daughter2")
+    )
+    higgs = higgs[(np.abs(one) == BOTTOM) & (other == -one)]
     return TruthEvents(
         entry,
         weights[:, 0],
         everything.take(np.flatnonzero(status > 0)),
         everything.take(heavy),
-        everything.take(_to_bottom(everything, particles)),
+        everything.take(higgs),
         weights={name: weights[:, place] for name, place in further.items()},
     )
-
-
-def _to_bottom(everything: Particles, particles: ak.Array) -> NDArray[np.int64]:
-    """Places of the Higgs bosons that decay to b bbar; copies of them decay to a copy."""
-    higgs = np.flatnonzero(everything.pdg_id == HIGGS)
-    first = (np.cumsum(everything.counts) - everything.counts)[everything.event[higgs]]
-    one, other = (
-        everything.pdg_id[first + _flat(particles[name])[higgs]]
-        for name in ("daughter1", "daughter2")
-    )
-    return higgs[(np.abs(one) == BOTTOM) & (other == -one)]
 
 
 def _flat(values: ak.Array) -> NDArray[Any]:

@@ -1,16 +1,27 @@
 """The one form of lists of numbers: the values of all events, one after the other, and counts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.schema import StreamSchema
 
-__all__ = ["Floats", "Integers", "PackedStream", "SelectedEvents", "ragged_rows"]
+__all__ = [
+    "Array",
+    "Columns",
+    "Floats",
+    "Integers",
+    "PackedStream",
+    "SelectedEvents",
+    "pair_up",
+    "ragged_rows",
+]
 
+Array = NDArray[Any]
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 
@@ -28,6 +39,72 @@ def ragged_rows(starts: Integers, counts: Integers) -> NDArray[np.int64]:
     return np.arange(total) + np.repeat(np.asarray(starts) - (ends - counts), counts)
 
 
+def pair_up(event: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Pair things with all particles of their events.
+
+    Parameters
+    ----------
+    event
+        (things,): the event of each.
+    counts
+        (events,): number of particles of each event.
+
+    Returns
+    -------
+    thing, particle : (pairs,)
+        Places among the things, ascending, and among the particles.
+
+    Examples
+    --------
+    >>> pair_up(np.array([1, 1]), np.array([3, 2]))
+    (array([0, 0, 1, 1]), array([3, 4, 3, 4]))
+    """
+    number = counts[event]
+    thing = np.repeat(np.arange(len(event)), number)
+    return thing, ragged_rows((np.cumsum(counts) - counts)[event], number)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What all particles of some kind have; a subclass names the columns (particles,).
+
+    Attributes
+    ----------
+    counts
+        (events,): number of particles of each event.
+    """
+
+    counts: Integers
+
+    @cached_property
+    def event(self) -> Integers:
+        """(particles,): which event each belongs to."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @property
+    def columns(self) -> tuple[Array, ...]:
+        """All columns but `counts`, in the order of the fields."""
+        return tuple(getattr(self, column.name) for column in fields(self)[1:])
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Put events one after the other."""
+        columns = zip(*((part.counts, *part.columns) for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def take(self, particles: Integers) -> Self:
+        """Return the particles named, one event after the other, of the same events."""
+        counts = np.bincount(self.event[particles], minlength=len(self.counts))
+        return type(self)(counts, *(column[particles] for column in self.columns))
+
+    def take_events(self, events: Integers) -> Self:
+        """Return the particles of the events named, in ascending order, and of those only."""
+        chosen = np.zeros(len(self.counts), bool)
+        chosen[events] = True
+        particles = np.repeat(chosen, self.counts)
+        return type(self)(self.counts[chosen], *(column[particles] for column in self.columns))
+
+
 @dataclass(frozen=True)
 class PackedStream:
     """One stream of some events.
@@ -35,7 +112,7 @@ class PackedStream:
     Attributes
     ----------
     values
-        (tokens, columns), float32: the tokens of all events, one event behind the other.
+        (tokens, columns), float32: the tokens of all events, one event after the other.
     counts
         (events,), int64: the number of tokens of each event; zero is allowed.
     axis
@@ -153,9 +230,10 @@ class SelectedEvents:
 
     @staticmethod
     def concatenate(parts: Sequence["SelectedEvents"]) -> "SelectedEvents":
-        """Join events of the same streams, weights and observables; one part alone is not copied.
+        """Join events of the same streams and observables; one part alone is not copied.
 
-        Parts without events need not have the weights and observables.
+        A further weight that a part does not have is its nominal one. Parts without events need not
+        have the weights and observables.
         """
         parts = [part for part in parts if len(part)] or [
             max(parts, key=lambda part: len(part.weights) + len(part.observables))
@@ -164,12 +242,7 @@ class SelectedEvents:
         if len(parts) == 1:
             return first
 
-        def joined(name: str) -> dict[str, NDArray[np.generic]]:
-            return {
-                key: np.concatenate([getattr(p, name)[key] for p in parts])
-                for key in getattr(first, name)
-            }
-
+        varied = dict.fromkeys(key for part in parts for key in part.weights)
         return SelectedEvents(
             np.concatenate([part.entry for part in parts]),
             np.concatenate([part.weight for part in parts]),
@@ -177,6 +250,12 @@ class SelectedEvents:
                 name: PackedStream.concatenate([part.streams[name] for part in parts])
                 for name in first.streams
             },
-            joined("weights"),  # type: ignore[arg-type]
-            joined("observables"),
+            {
+                key: np.concatenate([part.weights.get(key, part.weight) for part in parts])
+                for key in varied
+            },
+            {
+                key: np.concatenate([part.observables[key] for part in parts])
+                for key in first.observables
+            },
         )

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.events.clustering import find_jets
-from manyscale.events.detected import UNKNOWN, DetectedEvents
+from manyscale.events.jets import find_jets
 from manyscale.events.kinematics import Momentum, wrap_phi
-from manyscale.events.particles import Array, Floats, Hits, Leptons, SmallJets
-from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.events.objects import UNKNOWN, DetectedEvents, Hits, Leptons, SmallJets
+from manyscale.events.ragged import Array, Floats, PackedStream, SelectedEvents
 from manyscale.events.settings import CutSettings, ObjectSettings
 from manyscale.schema import (
     CONSTITUENTS,
@@ -87,10 +86,10 @@ def select(
         for name, values in zip(OBSERVABLES, observables, strict=True)
     }
     selected = SelectedEvents(
-        events.entry[at],
-        events.weight[at],
+        np.asarray(events.entry[at], np.int64),
+        np.asarray(events.weight[at], np.float64),
         packed,
-        {name: weight[at] for name, weight in events.weights.items()},
+        {name: np.asarray(weight[at], np.float64) for name, weight in events.weights.items()},
         own | {name: values[at] for name, values in events.observables.items()},
     )
     return selected, cutflow

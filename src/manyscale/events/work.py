@@ -1,6 +1,14 @@
-"""Units of work on any executor: bounded memory, a retry, clear errors, a prompt end."""
+"""Units of work: which make the events of a card, and how units of any kind are done by workers.
 
+Bounded memory, a retry, clear errors, a prompt end. The libraries that generate are not imported here,
+so that a plan can say which of them is missing.
+"""
+
+import hashlib
 import importlib
+import importlib.util
+import json
+import math
 import multiprocessing
 import os
 import signal
@@ -14,25 +22,146 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from manyscale.errors import CardError, DataError, ManyscaleError, MissingExtraError
+from manyscale.events.settings import GenerateSettings
 
-__all__ = ["OneByOne", "ProcessPool", "open_executor", "run_units"]
+__all__ = [
+    "LARGEST_SEED",
+    "OneByOne",
+    "ProcessPool",
+    "Unit",
+    "open_executor",
+    "plan",
+    "run_units",
+    "usable_cores",
+]
 
-Unit = TypeVar("Unit")
-Result = TypeVar("Result")
-
+#: Pythia's largest seed; 0 would make it take the time of day.
+LARGEST_SEED = 900_000_000
+_LIBRARIES = ("pythia8mc", "fastjet", "awkward")
+# Units that a message names.
 _NAMED = 5
 # Seconds that a scheduler has to answer.
 _PATIENCE = 10
+# Where Linux says in which control groups this process is, and what these grant.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
+AnyUnit = TypeVar("AnyUnit")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A share of the events of one process, made in one go from its own seed.
+
+    A unit of fewer events is the beginning of the same unit with more: a longer run repeats a
+    shorter one and goes on.
+
+    Attributes
+    ----------
+    process, index
+        Which one: units of a process count from 0.
+    events
+        Number to be generated.
+    seed
+        Of Pythia and the detector; follows from the card's seed, process and index alone.
+    identity
+        Hash of all that the events follow from: the seed, the section `generate` of the card
+        without the number of events, the settings of Pythia that it means, process and index.
+    """
+
+    process: str
+    index: int
+    events: int
+    seed: int
+    identity: str
+
+    def __str__(self) -> str:
+        """Name the unit in messages."""
+        return f"unit {self.index} of {self.process}"
+
+
+def plan(settings: GenerateSettings, seed: int) -> list[Unit]:
+    """Divide the events of each class over its processes by their shares, and into units.
+
+    All units of a process have `unit_events` events, but the last, which may have fewer.
+
+    Parameters
+    ----------
+    settings
+        The section `generate` of the card.
+    seed
+        The card's seed.
+
+    Raises
+    ------
+    MissingExtraError
+        Where the libraries that generate are not installed.
+    """
+    for library in _LIBRARIES:
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError(library, "generate")
+    section = json.dumps(
+        settings.model_dump(mode="json", by_alias=True, exclude={"events"}), sort_keys=True
+    )
+    units = []
+    for event_class in ("signal", "background"):
+        names = [name for name in settings.processes if settings.event_class(name) == event_class]
+        total = sum(settings.share(name) for name in names)
+        shares, given = 0.0, 0
+        for process in names:
+            # Rounded sums, so that the events of a class add up to what is asked.
+            shares += settings.share(process)
+            until = round(settings.events * shares / total)
+            events, given = until - given, until
+            lines = settings.pythia_lines(process)
+            for index, first in enumerate(range(0, events, settings.unit_events)):
+                units.append(
+                    Unit(
+                        process,
+                        index,
+                        min(settings.unit_events, events - first),
+                        # Another for every unit of a process.
+                        1 + (int(_digest(seed, process), 16) + index) % LARGEST_SEED,
+                        _digest(section, lines, seed, process, index),
+                    )
+                )
+    return units
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: a batch system or a container may grant fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        own = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return cores
+    # A limit on time (docker --cpus) hides no core. That of each group above binds, too.
+    groups = [_GROUPS / line.rpartition(":")[2].lstrip("/") for line in own]
+    for folder in {folder for group in groups for folder in (group, *group.parents)}:
+        with suppress(OSError, ValueError):
+            granted, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+            cores = min(cores, max(1, math.ceil(int(granted) / int(period))))
+    return cores
 
 
 def run_units(
-    task: Callable[[Unit], Result], units: Sequence[Unit], executor: Executor, in_flight: int
-) -> Iterator[tuple[Unit, Result]]:
+    task: Callable[[AnyUnit], Result], units: Sequence[AnyUnit], executor: Executor, in_flight: int
+) -> Iterator[tuple[AnyUnit, Result]]:
     """Do the units and yield each with its result as it completes.
 
     A unit that fails is done once more; if it fails again, the others are still completed first.
@@ -57,8 +186,8 @@ def run_units(
         At the end, naming the units that failed twice; at once where a worker process has died.
     """
     waiting = iter(units)
-    running: dict[Future[Result], tuple[Unit, bool]] = {}
-    failed: list[tuple[Unit, BaseException]] = []
+    running: dict[Future[Result], tuple[AnyUnit, bool]] = {}
+    failed: list[tuple[AnyUnit, BaseException]] = []
     try:
         while True:
             while len(running) < in_flight and (unit := next(waiting, None)) is not None:
@@ -88,15 +217,14 @@ def run_units(
         raise DataError(_describe(failed, len(units))) from failed[0][1]
 
 
-def _describe(failed: Sequence[tuple[Unit, BaseException]], total: int) -> str:
-    faults = [f"{unit}: {_said(error)}" for unit, error in failed[:_NAMED]]
+def _describe(failed: Sequence[tuple[object, BaseException]], total: int) -> str:
+    faults = []
+    for unit, error in failed[:_NAMED]:
+        kind = "" if isinstance(error, ManyscaleError) else f"{type(error).__name__}: "
+        faults.append(f"{unit}: {kind}{error}")
     if len(failed) > _NAMED:
         faults.append(f"and {len(failed) - _NAMED} more")
-    return f"{len(failed)} of {total} units failed, each twice: " + "; ".join(faults)
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, ManyscaleError) else f"{type(error).__name__}: {error}"
+    return f"{len(failed)} of {total} units failed, each twice: {'; '.join(faults)}"
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -169,44 +297,38 @@ def open_executor(workers: int, cluster: str | None) -> Iterator[tuple[Executor,
     MissingExtraError
         Where dask.distributed is not installed.
     """
-    if cluster is not None:
-        with _cluster(cluster) as (executor, threads):
-            yield executor, 2 * threads
-    elif workers == 1:
-        yield OneByOne(), 1
-    else:
-        with ProcessPool(workers) as pool:
-            yield pool, 2 * workers
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    if cluster is None:
+        if workers == 1:
+            yield OneByOne(), 1
+        else:
+            with ProcessPool(workers) as pool:
+                yield pool, 2 * workers
+        return
     try:
         distributed = importlib.import_module("distributed")  # an extra, without types
     except ModuleNotFoundError:
         raise MissingExtraError("distributed", "cluster") from None
     try:
-        client = distributed.Client(address, timeout=_PATIENCE)
+        client = distributed.Client(cluster, timeout=_PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise DataError(
-            f"--cluster {address}: no dask scheduler answers there; is it running, and is the address "
+            f"--cluster {cluster}: no dask scheduler answers there; is it running, and is the address "
             "as it printed it, tcp://host:8786?"
         ) from error
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise DataError(f"--cluster {address}: the scheduler there has no workers")
-        yield client.get_executor(pure=False, retries=0), threads
+            raise DataError(f"--cluster {cluster}: the scheduler there has no workers")
+        yield client.get_executor(pure=False, retries=0), 2 * threads
 
 
 def _prepare_worker() -> None:
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
     # Read by the libraries that a worker imports with its first unit.
     os.environ["OMP_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,7 +1,6 @@
 """One batch of a stream as torch tensors, and its columns by name."""
 
 from collections.abc import Mapping
-from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -66,7 +65,7 @@ def to_torch(
 
 
 class Segments(NamedTuple):
-    """Which tokens belong together: those of each event stand one behind the other.
+    """Which tokens belong together: those of each event stand one after the other.
 
     Attributes
     ----------
@@ -96,20 +95,19 @@ class Segments(NamedTuple):
 
 
 class TokenColumns:
-    """The columns of one stream by name, each (tokens,); the axis is repeated on each token."""
+    """The columns of one stream by name, each (tokens,); the axis is repeated on each token.
+
+    Attributes
+    ----------
+    computed
+        Some (tokens,) by name, put in the place of the columns of that name.
+    """
 
     def __init__(self, stream: StreamSchema, batch: StreamBatch) -> None:
-        self._place = {name: place for place, name in enumerate(stream.columns)}
-        self._axis_place = {name: place for place, name in enumerate(stream.axis)}
+        self._index = {name: index for index, name in enumerate(stream.columns)}
+        self._axis_index = {name: index for index, name in enumerate(stream.axis)}
         self._batch = batch
-        self._computed: Mapping[str, Tensor] = {}
-        self._axis: Tensor | None = None
-
-    def with_computed(self, computed: Mapping[str, Tensor]) -> "TokenColumns":
-        """Return the same columns, some (tokens,) put in the place of those of their name."""
-        columns = copy(self)
-        columns._computed = computed  # noqa: SLF001
-        return columns
+        self.computed: Mapping[str, Tensor] = {}
 
     @cached_property
     def segments(self) -> Segments:
@@ -123,13 +121,15 @@ class TokenColumns:
 
     def __getitem__(self, name: str) -> Tensor:
         """(tokens,): the column of that name."""
-        if name in self._computed:
-            return self._computed[name]
-        if name in self._place:
-            return self._batch.values[:, self._place[name]]
-        if self._axis is None:
-            self._axis = self._batch.axis[self.event]
-        return self._axis[:, self._axis_place[name]]
+        if name in self.computed:
+            return self.computed[name]
+        if name in self._index:
+            return self._batch.values[:, self._index[name]]
+        return self._axis[:, self._axis_index[name]]
+
+    @cached_property
+    def _axis(self) -> Tensor:
+        return self._batch.axis[self.event]
 
     def of_first(self, name: str) -> Tensor:
         """(tokens,): the column's value at the first token of the same event."""

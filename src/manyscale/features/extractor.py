@@ -94,7 +94,7 @@ class FeatureExtractor(nn.Module):
         """
         columns = TokenColumns(self.stream, batch)
         if self.frame is not None:
-            columns = columns.with_computed(self.frame(columns))
+            columns.computed = self.frame(columns)
         tokens = len(batch.values)
         numbers = [compute(columns) for compute in self._number_recipes]
         classes = [compute(columns).long() for compute in self._class_recipes]
@@ -111,21 +111,6 @@ class FeatureExtractor(nn.Module):
             return numbers, classes
         unknown = _TABLE_ROWS - 1
         return numbers, torch.where((classes < 0) | (classes > unknown), unknown, classes)
-
-    def check_finite(self, numbers: Tensor, batch: StreamBatch, first: int = 0) -> None:
-        """Refuse a feature that is not finite; the message names stream, feature and event.
-
-        `first` is the place of the batch's first event among all.
-        """
-        bad = (~torch.isfinite(numbers)).nonzero()
-        if len(bad):
-            token, place = bad[0].tolist()
-            before = torch.cumsum(batch.counts, 0)
-            event = first + int(torch.searchsorted(before, token, right=True))
-            raise DataError(
-                f"feature '{self.numbers[place]}' of stream '{self.stream.name}' is "
-                f"{numbers[token, place].item()} in event {event} of the training events"
-            )
 
 
 @torch.no_grad()
@@ -147,40 +132,37 @@ def standardise(
     DataError
         Where a feature is not finite; the message names stream, feature and event.
     """
-    moments = [_Moments(len(next(iter(group.values())).numbers)) for group in groups]
+    count = [0 for _ in groups]
+    # Sums and sums of squares.
+    sums = [
+        torch.zeros(2, len(next(iter(group.values())).numbers), dtype=torch.float64)
+        for group in groups
+    ]
     first = 0
     for batch in batches:
-        for group, of_group in zip(groups, moments, strict=True):
+        for number, group in enumerate(groups):
             for name, extractor in group.items():
-                numbers, _ = extractor.raw(batch[name])
-                extractor.check_finite(numbers, batch[name], first)
-                of_group.add(numbers)
+                values, _ = extractor.raw(batch[name])
+                bad = (~torch.isfinite(values)).nonzero()
+                if len(bad):
+                    token, feature = bad[0].tolist()
+                    before = torch.cumsum(batch[name].counts, 0)
+                    event = first + int(torch.searchsorted(before, token, right=True))
+                    raise DataError(
+                        f"feature '{extractor.numbers[feature]}' of stream '{name}' is "
+                        f"{values[token, feature].item()} in event {event} of the training events"
+                    )
+                wide = values.double()
+                count[number] += len(wide)
+                sums[number] += torch.stack([wide.sum(0), (wide**2).sum(0)])
         first += len(next(iter(batch.values())).counts)
-    for group, of_group in zip(groups, moments, strict=True):
-        for extractor in group.values():
-            of_group.fit(extractor)
-
-
-class _Moments:
-    """Number, sums and sums of squares of some features."""
-
-    def __init__(self, features: int) -> None:
-        self._count = 0
-        self._total = torch.zeros(features, dtype=torch.float64)
-        self._squares = torch.zeros(features, dtype=torch.float64)
-
-    def add(self, numbers: Tensor) -> None:
-        wide = numbers.double()
-        self._count += len(wide)
-        self._total += wide.sum(0)
-        self._squares += (wide**2).sum(0)
-
-    def fit(self, extractor: FeatureExtractor) -> None:
-        if not self._count:
-            return
-        mean = self._total / self._count
-        variance = (self._squares / self._count - mean**2).clamp(min=0)
+    for group, tokens, (total, squares) in zip(groups, count, sums, strict=True):
+        if not tokens:
+            continue
+        mean = total / tokens
+        variance = (squares / tokens - mean**2).clamp(min=0)
         # A constant feature stays zero instead of being blown up.
         deviation = torch.where(variance > 1e-12 * (1 + mean**2), variance, 1).sqrt()
-        extractor.mean.copy_(mean)
-        extractor.deviation.copy_(deviation)
+        for extractor in group.values():
+            extractor.mean.copy_(mean)
+            extractor.deviation.copy_(deviation)

@@ -213,7 +213,13 @@ def jet_images(
     schema = data.schema if isinstance(data, Dataset) else schema
     if schema is None:
         raise DataError("events alone do not say what their columns are: give schema=data.schema")
-    settings = _settings(bins=bins, half_width=half_width, weight=weight, frame=frame)
+    given = {"bins": bins, "half_width": half_width, "weight": weight}
+    try:
+        settings = ImageSettings.model_validate({**given, "frame": frame or FrameSettings()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise CardError(f"{name} is {first['input']!r}: {first['msg']}") from error
     maker = ImageMaker(schema.stream(stream), settings, by_class=by_class)
     images = np.empty((len(data), maker.channels, bins, bins), np.float32)
     if isinstance(data, Dataset):
@@ -234,12 +240,3 @@ def _batches(stream: PackedStream) -> Iterator[tuple[int, StreamBatch]]:
     """The jets of a stream, some at a time, and the place of the first of them."""
     for first in range(0, len(stream), _CHUNK):
         yield first, StreamBatch.of(stream.between(first, first + _CHUNK))
-
-
-def _settings(*, frame: FrameSettings | Mapping[str, Any] | None, **given: object) -> ImageSettings:
-    try:
-        return ImageSettings.model_validate({**given, "frame": frame or FrameSettings()})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise CardError(f"{name} is {first['input']!r}: {first['msg']}") from error

@@ -1,6 +1,6 @@
 """The frame of a jet: what its tokens are centred on, which way they point, which side is up.
 
-All functions work on the tokens of many jets at once, one behind the other, and loop over nothing.
+All functions work on the tokens of many jets at once, one after the other, and loop over nothing.
 `x` and `y` are directions in the plane of eta and phi, (tokens,); `pt` is the weight of each token,
 not negative, (tokens,); `jets` says which tokens belong together. A jet may have no token at all.
 
@@ -21,8 +21,7 @@ from torch.nn.functional import hardshrink
 
 from manyscale.errors import CardError
 from manyscale.features.columns import Segments, TokenColumns
-from manyscale.features.constituents import wrap_phi
-from manyscale.features.registry import can_compute, recipe
+from manyscale.features.registry import can_compute, recipe, wrap_phi
 from manyscale.schema import StreamSchema
 from manyscale.settings import Settings, setting
 
@@ -135,8 +134,14 @@ def second_subjet_up(x: Tensor, y: Tensor, pt: Tensor, jets: Segments) -> tuple[
     for step in range(_STEPS):
         ahead = share * (side > 0)
         part, ahead_x, ahead_y = jets.sum(ahead), jets.sum(ahead * dx), jets.sum(ahead * dy)
-        if step < _STEPS - 1:
-            side = _nearer(dx, dy, part, (ahead_x, ahead_y), jets)
+        if step == _STEPS - 1:
+            break
+        # The means of the two are a = m / part and b = -m / (1 - part), m the moments ahead. A token
+        # is nearer to a where (dx, dy) (a - b) > (a^2 - b^2) / 2; both sides are divided by
+        # 1 / part + 1 / (1 - part).
+        difference = 1 / part.clamp(min=_SMALLEST) - 1 / (1 - part).clamp(min=_SMALLEST)
+        middle = difference / 2 * (ahead_x**2 + ahead_y**2)
+        side = dx * jets.spread(ahead_x) + dy * jets.spread(ahead_y) - jets.spread(middle)
     # The mean of all is the origin here, so that it lies between both subjets.
     known = ahead_x**2 + ahead_y**2 > _NO_DISTANCE**2
     cos, sin = torch.where(known, ahead_x, 0), torch.where(known, ahead_y, 1)
@@ -201,8 +206,12 @@ class JetFrame:
         if weighted and not can_compute("pt", stream):
             missing.append("pt")
         if missing:
+            needs = "delta_eta and delta_phi, or eta and phi with jet_eta and jet_phi"
+            if weighted:
+                alone = ", or eta and phi alone" if frame.centre == "pt" else ""
+                needs = f"pt and {needs}{alone}"
             raise CardError(
-                f"{key}: the jet frame needs {_words(frame)}; stream '{stream.name}' has "
+                f"{key}: the jet frame needs {needs}; stream '{stream.name}' has "
                 f"{', '.join(stream.all_columns)}, which do not give {', '.join(missing)}"
             )
         self.settings = frame
@@ -218,13 +227,6 @@ class JetFrame:
             pt = columns["pt"].clamp(min=0)
             x, y = in_frame(self.settings, x, y, pt, columns.segments)
         return dict(zip(_DIRECTION, (x, y), strict=True))
-
-
-def _words(frame: FrameSettings) -> str:
-    relative = "delta_eta and delta_phi, or eta and phi with jet_eta and jet_phi"
-    if frame.changes_nothing:
-        return relative
-    return f"pt and {relative}{', or eta and phi alone' if frame.centre == 'pt' else ''}"
 
 
 def _shares(pt: Tensor, jets: Segments) -> Tensor:
@@ -245,22 +247,6 @@ def _principal_axis(x: Tensor, y: Tensor, share: Tensor, jets: Segments) -> tupl
     known = twice_xy**2 + difference**2 > _NO_ANISOTROPY**2
     angle = torch.atan2(torch.where(known, twice_xy, 0), torch.where(known, difference, -1)) / 2
     return torch.where(known, torch.cos(angle), 0), torch.sin(angle)
-
-
-def _nearer(
-    x: Tensor, y: Tensor, part: Tensor, moments: tuple[Tensor, Tensor], jets: Segments
-) -> Tensor:
-    """Positive where a token is nearer to the subjet ahead than to the other.
-
-    `part` is the share of pT ahead, `moments` are the sums of share times x and y there. Those of
-    the other subjet are the opposite, since the mean of all is the origin. (x, y) is nearer to the
-    first of two points a and b where (x, y) (a - b) > (a^2 - b^2) / 2; both sides are divided by
-    1 / part + 1 / (1 - part).
-    """
-    ahead = 1 / part.clamp(min=_SMALLEST)
-    behind = -1 / (1 - part).clamp(min=_SMALLEST)
-    middle = (ahead + behind) / 2 * (moments[0] ** 2 + moments[1] ** 2)
-    return x * jets.spread(moments[0]) + y * jets.spread(moments[1]) - jets.spread(middle)
 
 
 def _turned(

@@ -1,5 +1,6 @@
 """Every feature that the network can see, and how it is computed from the columns of a stream."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -7,10 +8,8 @@ import torch
 from torch import Tensor
 
 from manyscale.errors import CardError
-from manyscale.features import constituents
 from manyscale.features.columns import TokenColumns
-from manyscale.features.constituents import safe_log, wrap_phi
-from manyscale.schema import AXIS_COLUMNS, COLUMNS, StreamSchema
+from manyscale.schema import AXIS_COLUMNS, COLUMNS, PARTICLE_CLASSES, StreamSchema
 
 __all__ = [
     "RECIPES",
@@ -20,7 +19,10 @@ __all__ = [
     "describe",
     "is_categorical",
     "recipe",
+    "wrap_phi",
 ]
+
+_SMALLEST = 1e-6
 
 
 class Recipe(NamedTuple):
@@ -30,45 +32,93 @@ class Recipe(NamedTuple):
     compute: Callable[[TokenColumns], Tensor]
 
 
-_DIRECTION = ("eta", "phi", "jet_eta", "jet_phi")
-_JET = ("jet_pt", "jet_eta", "jet_mass")
+def wrap_phi(phi: Tensor) -> Tensor:
+    """Bring azimuths (radians) to (-pi, pi].
+
+    Examples
+    --------
+    >>> wrap_phi(torch.tensor([-math.pi, 3.5])).round(decimals=4)
+    tensor([ 3.1416, -2.7832])
+    """
+    wrapped = phi - 2 * math.pi * torch.ceil((phi - math.pi) / (2 * math.pi))
+    return wrapped.clamp(-math.pi, math.pi)
+
+
+def _safe_log(values: Tensor) -> Tensor:
+    """Logarithm, with values at or below zero taken as 1e-6."""
+    return torch.log(values.clamp(min=_SMALLEST))
+
+
+def _delta_eta(columns: TokenColumns) -> Tensor:
+    return columns["eta"] - columns["jet_eta"]
+
+
+def _delta_phi(columns: TokenColumns) -> Tensor:
+    return wrap_phi(columns["phi"] - columns["jet_phi"])
+
+
+def _of_class(*names: str) -> Recipe:
+    """1 where the particle is of one of the named classes, else 0."""
+    first, *more = map(PARTICLE_CLASSES.index, names)
+
+    def compute(columns: TokenColumns) -> Tensor:
+        kind = columns["particle_class"].long()
+        found = kind == first
+        for code in more:
+            found |= kind == code
+        return found.float()
+
+    return Recipe(("particle_class",), compute)
+
+
+# The energy of a token [GeV], from what is best known: sqrt(pT^2 cosh^2(eta) + m^2), without a mass
+# pT cosh(eta). A mass below zero, of rounding, counts as none.
+_ENERGY = (
+    Recipe(("energy",), lambda c: c["energy"]),
+    Recipe(
+        ("pt", "eta", "mass"),
+        lambda c: torch.hypot(c["pt"] * torch.cosh(c["eta"]), c["mass"].clamp(min=0)),
+    ),
+    Recipe(("pt", "eta"), lambda c: c["pt"] * torch.cosh(c["eta"])),
+)
+
+
+def _log_energy(way: Recipe, *, to_jet: bool = False) -> Recipe:
+    if not to_jet:
+        return Recipe(way.needs, lambda c: _safe_log(way.compute(c)))
+
+    def relative(columns: TokenColumns) -> Tensor:
+        momentum = columns["jet_pt"] * torch.cosh(columns["jet_eta"])
+        jet = torch.hypot(momentum, columns["jet_mass"])
+        return _safe_log(way.compute(columns)) - _safe_log(jet)
+
+    return Recipe((*way.needs, "jet_pt", "jet_eta", "jet_mass"), relative)
+
 
 #: The recipes of each derived feature; the first whose columns are there is taken. A column that
 #: bears the feature's own name comes before all of them.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
-    "delta_eta": (Recipe(("eta", "jet_eta"), constituents.delta_eta),),
-    "delta_phi": (Recipe(("phi", "jet_phi"), constituents.delta_phi),),
+    "delta_eta": (Recipe(("eta", "jet_eta"), _delta_eta),),
+    "delta_phi": (Recipe(("phi", "jet_phi"), _delta_phi),),
     "delta_r": (
         Recipe(("delta_eta", "delta_phi"), lambda c: torch.hypot(c["delta_eta"], c["delta_phi"])),
-        Recipe(_DIRECTION, constituents.delta_r),
-    ),
-    "log_pt": (Recipe(("pt",), lambda c: safe_log(c["pt"])),),
-    "log_energy": (
-        Recipe(("energy",), lambda c: safe_log(c["energy"])),
-        Recipe(("pt", "eta"), lambda c: safe_log(constituents.energy(c))),
-    ),
-    "log_pt_rel": (Recipe(("pt", "jet_pt"), lambda c: safe_log(c["pt"]) - safe_log(c["jet_pt"])),),
-    "log_energy_rel": (
         Recipe(
-            ("energy", *_JET),
-            lambda c: safe_log(c["energy"]) - safe_log(constituents.jet_energy(c)),
-        ),
-        Recipe(
-            ("pt", "eta", *_JET),
-            lambda c: safe_log(constituents.energy(c)) - safe_log(constituents.jet_energy(c)),
+            ("eta", "phi", "jet_eta", "jet_phi"),
+            lambda c: torch.hypot(_delta_eta(c), _delta_phi(c)),
         ),
     ),
+    "log_pt": (Recipe(("pt",), lambda c: _safe_log(c["pt"])),),
+    "log_energy": tuple(_log_energy(way) for way in _ENERGY),
+    "log_pt_rel": (
+        Recipe(("pt", "jet_pt"), lambda c: _safe_log(c["pt"]) - _safe_log(c["jet_pt"])),
+    ),
+    "log_energy_rel": tuple(_log_energy(way, to_jet=True) for way in _ENERGY),
     "is_charged": (
         Recipe(("charge",), lambda c: (c["charge"] != 0).float()),
-        Recipe(
-            ("particle_class",),
-            lambda c: constituents.is_class(c, "charged hadron", "electron", "muon"),
-        ),
+        _of_class("charged hadron", "electron", "muon"),
     ),
-    "is_photon": (Recipe(("particle_class",), lambda c: constituents.is_class(c, "photon")),),
-    "is_neutral_hadron": (
-        Recipe(("particle_class",), lambda c: constituents.is_class(c, "neutral hadron")),
-    ),
+    "is_photon": (_of_class("photon"),),
+    "is_neutral_hadron": (_of_class("neutral hadron"),),
     "phi_rel": (Recipe(("phi",), lambda c: wrap_phi(c["phi"] - c.of_first("phi"))),),
     "log_mass": (Recipe(("mass",), lambda c: torch.log1p(c["mass"].clamp(min=0))),),
 }

@@ -52,15 +52,9 @@ class _Padded(NamedTuple):
     hardness: Floats
     # (events,): tokens of the event, all of them.
     multiplicity: NDArray[np.int64]
-
-    @property
-    def has_hardness(self) -> bool:
-        return any(name in self.numbers for name in _HARDNESS)
-
-    @property
-    def in_jet(self) -> bool:
-        """Whether the tokens are constituents of a jet, of known direction and pT or energy."""
-        return {"delta_eta", "delta_phi"} <= self.numbers.keys() and self.has_hardness
+    has_hardness: bool
+    # Whether the tokens are constituents of a jet, of known direction and pT or energy.
+    in_jet: bool
 
 
 def summaries(
@@ -111,15 +105,16 @@ def _padded(stream: PackedStream, extractor: FeatureExtractor) -> _Padded:
     counts = stream.counts
     event = np.repeat(np.arange(len(counts)), counts)
     hardness = np.zeros(len(event))
-    if measure := next((name for name in _HARDNESS if name in numbers), None):
+    measure = next((name for name in _HARDNESS if name in numbers), None)
+    if measure is not None:
         values = numbers[measure]
         hardness = np.maximum(np.exp(values) if measure.startswith("log_") else values, 0.0)
     index = ragged_rows(np.zeros_like(counts), counts)
     kept = index < _MOST_TOKENS
     shape = (len(counts), min(int(counts.max(initial=0)), _MOST_TOKENS))
-    padded = _Padded(np.zeros(shape, bool), numbers, classes, hardness, counts)
+    in_jet = measure is not None and {"delta_eta", "delta_phi"} <= numbers.keys()
     # Only in a jet by hardness: elsewhere the order given may carry meaning, and stays.
-    order = np.lexsort((-hardness, event)) if padded.in_jet else np.arange(len(event))
+    order = np.lexsort((-hardness, event)) if in_jet else np.arange(len(event))
 
     def spread(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
         out = np.zeros(shape, values.dtype)
@@ -132,6 +127,8 @@ def _padded(stream: PackedStream, extractor: FeatureExtractor) -> _Padded:
         {name: spread(values) for name, values in classes.items()},
         spread(hardness),
         counts,
+        has_hardness=measure is not None,
+        in_jet=in_jet,
     )
 
 

@@ -46,7 +46,7 @@ class StreamSettings(Settings):
         None, "streams with the same encoder name share its weights; null: one of its own"
     )
     positions: bool = setting(
-        False, "add a learned embedding of the token's place, where order carries meaning"
+        False, "add a learned embedding of the token's position, where order carries meaning"
     )
     dropout: float = setting(0.0, "dropout in the layers", ge=0, lt=1)
 

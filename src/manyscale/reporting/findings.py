@@ -297,8 +297,8 @@ inputs_ (plots): Inputs of the stream {rest} by class, each class with unit area
     tokens, best separation first. The outermost 0.5% on either side are not shown.
 image_ (plots): Mean image of the stream {rest} in the test events of each class, and the
     difference of both over their sum: 1 where only signal is, -1 where only background is. Pixels
-    that fewer than ten tokens hit have no difference. Each process counts by its share of the
-    class.
+    that fewer than ten tokens hit have no difference. Each process counts by its part in the mix
+    of its class.
 """
 _ENTRY = re.compile(r"^(\S+) \((\w+)\): (.*(?:\n {4}.*)*)", re.MULTILINE)
 _PLOTS = {

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from manyscale.data.balance import ClassMix
 from manyscale.evaluation import results
 from manyscale.evaluation.yields import normalisation
 from manyscale.model.summary import Summary
 from manyscale.reporting import formatting
 from manyscale.reporting.formatting import UNKNOWN, count, quantity, rejection, short, sigmas, value
-from manyscale.schema import Process
+from manyscale.schema import Label, Process
 
 __all__ = [
     "Table",
@@ -25,6 +26,7 @@ __all__ = [
     "importance_table",
     "layer_table",
     "limits_table",
+    "mix_table",
     "process_table",
     "provenance_table",
     "sculpting_table",
@@ -311,6 +313,20 @@ def process_table(
         )
     note = "The cross section is as generated, before k-factor and filter efficiency."
     return Table.of("processes", rows, note)
+
+
+def mix_table(mix: Mapping[Label, ClassMix]) -> Table:
+    """What each process makes of its class in training and in class-balanced figures, and by what."""
+    rows = [
+        {"class": label, "process": name, "part of the class": f"{part:.3g}", "mixed by": of.rule}
+        for label, of in mix.items()
+        for name, part in of.fractions.items()
+    ]
+    note = (
+        "Of the events as selected. Cross section: times k-factor and filter efficiency; events "
+        "alike: each with its weight as it is."
+    )
+    return Table.of("mix of each class under class-balanced weights", rows, note)
 
 
 def cutflow_table(processes: Sequence[Process], luminosity: float | None = None) -> Table:

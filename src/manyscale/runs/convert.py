@@ -1,31 +1,50 @@
 """Events of files into a dataset, whatever the format: the whole of `manyscale convert`."""
 
+import hashlib
 import json
+import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manyscale.card import Card, load_card
-from manyscale.data.convert import check_positive, convert_npz, describe_process, read_books
-from manyscale.data.manifest import merge
-from manyscale.data.parts import PartBook, claim_folder, part_path
-from manyscale.data.plans import Plan, Stated, find_plans, planned, stated_of_parts, with_stated
+from manyscale.data.identity import copies
+from manyscale.data.manifest import check_together, merge
+from manyscale.data.npz import Columns, Files, named_columns, open_padded
+from manyscale.data.parquet import (
+    PARTS,
+    PartBook,
+    claim_folder,
+    new_part,
+    part_name,
+    part_path,
+    read_book,
+)
+from manyscale.data.sources import (
+    Source,
+    Stated,
+    collecting,
+    find_sources,
+    parts_there,
+    stated_of_parts,
+    with_stated,
+)
 from manyscale.errors import CardError, DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
-from manyscale.events.processes import NAMED_PROCESSES
-from manyscale.events.work import open_executor, run_units
+from manyscale.events.settings import NAMED_PROCESSES
+from manyscale.events.work import open_executor, run_units, usable_cores
 from manyscale.progress import LOG, progress_bar
-from manyscale.schema import Label, Process
+from manyscale.schema import CutflowStep, Label, Process, Schema, StreamSchema
 
 if TYPE_CHECKING:
     from manyscale.events.files.reader import Contents
     from manyscale.runs.worker import FileUnit, MakeFileParts
 
-__all__ = ["Added", "Request", "convert_files"]
+__all__ = ["Added", "Request", "convert_files", "convert_npz"]
 
 # Sections of the card's `generate` on which the records of files depend.
 _GENERATE = {"multiparton", "detector", "jets", "objects", "streams", "columns", "cuts"}
@@ -39,6 +58,7 @@ _OF_ALL_EVENTS = {
     "cross_section": "cross section [pb]",
     "k_factor": "k-factor",
     "filter_efficiency": "filter efficiency",
+    "share": "share of its class",
 }
 _NAMED = 3
 
@@ -119,7 +139,8 @@ def convert_files(
     ----------
     files
         Files of one format, globs, text files with a file a line; of npz one file, or several
-        streams as "jet1=a.npz", "jet2=b.npz".
+        streams as "jet1=a.npz", "jet2=b.npz"; where the card maps branches, any number of npz whose
+        arrays it names.
     folder
         The dataset, new or to be added to.
     request
@@ -145,14 +166,14 @@ def convert_files(
         that failed twice is named after the others are done.
     """
     request = request or Request()
-    check_positive(request.cross_section, request.sum_weights)
+    _check_positive(request.cross_section, request.sum_weights)
     folder = Path(folder)
     loaded = load_card(card) if card is not None else Card()
     # A path may hold an = itself; a stream's name holds no slash.
     if all("=" in text and "/" not in text.partition("=")[0] for text in files):
         return _convert_npz(files, folder, request, loaded)
     kind, paths = of_one_format(files)
-    if kind == "npz":
+    if kind == "npz" and not loaded.convert.branches:
         return _convert_npz(paths, folder, request, loaded)
     return _convert_events(
         kind, paths, folder, request, loaded,
@@ -176,7 +197,7 @@ def _convert_npz(files: Sequence[str], folder: Path, request: Request, card: Car
     if request.weights is not None:
         raise DataError("--weights names a branch; an npz has none, its events count one each")
     process, label = request.named()
-    done = convert_npz(
+    return convert_npz(
         folder,
         by_stream if all(by_stream.values()) else files[0],
         label,
@@ -184,14 +205,8 @@ def _convert_npz(files: Sequence[str], folder: Path, request: Request, card: Car
         columns=card.data.columns or None,
         cross_section=request.cross_section,
         sum_weights=request.sum_weights,
+        share=_stated(process, request, card, card.convert).share,
     )
-    for notice in done.notices:
-        LOG.info(notice)
-    if not done.added:
-        return Added(f"{folder} has these {done.events} events of {done.process} already")
-    if request.cross_section is None:
-        LOG.info("the cross section is unknown, so no yields: --cross-section says it")
-    return Added(f"{done.events} events of {done.process} added to {folder}")
 
 
 def _convert_events(
@@ -206,7 +221,7 @@ def _convert_events(
     cluster: str | None,
     share: tuple[int, int] | None,
 ) -> Added:
-    """Add the events of all other files: plan the units, have those made that are missing, merge."""
+    """Add the events of all other files: have the units made that are missing, and merge."""
     try:
         # What reads files is an extra; npz files are converted without it.
         from manyscale.runs import plan_files, worker  # noqa: PLC0415
@@ -223,7 +238,7 @@ def _convert_events(
             "convert.process divides the events of an ntuple, which convert.branches maps; of "
             "other files --label and --process say what all the events are"
         )
-    books = read_books(folder)
+    books = _read_books(folder)
     processes = _processes(request, convert, list(books.values()))
     names = [process.name for process in processes.values()]
     # Settings of Pythia for the shower of hard events: the card says them of a process.
@@ -233,7 +248,8 @@ def _convert_events(
     reader = plan_files.one_reader(kind, files, card.generate, convert, lines)
     sample, contents = plan_files.look_at_first(files, reader)
     _report(sample.path, contents)
-    worker.check_streams(folder, contents.streams)
+    streams = _without(contents.streams, convert.drop, sample.path)
+    worker.check_streams(folder, streams)
 
     # The units, and which of them are not made yet. The settings are all that a record follows from
     # beside its file: a file that is in the dataset with others is refused.
@@ -247,7 +263,9 @@ def _convert_events(
     }
     options = [*request.options(), *(() if card_path is None else ("--card", str(card_path)))]
     named = shlex.join(file.path for file in files[:_NAMED]) + " ..." * (len(files) > _NAMED)
-    plans = plan_files.plan_files(
+    known = [identity for source in find_sources(folder) for identity in source.sources]
+    _warn_of_copies(known, [file.identity for file in files])
+    sources, dropped = plan_files.sources_of(
         files,
         folder,
         reader=reader,
@@ -256,34 +274,34 @@ def _convert_events(
         settings=json.dumps(settings, sort_keys=True),
         again=f"manyscale convert {named} {shlex.join([*options, '--out', str(folder)])}",
     )
-    # What the user states of a process is kept with the plans, so that it can be corrected later.
+    # What the user states of a process is noted with the files, so that it can be corrected later.
     stated = {name: _stated(name, request, card, convert) for name in names}
-    _check_others(folder, books, stated, ours={plan.name for plan in plans})
-    plans = _with_stated(plans, stated)
-    units = [unit for plan in plans for unit in plan_files.units_of(plan, files)]
+    _check_others(folder, books, stated, own={part for of in sources for part in of.parts})
+    sources = _with_stated(sources, stated)
+    units = plan_files.units_of(sources, files)
     chosen = worker.share_of(units, share, "the files make")
-    absent = {(plan.name, at) for plan in plans for at in plan.missing(folder)}
-    todo = [unit for unit in chosen if (unit.plan, unit.index) in absent]
+    there = parts_there(folder)
+    todo = [unit for unit in chosen if not there.issuperset(unit.parts)]
 
     task = worker.MakeFileParts(
         reader,
-        contents.streams,
+        streams,
         folder.absolute() if cluster else folder,
         processes,
         card.seed,
         {"command": "convert", **settings},
     )
-    workers = min(workers or worker.usable_cores(), max(1, len(todo)))
-    with planned(folder, plans, shared=share is not None):
+    workers = min(workers or usable_cores(), max(1, len(todo)))
+    with collecting(folder, sources, dropped, shared=share is not None):
         _make(task, todo, len(chosen), workers, cluster)
 
     # What the dataset has now.
-    left = sum(len(plan.missing(folder)) for plan in plans)
+    there = parts_there(folder)
+    left = sum(not there.issuperset(unit.parts) for unit in units)
     if left:
-        total = sum(len(plan.units) for plan in plans)
         return Added(
-            f"{left} of {total} units are missing still; `manyscale inspect {folder}` names them, "
-            "and finishes the dataset once all are there"
+            f"{left} of {len(units)} units are missing still; `manyscale inspect {folder}` names "
+            "them, and finishes the dataset once all are there"
         )
     added = tuple(process for process in merge(folder).processes if process.name in names)
     _report_unknown(added, several=len(convert.process) > 1)
@@ -353,7 +371,7 @@ def _processes(
 
     if not convert.process:
         name, label = request.named()
-        return {THE_PROCESS: describe_process(name, label, None, books)}
+        return {THE_PROCESS: _described(name, label, None, books)}
     if request.label is not None or request.process is not None:
         raise DataError(
             "the card's convert.process says what the events are: leave out --label and --process"
@@ -365,8 +383,7 @@ def _processes(
             '{ttbar: {where: "is_ttbar == 1", cross_section: 831, sum_weights: 1.2e9}}'
         )
     return {
-        name: describe_process(name, convert.event_class(name), None, books)
-        for name in convert.process
+        name: _described(name, convert.event_class(name), None, books) for name in convert.process
     }
 
 
@@ -382,36 +399,34 @@ def _stated(process: str, request: Request, card: Card, convert: ConvertSettings
     return Stated(**{key: values[0] for key, values in said.items() if values})
 
 
-def _with_stated(plans: Sequence[Plan], stated: Mapping[str, Stated]) -> list[Plan]:
-    """Plans with what the user says now instead of what was said before."""
-    size = sum(plan.size for plan in plans)
+def _with_stated(sources: Sequence[Source], stated: Mapping[str, Stated]) -> list[Source]:
+    """Sources with what the user says now instead of what was said before."""
+    size = sum(source.size for source in sources)
 
-    def updated(plan: Plan, name: str, now: Stated) -> Stated:
+    def updated(source: Source, name: str, now: Stated) -> Stated:
         said = now.model_dump(exclude_none=True)
         if now.sum_weights is not None:
-            # It is that of all the files together: each plan has its part by size.
-            said["sum_weights"] = now.sum_weights * plan.size / size
-        return plan.stated.get(name, Stated()).model_copy(update=said)
+            # It is that of all the files together: each has its part by size.
+            said["sum_weights"] = now.sum_weights * source.size / size
+        return source.stated.get(name, Stated()).model_copy(update=said)
 
     return [
-        plan.model_copy(update={"stated": {n: updated(plan, n, now) for n, now in stated.items()}})
-        for plan in plans
+        of.model_copy(update={"stated": {n: updated(of, n, now) for n, now in stated.items()}})
+        for of in sources
     ]
 
 
 def _check_others(
-    folder: Path, books: Mapping[Path, PartBook], stated: Mapping[str, Stated], ours: set[str]
+    folder: Path, books: Mapping[Path, PartBook], stated: Mapping[str, Stated], own: set[str]
 ) -> None:
-    """Refuse what other events of a process do not have, those of other plans than ours."""
-    every = find_plans(folder)
-    said_of = stated_of_parts(every)
-    own = {part for plan in every if plan.name in ours for u in plan.units for part in u.parts}
+    """Refuse what other events of a process do not have, those of other parts than our own."""
+    said_of = stated_of_parts(find_sources(folder))
     for path, book in books.items():
         now = stated.get(book.process.name)
         if now is None or path.stem in own:
             continue
-        said, share = said_of.get(path.stem, ({}, 0.0))
-        process = with_stated(book.process, said.get(book.process.name), share)
+        said, fraction = said_of.get(path.stem, ({}, 0.0))
+        process = with_stated(book.process, said.get(book.process.name), fraction)
         for key, what in _OF_ALL_EVENTS.items():
             known, wanted = getattr(process, key), getattr(now, key)
             if None not in {known, wanted} and known != wanted:
@@ -419,3 +434,193 @@ def _check_others(
                     f"{folder} holds other events of the process '{process.name}' with a "
                     f"{what} of {known!r}, not {wanted!r}: give these another name with --process"
                 )
+
+
+def _without(
+    streams: Mapping[str, StreamSchema], drop: Sequence[str], path: str
+) -> dict[str, StreamSchema]:
+    """Streams of a file without the columns that the card drops."""
+    left = dict(streams)
+    for text in drop:
+        name, _, column = text.partition(".")
+        stream = left.get(name)
+        if stream is None or column not in stream.columns + stream.axis:
+            LOG.info("convert.drop: %s gives no %s, so there is nothing to drop", path, text)
+            continue
+        columns = tuple(of for of in stream.columns if of != column)
+        axis = tuple(of for of in stream.axis if of != column)
+        if not columns:
+            raise CardError(f"convert.drop leaves the stream '{name}' without a column")
+        left[name] = stream.model_copy(update={"columns": columns, "axis": axis})
+    return left
+
+
+def _check_positive(cross_section: float | None, sum_weights: float | None) -> None:
+    for what, number in (("cross section", cross_section), ("sum of weights", sum_weights)):
+        if number is not None and not 0 < number < math.inf:
+            raise DataError(f"the {what} is {number:g}; it must be above 0")
+
+
+def _read_books(folder: Path) -> dict[Path, PartBook]:
+    """Read what the parts of a dataset say of themselves; none where there is no dataset yet."""
+    return {path: read_book(path)[0] for path in sorted((folder / PARTS).glob("*.parquet"))}
+
+
+def _described(
+    name: str, label: Label, cross_section: float | None, books: Sequence[PartBook]
+) -> Process:
+    """Describe the process, as the dataset does where it has it; refuse to say otherwise of it."""
+    known = next((book.process for book in books if book.process.name == name), None)
+    if known is None:
+        return Process(name=name, label=label, cross_section=cross_section)
+    if known.label != label:
+        raise DataError(
+            f"the dataset holds the process '{name}' as {known.label}, not as {label}: give this one "
+            f"another name with --process"
+        )
+    if cross_section is not None and known.cross_section != cross_section:
+        was, now = (
+            "unknown size" if value is None else f"{value:g} pb"
+            for value in (known.cross_section, cross_section)
+        )
+        raise DataError(
+            f"the dataset holds the process '{name}' with a cross section of {was}, not {now}: give "
+            "this one another name with --process"
+        )
+    return known
+
+
+# ---- npz files --------------------------------------------------------------------------------
+
+
+def convert_npz(
+    folder: Path | str,
+    files: Files,
+    label: Label,
+    process: str | None = None,
+    *,
+    columns: Columns = None,
+    cross_section: float | None = None,
+    sum_weights: float | None = None,
+    share: float | None = None,
+) -> Added:
+    """Add the events of npz files to a dataset, as one part; make the dataset where there is none.
+
+    Parameters
+    ----------
+    folder
+        The dataset.
+    files
+        A file, or a file a stream; see `manyscale.data.npz.read_npz`.
+    label, process
+        Class and process of the events; the process is named as the class where not said.
+    columns
+        Names of the columns, a list a stream. Where the dataset exists and they are not said, they
+        are taken from it.
+    cross_section
+        In pb.
+    sum_weights
+        Sum of the weights of the events generated, before whatever selected those in the files.
+    share
+        Of the process in its class.
+
+    Raises
+    ------
+    DataError
+        Where a file cannot be read, does not fit the dataset, or is in it as something else. Then
+        nothing is written.
+    """
+    folder, process = Path(folder), process or label
+    _check_positive(cross_section, sum_weights)
+    claim_folder(folder)
+    padded = open_padded(files)
+    paths = {name: array.where for name, array in padded.arrays.items()}
+    books = _read_books(folder)
+    there = next((at for at, book in books.items() if book.identity == padded.identity), None)
+    if there is not None:
+        known = books.pop(there).process
+        if (known.name, known.label) != (process, label):
+            raise DataError(
+                f"{', '.join(paths.values())}: its events are in the dataset already, as "
+                f"{known.label} of the process '{known.name}'; they cannot be {label} of '{process}' "
+                "as well"
+            )
+        said = (cross_section, known.cross_section), (sum_weights, known.sum_weights)
+        if all(now in {None, before} for now, before in (*said, (share, known.share))):
+            merge(folder)
+            return Added(f"{folder} has these {len(padded)} events of {process} already")
+    _warn_of_copies([book.identity for book in books.values()], [padded.identity])
+    described = _described(process, label, cross_section, list(books.values()))
+    streams = _npz_streams(padded.streams, list(paths), columns, list(books.values()))
+    step = CutflowStep(step="in the file", events=len(padded), sum_weights=float(len(padded)))
+    update: dict[str, Any] = {
+        "generated": len(padded),
+        "sum_weights": sum_weights,
+        "sum_weights2": None,
+        "cutflow": (step,),
+        "share": described.share if share is None else share,
+    }
+    book = PartBook(
+        streams=streams,
+        weights=Schema(streams=streams).weights,
+        observables=(),
+        process=described.model_copy(update=update),
+        identity=padded.identity,
+        made={"command": "convert", "process": process, "files": paths},
+    )
+    name = part_name(
+        process,
+        hashlib.blake2b(f"{process}\n{padded.identity}".encode(), digest_size=8).hexdigest(),
+    )
+    check_together([*books.items(), (part_path(folder, name), book)])
+    packers = padded.packers(streams)
+    with new_part(folder, name, Schema(streams=streams), process) as part:
+        for packed in padded.pack(packers):
+            part.write(packed)
+        part.close(book)
+    merge(folder)
+    for line in (line for packer in packers.values() for line in packer.notices()):
+        LOG.info(line)
+    if cross_section is None:
+        LOG.info("the cross section is unknown, so no yields: --cross-section says it")
+    return Added(f"{len(padded)} events of {process} added to {folder}")
+
+
+def _npz_streams(
+    describe: Callable[[Mapping[str, Sequence[str]]], tuple[StreamSchema, ...]],
+    names: Sequence[str],
+    columns: Columns,
+    books: Sequence[PartBook],
+) -> tuple[StreamSchema, ...]:
+    """Streams of the files; those of the dataset where it has parts."""
+    named = dict(named_columns(columns, names))
+    if not books:
+        return describe(named)
+    known = {stream.name: stream for stream in books[0].streams}
+    if known.keys() != set(names):
+        raise DataError(
+            f"the dataset has the streams {', '.join(known)}, the files are {', '.join(names)}; they "
+            "must be the same"
+        )
+    for name, stream in known.items():
+        named.setdefault(name, stream.all_columns)
+    ours = {stream.name: stream for stream in describe(named)}
+    for name, stream in known.items():
+        if not ours[name].same_content(stream):
+            raise DataError(
+                f"the dataset has in its stream '{name}' the columns "
+                f"{', '.join(stream.all_columns)}, the file {', '.join(ours[name].all_columns)}; they "
+                f"must be the same"
+            )
+    return tuple(ours[name] for name in known)
+
+
+def _warn_of_copies(known: Iterable[str], new: Iterable[str]) -> None:
+    """Say which new files seem to be copies of others, by their identities."""
+    for other, name in copies(known, new):
+        LOG.warning(
+            "%s and %s are the same under two names, by size and first MiB: if one is a copy of the "
+            "other, its events count twice",
+            other,
+            name,
+        )

@@ -6,10 +6,10 @@ from pathlib import Path
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge
-from manyscale.data.parts import claim_folder, part_path, read_book
-from manyscale.data.plans import Plan, PlannedUnit, planned
+from manyscale.data.parquet import claim_folder, part_path, read_book
+from manyscale.data.sources import Source, SourceUnit, collecting
 from manyscale.errors import DataError
-from manyscale.events.plan import Unit, plan
+from manyscale.events.work import Unit, plan
 from manyscale.progress import LOG, progress_bar
 from manyscale.schema import collision_streams
 
@@ -55,14 +55,13 @@ def generate_dataset(
     folder = Path(folder)
     units = plan(card.generate, card.seed)
     # Heavy, and an extra: only who generates pays for it.
-    from manyscale.events.generation import check_processes  # noqa: PLC0415
-    from manyscale.events.work import open_executor, run_units  # noqa: PLC0415
+    from manyscale.events.generate import check_processes  # noqa: PLC0415
+    from manyscale.events.work import open_executor, run_units, usable_cores  # noqa: PLC0415
     from manyscale.runs.worker import (  # noqa: PLC0415
         MakePart,
         check_streams,
         generated_part,
         share_of,
-        usable_cores,
     )
 
     def is_made(unit: Unit) -> bool:
@@ -91,13 +90,13 @@ def generate_dataset(
         if todo:
             section = card.generate.model_dump_json(by_alias=True, exclude={"events"})
             name = hashlib.sha256(f"{section}\n{card.seed}".encode()).hexdigest()[:16]
-            whole = Plan(
+            source = Source(
                 name=f"generate-{name}",
                 again=f"manyscale generate CARD --out {folder}",
                 # Each unit counts by itself: fewer events are a dataset, too.
                 whole=False,
                 units=tuple(
-                    PlannedUnit(
+                    SourceUnit(
                         parts=(generated_part(unit),),
                         what=f"{unit.process}, its unit {unit.index}",
                     )
@@ -107,7 +106,7 @@ def generate_dataset(
             task = MakePart(card.generate, card.seed, folder.absolute() if cluster else folder)
             workers = min(workers or usable_cores(), len(todo))
             with (
-                planned(folder, [whole], shared=share is not None),
+                collecting(folder, [source], shared=share is not None),
                 open_executor(workers, cluster) as (executor, in_flight),
             ):
                 for unit, _ in run_units(task, todo, executor, in_flight):

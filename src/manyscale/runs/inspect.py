@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from manyscale.card import load_card
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
-from manyscale.data.npy import open_npz
-from manyscale.data.parts import MANIFEST
-from manyscale.data.plans import PLANS, find_plans, missing_units
+from manyscale.data.npz import open_npz
+from manyscale.data.parquet import MANIFEST
+from manyscale.data.sources import find_sources, unfinished
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError
 from manyscale.evaluation.yields import normalisation
@@ -20,7 +20,13 @@ from manyscale.features.registry import describe
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.reporting.tables import Table, cutflow_table, layer_table, process_table
+from manyscale.reporting.tables import (
+    Table,
+    cutflow_table,
+    layer_table,
+    mix_table,
+    process_table,
+)
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data
 from manyscale.schema import STREAMS
@@ -151,11 +157,12 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
         [
             Table("streams", ["stream", "columns of a token", "once an event"], streams),
             process_table(schema.processes, further),
+            mix_table(dataset.mix),
         ]
     )
     if any(process.cutflow for process in schema.processes):
         found.tables.append(cutflow_table(schema.processes, luminosity))
-    found.lines.append(f"dataset {path}: {len(dataset)} events")
+    found.lines += [f"dataset {path}: {len(dataset)} events", *dataset.notices]
     if schema.observables:
         found.lines.append(f"observables: {', '.join(schema.observables)}")
     if len(schema.weights) > 1:
@@ -169,13 +176,14 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
 def _finish(path: Path) -> list[str]:
     """Bring dataset.json up to date with what others have made; say what is missing still."""
     lines = []
-    for plan, units in missing_units(path, find_plans(path)):
-        lines.append(f"{len(units)} of {len(plan.units)} units are missing:")
-        lines += [f"  unit {at}: {plan.units[at].what}" for at in units[:_NAMED]]
+    for call in unfinished(path):
+        units = call.missing
+        lines.append(f"{len(units)} of {call.total} units are missing:")
+        lines += [f"  unit {number}: {what}" for number, what in units[:_NAMED]]
         if len(units) > _NAMED:
-            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1]}")
-        lines.append(f"`{plan.again}` makes them; --units A:B a share of them")
-    if (path / PLANS).is_dir() and manifest.has_parts(path) and not manifest.is_merged(path):
+            lines.append(f"  and {len(units) - _NAMED} more, the last of them unit {units[-1][0]}")
+        lines.append(f"`{call.again}` makes them; --units A:B a share of them")
+    if find_sources(path) and manifest.has_parts(path) and not manifest.is_merged(path):
         try:
             manifest.merge(path)
         except DataError as error:
@@ -202,11 +210,19 @@ def _file(path: str) -> Found:
     if rows:
         header = ["array", "events", "tokens at most", "columns"]
         found.tables.append(Table(f"npz file {path}", header, rows))
+    if found.lines:
+        try:
+            named = _events(path, kind)
+        except ManyscaleError as error:  # what reads named arrays is an extra
+            found.lines.append(str(error))
+        else:
+            found.tables += named.tables
+            found.lines += named.lines
     return found
 
 
 def _events(path: str, kind: Format) -> Found:
-    """All streams that a file can give; of a ROOT file that is as none here, the trees."""
+    """All streams that a file can give; of one that is as none here, its trees or groups."""
     from manyscale.events.files.readers import choose_reader  # noqa: PLC0415 - extras
 
     columns = ("d0", "dz") if kind == "ROOT" else ()
@@ -214,26 +230,28 @@ def _events(path: str, kind: Format) -> Found:
     try:
         return _described(path, choose_reader(path, kind, everything, ConvertSettings()).look(path))
     except DataError as error:
-        if kind != "ROOT":
+        if kind not in {"ROOT", "HDF5"}:
             raise
         unknown = error
 
     from manyscale.events.files.ntuple import NtupleReader  # noqa: PLC0415 - extras
-    from manyscale.events.files.root_files import open_root, tree_names  # noqa: PLC0415
+    from manyscale.events.files.reader import NoEventsError  # noqa: PLC0415
+    from manyscale.events.files.tables import table_names  # noqa: PLC0415
 
-    with open_root(path) as file:
-        names = tree_names(file)
-    if not names:
-        raise unknown
     found = Found()
-    for name in names:
+    for name in table_names(path):
         try:
             contents = NtupleReader(ConvertSettings(tree=name)).look(path)
+        except NoEventsError as error:
+            found.lines.append(str(error))
+            continue
         except DataError:  # damaged, as the first error says better
             raise unknown from None
         tree = _described(f"{path}, {name}", contents)
         found.tables += tree.tables
         found.lines += tree.lines[:1]
+    if not found.tables:
+        raise unknown
     found.lines += [str(unknown), "a card's convert.branches can map the branches to streams"]
     return found
 

@@ -1,17 +1,17 @@
-"""Input files, and the plan of the units of work in which they are converted."""
+"""Input files, and the units of work in which they are converted."""
 
 import hashlib
 import itertools
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manyscale.data.identity import FIRST_BYTES, file_identity, remote_identity
-from manyscale.data.parts import part_name
-from manyscale.data.plans import Plan, PlannedUnit, find_plans
+from manyscale.data.parquet import part_name
+from manyscale.data.sources import Source, SourceUnit, find_sources, parts_there, together
 from manyscale.errors import DataError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
@@ -26,18 +26,12 @@ __all__ = [
     "find_files",
     "look_at_first",
     "one_reader",
-    "plan_files",
+    "sources_of",
     "units_of",
 ]
 
-# A file of up to this many units is not divided: opening it once more costs time.
+# A file of up to so many units is not divided: opening it once more costs time.
 _TOLERANCE = 1.5
-# Small files make at least so many units, where they are as many, for workers to share.
-_UNITS = 16
-_NAMED = 3
-
-# What a unit reads: index of a source of the plan, first entry, last entry (None: to the end).
-_Pieces = tuple[tuple[int, int, int | None], ...]
 
 
 @dataclass(frozen=True)
@@ -62,9 +56,8 @@ def find_files(paths: Sequence[str]) -> list[SourceFile]:
         else:
             local = Path(path)
             try:
-                # Not resolved: a link is another file than what it points to.
-                absolute, identity = str(local.absolute()), file_identity([local])
-                file = SourceFile(absolute, identity, local.stat().st_size)
+                size = local.stat().st_size
+                file = SourceFile(str(local.absolute()), file_identity([local]), size)
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror}") from error
         if file.identity in known:
@@ -115,7 +108,7 @@ def count_entries(reader: Reader, file: SourceFile) -> int:
         return 0
 
 
-def plan_files(
+def sources_of(
     files: Sequence[SourceFile],
     folder: Path,
     *,
@@ -124,8 +117,8 @@ def plan_files(
     entries_per_byte: float,
     settings: str,
     again: str,
-) -> list[Plan]:
-    """Plans of which the files are: those that the dataset has, and one for files that are new.
+) -> tuple[list[Source], list[Source]]:
+    """Say which parts the files give; a file that the dataset knows gives those that it had.
 
     Parameters
     ----------
@@ -140,145 +133,125 @@ def plan_files(
         card, and `processes`, each of which has a part a unit.
     again
         The command of the call.
+
+    Returns
+    -------
+    Sources of the files in their order; and unfinished ones that go: begun together with these, and
+    not named now.
     """
-    ours = json.loads(settings)
     wanted = {file.identity: file.path for file in files}
-    every = find_plans(folder)
-    known: list[Plan] = []  # stay as they are
-    unfinished: list[Plan] = []  # name further files, which are not named now
-    for plan in every:
-        shared = wanted.keys() & set(plan.sources)
-        if shared and plan.settings != settings:
+    noted = find_sources(folder)
+    for source in noted:
+        _check_fits(source, wanted, settings, folder)
+    there = parts_there(folder)
+    of_file = {identity: source for source in noted for identity in source.sources}
+    begun = {
+        source.name: source
+        for group in together([source for source in noted if source.whole])
+        if any(source.missing(there) for source in group)
+        and any(wanted.keys() & set(source.sources) for source in group)
+        for source in group
+    }
+    call = _digest(settings, *sorted(wanted))
+    sources: dict[str, Source] = {}
+    first = 0
+    for file in files:
+        known = of_file.get(file.identity)
+        # Earlier versions divided files together, and said otherwise of what: of that only what is
+        # whole is taken.
+        if known is None or (known.name in begun and known.name != _digest(file.identity)):
+            known = _source(file, reader, step, entries_per_byte, settings)
+            known = known.model_copy(update={"again": again, "call": call, "first": first})
+        elif known.name in begun:
+            known = known.model_copy(update={"again": again, "call": call, "first": first})
+        if known.name not in sources:
+            sources[known.name] = known
+            first += len(known.units)
+    return list(sources.values()), [of for of in begun.values() if of.name not in sources]
+
+
+def _source(
+    file: SourceFile, reader: Reader, step: int, entries_per_byte: float, settings: str
+) -> Source:
+    """Divide a file into units of about the same work.
+
+    A small one is not opened for it: that can cost more than reading it.
+    """
+    names = json.loads(settings)["processes"].values()
+    digest = _digest(settings, file.identity)
+    pieces: list[tuple[Piece, tuple[str, ...]]] = [(Piece(file.path, 0, None), ())]
+    if file.size * entries_per_byte > _TOLERANCE * step and (count := count_entries(reader, file)):
+        parts = math.ceil(count / step)
+        edges = [count * part // parts for part in range(parts + 1)]
+        pieces = [
+            (Piece(file.path, first, last), (f"{first:09d}-{last:09d}",))
+            for first, last in itertools.pairwise(edges)
+        ]
+    return Source(
+        name=_digest(file.identity),
+        again="",
+        whole=True,
+        units=tuple(
+            SourceUnit(
+                parts=tuple(part_name(name, digest, *entries) for name in names),
+                what=str(piece),
+                share=1 / len(pieces),
+                piece=(piece.first, piece.last),
+            )
+            for piece, entries in pieces
+        ),
+        sources=(file.identity,),
+        size=file.size,
+        settings=settings,
+    )
+
+
+def _check_fits(source: Source, wanted: Mapping[str, str], settings: str, folder: Path) -> None:
+    """Refuse files that are in the dataset with other settings, and events that other cuts select."""
+    theirs, ours = json.loads(source.settings or "{}"), json.loads(settings)
+    if shared := wanted.keys() & set(source.sources):
+        if not _same(theirs, ours):
             raise DataError(
                 f"{wanted[min(shared)]} is in {folder} already, as another process or with "
                 "other settings, and no event can be in it twice: name another folder"
             )
-        if shared:
-            begun = plan.missing(folder) and not wanted.keys() >= set(plan.sources)
-            (unfinished if begun else known).append(plan)
-        elif plan.settings:
-            theirs = json.loads(plan.settings)
-            both = set(theirs["processes"].values()) & set(ours["processes"].values())
-            same = all(
-                theirs[section][key] == ours[section][key]
-                for section, key in (("generate", "cuts"), ("convert", "selection"))
-            )
-            if both and not same:
-                raise DataError(
-                    f"{folder} holds events of {', '.join(sorted(both))} that other cuts have "
-                    "selected: give these another name with --process, or the card of before"
-                )
-    there = {source for plan in known for source in plan.sources}
-    new = [file for file in files if file.identity not in there]
-    if not new:
-        return known
-
-    # What was done of the new files for unfinished plans is kept; the rest is divided.
-    index = {file.identity: at for at, file in enumerate(new)}
-    adopted = list(_adopted(unfinished, index))
-    taken = {source for pieces, _ in adopted for source, *_ in pieces}
-    rest = [file for at, file in enumerate(new) if at not in taken]
-    divided: list[_Pieces] = [
-        tuple((index[file.identity], first, last) for file, first, last in unit)
-        for unit in _divide(rest, reader, entries_per_byte, step)
-    ]
-    content = json.dumps([settings, [file.identity for file in new], divided])
-    name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    made = [
-        tuple(part_name(process, name, f"{at:06d}") for process in ours["processes"].values())
-        for at in range(len(divided))
-    ]
-    units = [*adopted, *zip(divided, made, strict=True)]
-    # A unit's share of the plan is that of the bytes it reads.
-    pieces_of = Counter(source for pieces, _ in units for source, *_ in pieces)
-    total = sum(file.size for file in new)
-    plan = Plan(
-        name=name,
-        number=1 + max((plan.number for plan in every), default=0),
-        again=again,
-        whole=True,
-        units=tuple(
-            PlannedUnit(
-                parts=parts,
-                what=", ".join(
-                    str(Piece(new[source].path, first, last))
-                    for source, first, last in pieces[:_NAMED]
-                )
-                + (" ..." if len(pieces) > _NAMED else ""),
-                pieces=pieces,
-                share=sum(new[source].size / pieces_of[source] for source, *_ in pieces) / total,
-            )
-            for pieces, parts in units
-        ),
-        sources=tuple(file.identity for file in new),
-        size=total,
-        settings=settings,
-        replaces=tuple(plan.name for plan in unfinished),
+        return
+    both = set(theirs.get("processes", {}).values()) & set(ours["processes"].values())
+    same = all(
+        theirs.get(section, {}).get(key) == ours[section][key]
+        for section, key in (("generate", "cuts"), ("convert", "selection"))
     )
-    return [*known, plan]
+    if both and not same:
+        raise DataError(
+            f"{folder} holds events of {', '.join(sorted(both))} that other cuts have "
+            "selected: give these another name with --process, or the card of before"
+        )
 
 
-def _adopted(
-    plans: Sequence[Plan], index: Mapping[str, int]
-) -> Iterator[tuple[_Pieces, tuple[str, ...]]]:
-    """Units of plans of which all files are named: what they read, and their parts."""
-    for plan in plans:
-        # A file is lost with any of its units: pieces of it would be read twice.
-        lost = {
-            source
-            for unit in plan.units
-            for source, *_ in unit.pieces
-            if not all(plan.sources[other] in index for other, *_ in unit.pieces)
-        }
-        for unit in plan.units:
-            if lost.isdisjoint(source for source, *_ in unit.pieces):
-                pieces = tuple(
-                    (index[plan.sources[source]], first, last)
-                    for source, first, last in unit.pieces
-                )
-                yield pieces, unit.parts
+def _same(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether settings are the same; keys that an earlier version did not have are at their default."""
+    for section, default in (("generate", GenerateSettings()), ("convert", ConvertSettings())):
+        known = {**default.model_dump(mode="json"), **theirs.get(section, {})}
+        if any(known.get(key) != value for key, value in ours[section].items()):
+            return False
+    keys = ours.keys() - {"generate", "convert"}
+    return all(theirs.get(key) == ours[key] for key in keys)
 
 
-def _divide(
-    files: Sequence[SourceFile], reader: Reader, entries_per_byte: float, step: int
-) -> Iterator[list[tuple[SourceFile, int, int | None]]]:
-    """Divide files into units of about the same work: pieces of large ones, several small ones.
-
-    Small files are not opened for it: opening one can cost more than reading it.
-    """
-    largest = step / entries_per_byte
-    size = min(largest, sum(file.size for file in files) / _UNITS)
-    waiting: list[tuple[SourceFile, int, int | None]] = []
-    room = size
-    for file in files:
-        if file.size > _TOLERANCE * largest and (count := count_entries(reader, file)):
-            parts = math.ceil(count / step)
-            edges = [count * part // parts for part in range(parts + 1)]
-            for first, last in itertools.pairwise(edges):
-                yield [(file, first, last)]
-            continue
-        waiting.append((file, 0, None))
-        room -= file.size
-        if room <= 0:
-            yield waiting
-            waiting, room = [], size
-    if waiting:
-        yield waiting
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def units_of(plan: Plan, files: Sequence[SourceFile]) -> list[FileUnit]:
-    """Units of a plan, with its files where they are now."""
+def units_of(sources: Sequence[Source], files: Sequence[SourceFile]) -> list[FileUnit]:
+    """Units of sources, with their files where they are now, numbered as they follow each other."""
     path = {file.identity: file.path for file in files}
+    units = [(source, unit) for source in sources for unit in source.units]
     return [
         FileUnit(
-            plan=plan.name,
-            index=at,
+            index=number,
             parts=unit.parts,
-            pieces=tuple(
-                Piece(path.get(plan.sources[source], ""), first, last)
-                for source, first, last in unit.pieces
-            ),
-            identities=tuple(plan.sources[source] for source, *_ in unit.pieces),
+            piece=Piece(path.get(source.sources[0], ""), *unit.piece),
+            identity=source.sources[0],
         )
-        for at, unit in enumerate(plan.units)
+        for number, (source, unit) in enumerate(units)
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.npz import npz_batches
+from manyscale.data.npz import npz_batches, open_npz
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, check_target, write_scores
@@ -64,7 +64,10 @@ def predict_run(
         total, scores = _of_dataset(Path(source), bundle, card)
     else:
         kind, paths = of_one_format([source])
-        if kind == "npz":
+        padded = {"arr_0", *(stream.name for stream in bundle.streams)}
+        if kind == "npz" and not (
+            card.convert.branches and padded.isdisjoint(open_npz(Path(paths[0])))
+        ):
             total, scores = _of_npz(Path(source), bundle)
         else:
             try:

@@ -10,10 +10,19 @@ from manyscale.data.identity import event_ids
 from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, class_probabilities
 from manyscale.deployment.scores import Scores
-from manyscale.errors import DataError
+from manyscale.errors import DataError, MissingBranchError
+from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
-from manyscale.events.files.reader import FileEvents, Piece
-from manyscale.runs.plan_files import count_entries, find_files, look_at_first, one_reader
+from manyscale.events.files.reader import Contents, FileEvents, Piece, Reader
+from manyscale.events.settings import GenerateSettings
+from manyscale.progress import LOG
+from manyscale.runs.plan_files import (
+    SourceFile,
+    count_entries,
+    find_files,
+    look_at_first,
+    one_reader,
+)
 from manyscale.runs.worker import collision_schema, unit_seed
 from manyscale.schema import STREAMS
 
@@ -36,14 +45,7 @@ def score_files(
         update["streams"] = tuple(names)
     generate, convert = card.generate.model_copy(update=update), card.convert
     files = find_files(paths)
-    reader = one_reader(kind, files, generate, convert)
-    try:
-        sample, contents = look_at_first(files, reader)
-    except DataError:
-        # Measured events have neither weights nor what tells processes apart.
-        convert = convert.model_copy(update={"process": {}, "weight": None})
-        reader = one_reader(kind, files, generate, convert)
-        sample, contents = look_at_first(files, reader)
+    reader, convert, sample, contents = _look(kind, files, generate, convert)
     missing = [name for name in names if name not in contents.streams]
     if missing:
         there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
@@ -69,9 +71,10 @@ def score_files(
                 score[row] = class_probabilities(bundle.network, align(events.streams))[:, 1]
             label[row] = labels.get(process, -1)
             for name, values in events.observables.items():
-                # Unknown where not selected, for which whole numbers have no value.
-                floating = np.issubdtype(values.dtype, np.floating)
-                empty = np.full(count, np.nan, values.dtype if floating else np.float64)
+                # Where not selected whole numbers are 0, having no other value for it: as floats,
+                # with NaN, those beyond 2^53 would be rounded.
+                dtype = values.dtype if np.issubdtype(values.dtype, np.number) else np.float64
+                empty = np.full(count, 0 if np.issubdtype(dtype, np.integer) else np.nan, dtype)
                 observables.setdefault(name, empty)[row] = values
         columns: dict[str, NDArray[np.generic]] = {
             "event_id": event_ids(identity, piece.first + np.arange(count)),
@@ -89,3 +92,28 @@ def score_files(
                 yield rows_of(file.identity, Piece(file.path, first, min(first + step, count)))
 
     return sum(entries), rows()
+
+
+def _look(
+    kind: Format, files: Sequence[SourceFile], generate: GenerateSettings, convert: ConvertSettings
+) -> tuple[Reader, ConvertSettings, SourceFile, Contents]:
+    """Look into files; of measured events without the weight and processes of the card.
+
+    Returns
+    -------
+    Their reader, with the settings that they allow; the file that was looked into, and what is there.
+    """
+    while True:
+        reader = one_reader(kind, files, generate, convert)
+        try:
+            return reader, convert, *look_at_first(files, reader)
+        except MissingBranchError as error:
+            # Measured events have neither weights nor what tells processes apart.
+            if error.key.startswith("convert.process."):
+                convert = convert.model_copy(update={"process": {}})
+                LOG.info("no labels: %s", error)
+            elif error.key == "convert.weight":
+                convert = convert.model_copy(update={"weight": None})
+                LOG.info("without the weights of the card: %s", error)
+            else:
+                raise

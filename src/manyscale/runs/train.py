@@ -13,7 +13,7 @@ import torch
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import hold, make_feed, memory_of
+from manyscale.data.folder_feed import hold, make_feed, memory_of
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.store import no_events
@@ -283,6 +283,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
                 name: dict(part.class_counts)
                 for name, part in (("train", train), ("validation", validation), ("test", test))
             },
+            mix=dataset.mix,
             dropped_tokens=dropped_tokens(network, train),
             notices=tuple(dataset.notices),
         ).write(folder.root / "data.json")

@@ -1,7 +1,6 @@
 """What a worker process does: one unit of work to its parts of a dataset. Imports no torch."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from manyscale.data.manifest import difference
 from manyscale.data.packing import PackedEvents
-from manyscale.data.parts import PARTS, read_book, write_events
+from manyscale.data.parquet import PARTS, read_book, write_events
 from manyscale.errors import DataError
 from manyscale.events.files.reader import FileEvents, Piece, Reader
-from manyscale.events.plan import LARGEST_SEED, Unit
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import LARGEST_SEED, Unit
 from manyscale.schema import (
     OBSERVABLES,
     Process,
@@ -33,17 +33,9 @@ __all__ = [
     "generated_part",
     "share_of",
     "unit_seed",
-    "usable_cores",
 ]
 
 AnyUnit = TypeVar("AnyUnit")
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: a batch system may grant fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def collision_schema(
@@ -63,10 +55,14 @@ def check_streams(folder: Path, streams: Mapping[str, StreamSchema]) -> None:
     """Refuse, before any work, a dataset whose events are made of something else."""
     path = min((folder / PARTS).glob("*.parquet"), default=None)
     book = None if path is None else read_book(path)[0]
-    if book is not None and book.streams != collision_schema(streams).streams:
-        names = ", ".join(stream.name for stream in book.streams)
+    if book is None:
+        return
+    differ = difference(book.streams, tuple(streams.values()), ("the dataset", "these events"))
+    if differ:
         raise DataError(
-            f"{folder} holds events of other streams or columns ({names}): name another folder"
+            f"{folder} holds events of other streams or columns: {differ}. Name another folder, or "
+            "leave out what not all have: `generate.streams` of the card says which streams, "
+            "`convert.drop` which columns of files go"
         )
 
 
@@ -99,15 +95,13 @@ class MakePart:
     def __call__(self, unit: Unit) -> int:
         """Make a unit; return the number of events that passed."""
         # Pythia is an extra, which workers that convert files do without.
-        from manyscale.events.generation import generate_unit  # noqa: PLC0415
+        from manyscale.events.generate import generate_unit  # noqa: PLC0415
 
         settings = self.settings
         selected, generated = generate_unit(settings, unit)
         label = settings.event_class(unit.process)
         schema = collision_schema(collision_streams(settings.streams), settings.weights)
-        packed = PackedEvents.of_source(
-            selected, [(unit.identity, len(selected))], int(label == "signal")
-        )
+        packed = PackedEvents.of_source(selected, unit.identity, label)
         stated = settings.processes[unit.process]
         known = dict(generated)
         if stated.cross_section is not None:
@@ -133,18 +127,16 @@ class MakePart:
 
 @dataclass(frozen=True)
 class FileUnit:
-    """Some pieces of input files: the unit of a plan, with its files where they are now."""
+    """Some entries of an input file, and the parts that they give."""
 
-    plan: str
-    index: int
+    index: int  # among the units of the call
     parts: tuple[str, ...]  # names, one a process
-    pieces: tuple[Piece, ...]
-    identities: tuple[str, ...]  # of the file of each piece
+    piece: Piece
+    identity: str  # of the file
 
     def __str__(self) -> str:
         """Name the unit in messages."""
-        more = f" and {len(self.pieces) - 1} more files" if len(self.pieces) > 1 else ""
-        return f"unit {self.index} ({self.pieces[0]}{more})"
+        return f"unit {self.index} ({self.piece})"
 
 
 def unit_seed(seed: int, identity: str, first: int) -> int:
@@ -155,7 +147,7 @@ def unit_seed(seed: int, identity: str, first: int) -> int:
 
 @dataclass(frozen=True)
 class MakeFileParts:
-    """Reads a unit of files and writes its parts, one a process; can be sent to another process."""
+    """Reads a unit of a file and writes its parts, one a process; can be sent to another process."""
 
     reader: Reader
     streams: Mapping[str, StreamSchema]  # those wanted
@@ -166,25 +158,14 @@ class MakeFileParts:
 
     def __call__(self, unit: FileUnit) -> tuple[bool, Counter[str]]:
         """Make a unit; return whether any entry has a weight, and what was odd, with how often."""
-        files = []
-        for piece, source in zip(unit.pieces, unit.identities, strict=True):
-            seed = unit_seed(self.seed, source, piece.first)
-            files.append(FileEvents.add(list(self.reader.read(piece, self.streams, seed))))
-        found = FileEvents.add(files)
+        seed = unit_seed(self.seed, unit.identity, unit.piece.first)
+        found = FileEvents.add(list(self.reader.read(unit.piece, self.streams, seed)))
         if not np.isfinite(np.nansum(np.square(found.weight))):
             raise DataError("the event weights are too large to be added up")
         for part, (name, process) in zip(unit.parts, self.processes.items(), strict=True):
             selected, generated = found.processes[name]
-            packed = PackedEvents.of_source(
-                selected,
-                [
-                    (source, len(file.processes[name][0]))
-                    for file, source in zip(files, unit.identities, strict=True)
-                ],
-                int(process.label == "signal"),
-            )
+            packed = PackedEvents.of_source(selected, unit.identity, process.label)
             schema = collision_schema(self.streams, list(packed.weights), list(packed.observables))
             known = process.model_copy(update=dict(generated))
-            identity = f"{unit.plan}-{unit.index}"
-            write_events(self.folder, part, packed, schema, known, identity, self.made)
+            write_events(self.folder, part, packed, schema, known, unit.identity, self.made)
         return bool(np.nan_to_num(found.weight).any()), found.notes

@@ -123,7 +123,21 @@ def expected_limits(root_deviance: Callable[[float], float], guess: float) -> di
     limits: dict[int, float] = {}
     low = 0.0
     for band, wanted in limit_roots().items():
-        low = limits[band] = _crossing(root_deviance, wanted, low, max(guess, 1.5 * low))
+        high = max(guess, 1.5 * low)
+        for _ in range(_DOUBLINGS):
+            if root_deviance(high) > wanted:
+                break
+            low, high = high, 2 * high
+        else:
+            raise DataError(
+                "no signal, however strong, would be excluded: there is next to none in the "
+                "templates, or the systematics could make any of it"
+            )
+        low = limits[band] = float(
+            scipy.optimize.brentq(
+                lambda mu, wanted: root_deviance(mu) - wanted, low, high, (wanted,), rtol=_PRECISION
+            )
+        )
     return limits
 
 
@@ -160,21 +174,3 @@ def statistics_only(s: ArrayLike, b: ArrayLike, background_error: ArrayLike) -> 
 
     guess = 2 / float(np.sqrt(squares.sum()))
     return Expected(expected_limits(lambda mu: root(mu, 0.0), guess), root(0.0, 1.0))
-
-
-def _crossing(
-    root_deviance: Callable[[float], float], wanted: float, low: float, high: float
-) -> float:
-    """The signal strength above `low` at which the root is as wanted."""
-    for _ in range(_DOUBLINGS):
-        if root_deviance(high) > wanted:
-            break
-        low, high = high, 2 * high
-    else:
-        raise DataError(
-            "no signal, however strong, would be excluded: there is next to none in the "
-            "templates, or the systematics could make any of it"
-        )
-    return float(
-        scipy.optimize.brentq(lambda mu: root_deviance(mu) - wanted, low, high, rtol=_PRECISION)
-    )

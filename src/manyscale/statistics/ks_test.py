@@ -1,13 +1,15 @@
 """Do two weighted samples come from the same distribution? The two-sample Kolmogorov-Smirnov test."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kstwobign
+from scipy.special import kolmogorov
 
 from manyscale.errors import DataError
-from manyscale.statistics.sample import Floats, effective_events
+from manyscale.statistics.metrics import roc_curve
+from manyscale.statistics.sample import effective_events
 
 __all__ = ["KsTest", "ks_test"]
 
@@ -42,7 +44,7 @@ def ks_test(
     Raises
     ------
     DataError
-        Where a sample is empty or its weights do not sum to more than zero.
+        Where a sample is empty, a value is NaN, or weights do not sum to more than zero.
 
     References
     ----------
@@ -54,30 +56,18 @@ def ks_test(
     >>> ks_test([1, 2], [3, 4], [1, 1], [1, 1]).distance
     1.0
     """
-    values, weights = zip(
-        _sample(first, first_weights), _sample(second, second_weights), strict=True
-    )
-    points = np.unique(np.concatenate(values))
-    below = [_distribution(*sample, points) for sample in zip(values, weights, strict=True)]
-    distance = float(np.abs(below[0] - below[1]).max())
-    sizes = [effective_events(w) for w in weights]
-    root = np.sqrt(sizes[0] * sizes[1] / (sizes[0] + sizes[1]))
-    return KsTest(distance, float(kstwobign.sf((root + 0.12 + 0.11 / root) * distance)))
-
-
-def _sample(values: ArrayLike, weights: ArrayLike) -> tuple[Floats, Floats]:
-    x, w = np.asarray(values, np.float64), np.asarray(weights, np.float64)
-    if len(x) == 0 or w.sum() <= 0:
-        raise DataError(
-            f"cannot compare distributions: a sample of {len(x)} events has weights that sum to "
-            f"{w.sum():g}; it needs events, and a sum above 0"
-        )
-    return x, w
-
-
-def _distribution(values: Floats, weights: Floats, points: Floats) -> Floats:
-    """Weighted share of the values at or below each point."""
-    order = np.argsort(values, kind="stable")
-    cumulative = np.concatenate([[0.0], np.cumsum(weights[order])])
-    share: Floats = cumulative[np.searchsorted(values[order], points, side="right")]
-    return share / cumulative[-1]
+    values = [np.asarray(of, np.float64) for of in (first, second)]
+    weights = [np.asarray(of, np.float64) for of in (first_weights, second_weights)]
+    for value, weight in zip(values, weights, strict=True):
+        if len(value) == 0 or weight.sum() <= 0:
+            raise DataError(
+                f"cannot compare distributions: a sample of {len(value)} events has weights that sum "
+                f"to {weight.sum():g}; it needs events, and a sum above 0"
+            )
+    # The two distribution functions are what a ROC curve is drawn of.
+    labels = np.repeat([1, 0], [len(value) for value in values])
+    curve = roc_curve(labels, np.concatenate(values), np.concatenate(weights))
+    distance = float(np.abs(curve.signal - curve.background).max())
+    first_size, second_size = map(effective_events, weights)
+    root = math.sqrt(first_size * second_size / (first_size + second_size))
+    return KsTest(distance, float(kolmogorov((root + 0.12 + 0.11 / root) * distance)))

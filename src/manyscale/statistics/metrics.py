@@ -87,11 +87,7 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
     >>> curve.signal.tolist(), curve.background.tolist()
     ([0.0, 0.5, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0])
     """
-    return _roc_curve(Sample.of(labels, scores, weights))
-
-
-def _roc_curve(sample: Sample) -> RocCurve:
-    ranked = _ranked(sample)
+    ranked = _ranked(Sample.of(labels, scores, weights))
     signal, background = (
         np.concatenate([[0.0], np.cumsum(weights[::-1])])
         for weights in (ranked.signal, ranked.background)
@@ -104,17 +100,15 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     """Area under the ROC curve: sum_ij w_i w_j [x_i > y_j] / sum_ij w_i w_j, ties counting half.
 
     x are scores of signal, y of background. Integer weights give exactly what events repeated as
-    often give: the weights at each distinct score are summed first. Negative weights are taken as they are; they may bring the area out of [0, 1].
+    often give: the weights at each distinct score are summed first. Negative weights are taken as they
+    are; they may bring the area out of [0, 1].
 
     Examples
     --------
     >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
     0.875
     """
-    return _auc(_ranked(Sample.of(labels, scores, weights)))
-
-
-def _auc(ranked: _Ranked) -> float:
+    ranked = _ranked(Sample.of(labels, scores, weights))
     pairs = float((ranked.signal * _below(ranked.background)).sum())
     return pairs / (float(ranked.signal.sum()) * float(ranked.background.sum()))
 
@@ -165,10 +159,10 @@ def auc_loss(
     0.5
     """
     whole = Sample.of(labels, scores, weights)
-    samples = [Sample.of(labels, other, weights) for other in others]
-    mean = sum(_auc(_ranked(other)) for other in samples) / len(samples)
-    placements = np.mean([_placements(other) for other in samples], axis=0)
-    return _auc(_ranked(whole)) - mean, _spread(whole, _placements(whole) - placements)
+    mean = sum(auc(labels, other, weights) for other in others) / len(others)
+    placed = [_placements(Sample.of(labels, other, weights)) for other in others]
+    lost = _placements(whole) - np.mean(placed, axis=0)
+    return auc(labels, scores, weights) - mean, _spread(whole, lost)
 
 
 def _placements(sample: Sample) -> Floats:
@@ -211,18 +205,13 @@ def background_rejection(
     >>> background_rejection([0, 0, 1], [0.1, 0.9, 0.5], signal_efficiencies=(0.5,))["0.50"]["value"]
     2.0
     """
-    return _background_rejection(Sample.of(labels, scores, weights), signal_efficiencies)
-
-
-def _background_rejection(
-    sample: Sample, signal_efficiencies: tuple[float, ...]
-) -> dict[str, dict[str, float | None]]:
-    curve = _roc_curve(sample)
-    scores, weights = sample.scores[~sample.signal], sample.weights[~sample.signal]
+    sample = Sample.of(labels, scores, weights)
+    curve = roc_curve(labels, scores, weights)
+    of_background, weight = sample.scores[~sample.signal], sample.weights[~sample.signal]
     out: dict[str, dict[str, float | None]] = {}
     for wanted in signal_efficiencies:
         reached = curve.signal >= wanted * (1 - _ROUNDING)
-        kept = efficiency(weights, scores >= curve.threshold[int(np.argmax(reached))])
+        kept = efficiency(weight, of_background >= curve.threshold[int(np.argmax(reached))])
         out[f"{wanted:.2f}"] = {
             "value": 1 / kept.value if kept.value > 0 else None,
             "low": 1 / kept.high,
@@ -247,18 +236,9 @@ def confusion_matrix(
     >>> confusion_matrix([0, 0, 1, 1], [0.1, 0.7, 0.6, 0.8]).tolist()
     [[1.0, 1.0], [0.0, 2.0]]
     """
-    return _confusion(Sample.of(labels, scores, weights))
-
-
-def _confusion(sample: Sample) -> Floats:
+    sample = Sample.of(labels, scores, weights)
     cell = 2 * sample.signal + (sample.scores > 0.5)
     return _sums(cell, sample.weights, 4).reshape(2, 2)
-
-
-def _balanced_accuracy(sample: Sample) -> float:
-    """Mean over the classes of the share that is called right."""
-    matrix = _confusion(sample)
-    return float((np.diag(matrix) / matrix.sum(axis=1)).mean())
 
 
 def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -269,10 +249,7 @@ def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = N
     DataError
         Where a score is no probability.
     """
-    return _log_loss(Sample.of(labels, scores, weights))
-
-
-def _log_loss(sample: Sample) -> float:
+    sample = Sample.of(labels, scores, weights)
     outside = (sample.scores < 0) | (sample.scores > 1)
     if outside.any():
         event = int(np.argmax(outside))
@@ -352,16 +329,16 @@ def evaluate(
     >>> evaluate([0, 0, 1, 1], [0.1, 0.6, 0.7, 0.8])["auc"]
     1.0
     """
-    given = Sample.of(labels, scores, weights)
-    sample = given.balanced()
-    error = _spread(given, _placements(given))
+    balanced = Sample.of(labels, scores, weights).balanced()
     # What can be is made of the weights as given: integer ones sum exactly.
+    error = auc_error(labels, scores, weights)
+    matrix = confusion_matrix(labels, scores, weights)
     return {
-        "auc": _auc(_ranked(given)),
+        "auc": auc(labels, scores, weights),
         "auc_error": None if math.isnan(error) else error,
-        "accuracy": _balanced_accuracy(given),
-        "loss": _log_loss(sample),
-        "n_events": len(sample.signal),
-        "n_effective": effective_events(sample.weights),
-        "background_rejection": _background_rejection(given, SIGNAL_EFFICIENCIES),
+        "accuracy": float((np.diag(matrix) / matrix.sum(axis=1)).mean()),
+        "loss": log_loss(labels, scores, balanced.weights),
+        "n_events": len(balanced.signal),
+        "n_effective": effective_events(balanced.weights),
+        "background_rejection": background_rejection(labels, scores, weights),
     }

@@ -102,7 +102,18 @@ class Sample(NamedTuple):
             scores or weights, one class only, or a class whose weights do not sum to above zero.
         """
         label = np.asarray(labels)
-        score = _signal_scores(scores)
+        score = np.asarray(scores)
+        if score.dtype.kind not in "fiub":
+            raise DataError(f"scores of type {score.dtype} are not numbers")
+        if score.dtype.kind != "f":
+            score = score.astype(np.float64)
+        if score.ndim == 2 and score.shape[1] == 2:
+            score = score[:, 1]
+        if score.ndim != 1:
+            raise DataError(
+                f"scores have the shape {score.shape}; give (events,), the signal probability, or "
+                "(events, 2), the probabilities of background and signal"
+            )
         weight = np.ones(len(score)) if weights is None else np.asarray(weights, np.float64)
         if label.ndim != 1 or weight.ndim != 1:
             raise DataError(
@@ -137,22 +148,6 @@ class Sample(NamedTuple):
         of_background = self.weights[~self.signal].sum()
         scale = np.where(self.signal, of_signal, of_background)
         return self._replace(weights=self.weights / scale)
-
-
-def _signal_scores(scores: ArrayLike) -> NDArray[np.floating]:
-    values = np.asarray(scores)
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"scores of type {values.dtype} are not numbers")
-    if values.dtype.kind != "f":
-        values = values.astype(np.float64)
-    if values.ndim == 2 and values.shape[1] == 2:
-        return values[:, 1]
-    if values.ndim != 1:
-        raise DataError(
-            f"scores have the shape {values.shape}; give (events,), the signal probability, or "
-            "(events, 2), the probabilities of background and signal"
-        )
-    return values
 
 
 def _refuse_first(bad: NDArray[np.bool_], what: str, values: NDArray[np.generic], do: str) -> None:

@@ -23,6 +23,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from manyscale.errors import CardError, ManyscaleError, RunError
+from manyscale.events.work import usable_cores
 from manyscale.progress import LOG, is_shown, show
 from manyscale.training.schedule import TrainingSettings
 
@@ -154,7 +155,7 @@ def place(settings: TrainingSettings) -> Placement:
     accelerator: Literal["cpu", "cuda", "mps"] = "cuda" if cuda else "mps"
     found, what = torch.cuda.device_count() if cuda else 1, "GPUs"
     if settings.accelerator == "cpu" or not (cuda or mps):
-        accelerator, found, what = "cpu", os.cpu_count() or 1, "cores"
+        accelerator, found, what = "cpu", usable_cores(), "cores"
         if settings.precision == "16-mixed":
             raise CardError("training.precision 16-mixed needs a GPU: use bf16-mixed or 32-true")
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from manyscale.data.feed import TrainingBatch
+from manyscale.data.feeds import TrainingBatch
 from manyscale.features.columns import StreamBatch
 from manyscale.model.attention import takes_varlen
 from manyscale.training.schedule import TrainingSettings

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manyscale.data.feed import Feed, TrainingBatch
+from manyscale.data.feeds import Feed, TrainingBatch
 from manyscale.errors import RunError
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from manyscale.data.sampling import steps_per_epoch
+from manyscale.data.feeds import steps_per_epoch
 from manyscale.settings import Settings, setting
 
 __all__ = ["TrainingSettings", "learning_rate", "total_steps"]

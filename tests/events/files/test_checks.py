@@ -1,11 +1,10 @@
 import numpy as np
 
 from helpers.collisions import hits
-from manyscale.events.clustering import cluster
-from manyscale.events.detected import DetectedEvents
 from manyscale.events.files.collisions import select_batch
 from manyscale.events.files.reader import THE_PROCESS
-from manyscale.events.particles import Leptons
+from manyscale.events.jets import cluster
+from manyscale.events.objects import DetectedEvents, Leptons
 from manyscale.events.settings import GenerateSettings
 from manyscale.schema import STREAMS
 

@@ -8,16 +8,17 @@ import pytest
 import uproot
 from hypothesis import given
 from hypothesis import strategies as st
-from manyscale.events.files.source import THE_PROCESS, FileEvents, Piece
 
-from helpers.delphes_files import add_tree, serialise, toy_collections, write_delphes
+from helpers import reading
+from helpers.delphes_files import add_tree, jetclass2, toy_collections, write_delphes
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.delphes import DelphesReader
-from manyscale.events.files.delphes_references import NOWHERE, decode, resolve
-from manyscale.events.files.delphes_tree import DelphesFiles
-from manyscale.events.files.delphes_truth import to_bottom
+from manyscale.events.files.delphes import DelphesReader, DelphesTree
+from manyscale.events.files.delphes_references import NOWHERE, resolve
+from manyscale.events.files.reader import THE_PROCESS, Piece
+from manyscale.events.files.root_files import open_root
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import higgs_to_bottom
 from manyscale.schema import ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
 REAL = Path(__file__).parents[3].parent / "shared/data/delphes/delphes_ttbar_10ev_issue513.root"
@@ -33,13 +34,13 @@ def reader(streams=ALL, columns=(), cuts=None, **convert) -> DelphesReader:
     return DelphesReader(generate, ConvertSettings.model_validate(convert))
 
 
-def read(path: Path, *pieces: Piece, of: DelphesReader | None = None) -> FileEvents:
+def read(path: Path, *pieces: Piece, of: DelphesReader | None = None) -> reading.Found:
     of = of or reader()
     contents = of.look(str(path))
-    return of.read(pieces or [Piece(str(path), 0, None)], contents.streams, 1)
+    return reading.read(of, pieces or [Piece(str(path), 0, None)], contents.streams)
 
 
-def records(events: FileEvents) -> ak.Array:
+def records(events: reading.Found) -> ak.Array:
     return events.processes[THE_PROCESS].records
 
 
@@ -70,28 +71,6 @@ def toy(tmp_path_factory) -> Path:
 
 class TestReferences:
     @given(
-        events=st.lists(
-            st.lists(st.lists(st.integers(0, 2**24 - 1), max_size=4), max_size=4), max_size=5
-        ),
-        name=st.binary(max_size=3),
-    )
-    def test_decoding_inverts_what_root_writes(self, events, name):
-        chunks = [b"".join(serialise(jet, name) for jet in event) for event in events]
-        found = decode(
-            np.frombuffer(b"".join(chunks), np.uint8),
-            np.array([len(chunk) for chunk in chunks], np.int64),
-            np.array([len(event) for event in events], np.int64),
-        )
-        assert found.counts.tolist() == [len(jet) for event in events for jet in event]
-        assert found.targets.tolist() == [x for event in events for jet in event for x in jet]
-
-    @pytest.mark.parametrize("cut", [slice(0, 20), slice(1, None), slice(0, -4), slice(0, -1)])
-    def test_other_bytes_are_refused(self, cut):
-        data = np.frombuffer(serialise([5, 6, 7]), np.uint8)[cut]
-        with pytest.raises(ValueError, match="TRefArray"):
-            decode(data, np.array([len(data)]), np.array([1]))
-
-    @given(
         objects=st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=4),
         references=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=8),
     )
@@ -118,7 +97,7 @@ def test_higgs_that_decay_to_bottom_count_once():
     pid = np.array([25, 25, 5, -5, 25, 22, 22, 25, 5, -5, 25, 25, 5, 2])
     one = np.array([1, 2, -1, -1, 5, 0, 0, 2, 0, 0, -1, 90, -1, -1])
     two = np.array([1, 3, -1, -1, 6, 0, 0, 1, 0, 0, 2, 91, -1, -1])
-    assert to_bottom(pid, one, two, np.array([7, 3, 4])).tolist() == [1, 7]
+    assert higgs_to_bottom(pid, one, two, np.array([7, 3, 4])).tolist() == [1, 7]
 
 
 class TestLook:
@@ -329,6 +308,40 @@ class TestBookkeeping:
         book = events.processes[THE_PROCESS].bookkeeping
         assert (book.cross_section, book.sum_weights) == (None, 2.0)
 
+    @pytest.mark.parametrize("error", [0.0, None])
+    def test_cross_section_without_an_error_is_known(self, tmp_path, error):
+        collections = toy_collections(3)
+        collections["Event"]["CrossSectionError"] = [[error]] * 3
+        if error is None:
+            del collections["Event"]["CrossSectionError"]
+        path = write_delphes(tmp_path / "a.root", collections)
+        book = read(path).processes[THE_PROCESS].bookkeeping
+        assert (book.cross_section, book.cross_section_error) == (14.0, None)
+
+    def test_cross_section_that_adds_up(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("manyscale.events.files.delphes._BATCH", 4)
+        collections = toy_collections(12)
+        weight = np.array([1.5, 0.5, -0.5] * 4)
+        collections["Event"]["Weight"] = weight[:, None].tolist()
+        collections["Event"]["CrossSection"] = (np.cumsum(weight)[:, None] / 2).tolist()
+        path = write_delphes(tmp_path / "a.root", collections)
+        (remark,) = reader().look(str(path)).remarks
+        assert "adds up from event to event" in remark
+        assert " 3 pb" in remark
+        streams = reader().look(str(path)).streams
+        batches = list(reader().read(Piece(str(path), 0, 9), streams, 1))
+        assert len(batches) == 3
+        known = {batch.processes[THE_PROCESS][1].cross_section for batch in batches}
+        assert known == {3.0}
+
+    def test_cross_section_that_is_refined_does_not_add_up(self, tmp_path):
+        collections = toy_collections(4)
+        collections["Event"]["CrossSection"] = [[2.0], [2.5], [2.2], [2.3]]
+        path = write_delphes(tmp_path / "a.root", collections)
+        assert not reader().look(str(path)).remarks
+        book = read(path, Piece(str(path), 0, 1)).processes[THE_PROCESS].bookkeeping
+        assert book.cross_section == pytest.approx(2.3)
+
     def test_card(self, toy):
         of = reader(
             weight="2 * Event.Weight",
@@ -364,11 +377,9 @@ class TestPieces:
         path = str(toy)
         whole = read(toy)
         parts = read(toy, Piece(path, 0, 1), Piece(path, 1, 4), Piece(path, 4, 5))
-        assert records(parts).piece.tolist() == [0, 1, 1, 1, 2]
         assert parts.weight.tolist() == whole.weight.tolist()
         for name in records(whole).fields:
-            if name != "piece":
-                assert records(parts)[name].tolist() == records(whole)[name].tolist()
+            assert records(parts)[name].tolist() == records(whole)[name].tolist()
 
     def test_many_small_files_are_one_large_one(self, tmp_path):
         collections = toy_collections(30)
@@ -382,7 +393,6 @@ class TestPieces:
             pieces.append(Piece(str(path), 0, None))
         whole = records(read(write_delphes(tmp_path / "whole.root", collections)))
         parts = records(read(tmp_path / "0.root", *pieces))
-        assert parts.piece.tolist() == np.repeat([0, 1, 2], 10).tolist()
         assert parts.entry.tolist() == list(range(10)) * 3
         for name in (*ALL, "jet1_axis", "observables"):
             assert parts[name].tolist() == whole[name].tolist()
@@ -394,12 +404,66 @@ class TestPieces:
         assert len(events.weight) == 5
         assert events.processes[THE_PROCESS].bookkeeping.cutflow[1].events == 0
 
-    def test_of_different_content_are_refused(self, toy, tmp_path):
-        collections = toy_collections(1)
-        del collections["FatJet"]
-        other = write_delphes(tmp_path / "b.root", collections)
-        with pytest.raises(DataError, match=r"b\.root.*other collections.*toy\.root"):
-            read(toy, Piece(str(toy), 0, 2), Piece(str(other), 0, None))
+
+class TestOtherLayouts:
+    """What lacks a usual collection or branch gives what it can, and says what is missing."""
+
+    @staticmethod
+    def without(path: Path, branch: str) -> Path:
+        collections = toy_collections(3)
+        name, column = branch.split(".")
+        del collections[name][column]
+        return write_delphes(path / "a.root", collections)
+
+    def test_jetclass2(self, toy, tmp_path):
+        path = write_delphes(tmp_path / "a.root", jetclass2(toy_collections(5)))
+        contents = reader().look(str(path))
+        assert set(contents.streams) == set(ALL)
+        assert set(contents.missing) == {"small_jets: n_btags"}
+        assert ("JetPUPPIAK8", "2.0 an event", "fat jets") in contents.rows
+        assert ("ParticleFlowCandidate", "28.0 an event", "constituents") in contents.rows
+        assert any("'JetPUPPIAK8'" in remark for remark in contents.remarks)
+        found, usual = records(read(path)), records(read(toy))
+        for name in ("jet1", "jet2", "missing"):
+            for column in found[name].fields:
+                np.testing.assert_allclose(
+                    ak.flatten(found[name][column]), ak.flatten(usual[name][column]), rtol=1e-6
+                )
+        assert found.observables.h_bb_j1.tolist() == usual.observables.h_bb_j1.tolist()
+        tags = ak.to_numpy(found.observables.n_btags_j1 + found.observables.n_btags_j2)
+        assert tags.tolist() == [1] * 5
+
+    def test_fat_jets_without_mass(self, tmp_path):
+        path = self.without(tmp_path, "FatJet.Mass")
+        contents = reader().look(str(path))
+        assert any("no branch 'FatJet.Mass'" in remark for remark in contents.remarks)
+        assert ("Jet", "5.0 an event", "fat jets") in contents.rows
+        assert records(read(path)).jet1_axis.jet_pt.tolist() == [70] * 3
+
+    def test_tracks_without_codes(self, tmp_path):
+        path = self.without(tmp_path, "EFlowTrack.PID")
+        contents = reader().look(str(path))
+        assert set(contents.missing) == {"jet1: particle_class", "jet2: particle_class"}
+        assert "no branch 'EFlowTrack.PID'" in contents.missing["jet1: particle_class"]
+        assert ak.num(records(read(path)).jet1).tolist() == [12] * 3
+
+    def test_cells_without_energy(self, tmp_path):
+        path = self.without(tmp_path, "EFlowPhoton.ET")
+        contents = reader().look(str(path))
+        assert set(contents.streams) == {"small_jets", "leptons", "missing", "kinematics"}
+        assert "no branch 'EFlowPhoton.ET'" in contents.missing["jet1"]
+        assert records(read(path)).kinematics.multiplicity.tolist() == [[12, 12, 24, 0]] * 3
+
+    def test_electrons_without_charge(self, tmp_path):
+        contents = reader().look(str(self.without(tmp_path, "Electron.Charge")))
+        assert "no branch 'Electron.Charge'" in contents.missing["leptons"]
+
+    def test_other_missing_momentum(self, tmp_path):
+        collections = toy_collections(2)
+        collections["PuppiMissingET"] = collections.pop("MissingET")
+        path = write_delphes(tmp_path / "a.root", collections)
+        assert any("'PuppiMissingET'" in remark for remark in reader().look(str(path)).remarks)
+        assert records(read(path)).observables.met.tolist() == pytest.approx([20, 21])
 
 
 class TestBadFiles:
@@ -433,15 +497,6 @@ class TestBadFiles:
             DataError, match=rf"a\.root, entry 1 of tree 'Delphes': branch '{branch}' holds nan"
         ):
             read(path)
-
-    @pytest.mark.parametrize("branch", ["FatJet.Mass", "EFlowTrack.PID", "EFlowPhoton.ET"])
-    def test_lacks_a_branch(self, tmp_path, branch):
-        collections = toy_collections(1)
-        name, column = branch.split(".")
-        del collections[name][column]
-        path = write_delphes(tmp_path / "a.root", collections)
-        with pytest.raises(DataError, match=f"no branch '{branch}'.*there are .*{name}"):
-            reader().look(str(path))
 
     def test_no_jets_and_nothing_to_make_them_of(self, tmp_path):
         collections = {name: toy_collections(1)[name] for name in ("Event", "MissingET")}
@@ -505,14 +560,6 @@ class TestRealFile:
         assert set(contents.streams) == set(ALL)
         assert ("Jet", "6.0 an event", "fat jets") in contents.rows
 
-    def test_references_are_as_uproot_reads_them(self):
-        with DelphesFiles("Delphes") as files:
-            table = files.tree(str(REAL)).table("Jet", ("PT", "Constituents"), 2, 9)
-        with uproot.open(REAL) as file:
-            known = file["Delphes"]["Jet.Constituents"].array(entry_start=2, entry_stop=9)
-        assert table.references["Constituents"].targets.tolist() == ak.ravel(known.refs).tolist()
-        assert table.references["Constituents"].counts.tolist() == ak.ravel(known.fSize).tolist()
-
     def test_jets_are_their_constituents_but_for_the_energy_scale(self):
         found = records(read(REAL))
         assert len(found) == 10
@@ -525,11 +572,11 @@ class TestRealFile:
             np.testing.assert_allclose(jets[3], scale * sums[3], rtol=1e-3)
 
     def test_generator_jets_are_exactly_their_particles(self):
-        with DelphesFiles("Delphes") as files:
-            tree = files.tree(str(REAL))
-            jets = tree.table("GenJet", ("PT", "Eta", "Phi", "Mass", "Constituents"), 0, 10)
-            particles = tree.table("Particle", ("fUniqueID", "Px", "Py", "Pz", "E"), 0, 10)
-        counts, targets = jets.references["Constituents"]
+        with open_root(str(REAL)) as file:
+            tree = DelphesTree(file, str(REAL), "Delphes")
+            jets = tree.objects("GenJet", ("PT", "Eta", "Phi", "Mass", "Constituents"), 0, 10)
+            particles = tree.objects("Particle", ("fUniqueID", "Px", "Py", "Pz", "E"), 0, 10)
+        counts, targets = jets.n_references, jets.references
         event = np.repeat(jets.event, counts)
         found = resolve(targets, event, particles.columns["fUniqueID"], particles.counts)
         assert np.all(found != NOWHERE)
@@ -542,12 +589,3 @@ class TestRealFile:
         np.testing.assert_allclose(np.arcsinh(pz / pt), jets.columns["Eta"], atol=1e-3)
         mass = np.sqrt(energy**2 - px**2 - py**2 - pz**2)
         np.testing.assert_allclose(mass, jets.columns["Mass"], rtol=1e-3)
-
-    def test_batches_of_links(self, tmp_path):
-        pieces = []
-        for number in range(3):
-            link = tmp_path / f"{number}.root"
-            link.symlink_to(REAL)
-            pieces.append(Piece(str(link), 0, None))
-        found = records(read(REAL, *pieces))
-        assert found.jet1.tolist() == records(read(REAL)).jet1.tolist() * 3

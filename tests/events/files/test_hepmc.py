@@ -1,22 +1,23 @@
+import pickle
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
 import pyhepmc
 import pytest
-from manyscale.events.files.source import THE_PROCESS, Piece
 
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, hepmc_event, hepmc_text, pythia_event
+from helpers.reading import read, records_of
 from manyscale.errors import CardError, DataError
 from manyscale.events import pythia
 from manyscale.events.files import hepmc
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.hepmc import _EVENT, HepMCReader
-from manyscale.events.files.text_files import EventTexts
-from manyscale.events.reconstruction import Reconstruction
+from manyscale.events.files.hepmc import HepMCReader
+from manyscale.events.files.reader import THE_PROCESS, Piece
+from manyscale.events.generate import Reconstruction
 from manyscale.events.settings import CutSettings, GenerateSettings
-from manyscale.schema import collision_streams
+from manyscale.schema import CutflowStep, Generated, collision_streams
 
 FOLDER = Path(__file__).parents[3].parent / "shared" / "data" / "hepmc"
 real_files = pytest.mark.skipif(
@@ -34,11 +35,16 @@ def _reader(**convert):
 
 
 def _read(path, first=0, last=None, reader=None):
-    return (reader or _reader()).read([Piece(str(path), first, last)], LAYOUTS, 1)
+    return read(reader or _reader(), [Piece(str(path), first, last)], LAYOUTS)
 
 
 def _records(found):
     return found.processes[THE_PROCESS].records
+
+
+def _truth(reader, path, events):
+    (loaded,) = reader._load(Piece(str(path), 0, events))
+    return loaded.truth
 
 
 def _massless(pt, phi, pz=0.0):
@@ -110,12 +116,11 @@ def test_ranges_and_batches_change_nothing(plain, monkeypatch):
     assert ak.to_list(_records(_read(plain))) == whole
 
 
-def test_several_files_are_told_apart(plain, tmp_path):
+def test_several_files(plain, tmp_path):
     other = tmp_path / "other.hepmc2"
     hepmc_text(other, _events(2), "HepMC2")
     pieces = [Piece(str(plain), 3, 5), Piece(str(other), 0, None)]
-    found = _reader().read(pieces, LAYOUTS, 1)
-    assert _records(found).piece.to_list() == [0, 0, 1, 1]
+    found = read(_reader(), pieces, LAYOUTS)
     assert _records(found).entry.to_list() == [3, 4, 0, 1]
     assert found.weight.tolist() == [1, 1, 1, 1]
 
@@ -138,7 +143,7 @@ def test_no_event_that_passes(tmp_path):
     assert len(_records(found)) == 0
     assert set(LAYOUTS) < set(_records(found).fields)
     cutflow = found.processes[THE_PROCESS].bookkeeping.cutflow
-    assert cutflow[0] == ("in the file", 1, 1.0)
+    assert cutflow[0] == CutflowStep(step="in the file", events=1, sum_weights=1)
     assert cutflow[-1].events == 0
 
 
@@ -176,13 +181,63 @@ def test_weights_and_cross_section(tmp_path, kind):
     assert ("weights", "2", "nominal, muR=2") in contents.rows
 
 
+def _with_cross_section(path, values):
+    particles = _two_jets(60.0)
+    events = [hepmc_event(particles, at, cross_section=(v, 1.0)) for at, v in enumerate(values)]
+    path.write_bytes(hepmc_text(path, events))
+    return path
+
+
+def test_cross_section_of_the_last_event_holds_for_all_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(hepmc, "_BATCH", 2)
+    paths = [
+        _with_cross_section(tmp_path / "long", [1.0, 2.0, 3.0, 4.0, 5.0]),
+        _with_cross_section(tmp_path / "short", [9.0, 11.0]),
+    ]
+
+    def said(path, first=0, last=None):
+        return _read(path, first, last).processes[THE_PROCESS].bookkeeping
+
+    assert (said(paths[0], 0, 3).cross_section, said(paths[0], 3).cross_section) == (5, 5)
+    # Each file counts with its own number of events, not with that of its last batch.
+    mean = Generated.add([said(path) for path in paths]).cross_section
+    assert mean == pytest.approx((5 * 5 + 2 * 11) / 7)
+
+
+def test_file_that_was_looked_at_is_not_searched_for_its_last_event_again(tmp_path, monkeypatch):
+    path = _with_cross_section(tmp_path / "some", [1.0, 2.0, 3.0])
+    reader = _reader()
+    reader.look(str(path))
+    monkeypatch.delattr("manyscale.events.files.text.EventTexts.last")
+    sent = pickle.loads(pickle.dumps(reader))  # noqa: S301
+    assert _read(path, 0, 2, sent).processes[THE_PROCESS].bookkeeping.cross_section == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("HepMC3", r"has 2 weights, but the file's header names 3; perhaps there is a line break"),
+        ("HepMC2", r"has a line break in the name of a weight"),
+    ],
+)
+def test_name_of_a_weight_with_a_line_break(tmp_path, kind, says):
+    path = tmp_path / "w.hepmc"
+    event = hepmc_event(_two_jets(60.0), weights=(1.0, 2.0), names=("nominal", "mu\nup"))
+    path.write_bytes(hepmc_text(path, [event], kind))
+    with pytest.raises(DataError, match=rf"w.hepmc, event 0 \(counted from 0\) {says}"):
+        _reader().look(str(path))
+
+
 def test_weight_and_selection_of_the_card(tmp_path):
     path = _weighted("HepMC3", tmp_path / "w.hepmc")
     found = _read(path, reader=_reader(weight="muR=2", selection="event > 7"))
     assert found.weight.tolist() == [-1, 3, 7]
     assert _records(found).entry.to_list() == [1, 2]
     steps = found.processes[THE_PROCESS].bookkeeping.cutflow
-    assert steps[:2] == (("in the file", 3, 9.0), ("event > 7", 2, 10.0))
+    assert steps[:2] == (
+        CutflowStep(step="in the file", events=3, sum_weights=9),
+        CutflowStep(step="event > 7", events=2, sum_weights=10),
+    )
     assert _read(path, reader=_reader(weight="2 * nominal")).weight.tolist() == [4, 6, 8]
 
 
@@ -233,7 +288,7 @@ def test_heavy_hadrons_as_they_leave_the_hadronisation(tmp_path):
     path = tmp_path / "heavy.hepmc"
     for kind in ("HepMC2", "HepMC3"):
         hepmc_text(path, [event, event], kind)
-        heavy = _reader()._load(EventTexts(_EVENT), Piece(str(path), 0, 2)).truth.heavy
+        heavy = _truth(_reader(), path, 2).heavy
         assert heavy.counts.tolist() == [4, 4]
         assert sorted(heavy.pdg_id[:4].tolist()) == [-411, 513, 521, 4122]
 
@@ -256,7 +311,7 @@ def test_higgs_bosons_that_decay_to_bottom(tmp_path):
     )
     path = tmp_path / "higgs.hepmc"
     hepmc_text(path, [hepmc_event(_two_jets(50.0)), event])
-    higgs = _reader()._load(EventTexts(_EVENT), Piece(str(path), 0, 2)).truth.higgs
+    higgs = _truth(_reader(), path, 2).higgs
     assert higgs.counts.tolist() == [0, 1]
 
 
@@ -265,17 +320,18 @@ def test_generated_events_come_back_from_a_file(tmp_path):
     lines = LOW.pythia_lines("hh4b")
     settings = LOW.model_copy(update={"streams": ("jet1", "jet2", "kinematics", "small_jets")})
     (truth,) = pythia.generate(pythia.start("hh4b", lines, 5), "hh4b", 8)
-    straight, _ = Reconstruction(settings, 1).reconstruct(truth)
+    layouts = collision_streams(settings.streams)
+    straight = records_of(Reconstruction(settings, 1).reconstruct(truth)[0], layouts)
     same = pythia.start("hh4b", lines, 5).nextBatch(8, "none")
     path = tmp_path / "hh4b.hepmc"
     hepmc_text(path, [pythia_event(e, at) for at, e in enumerate(ak.to_list(same.prt))])
     reader = HepMCReader(settings, ConvertSettings())
     piece = Piece(str(path), 0, None)
     assert len(straight) > 5
-    found = _records(reader.read([piece], collision_streams(settings.streams), 1))
+    found = _records(read(reader, [piece], layouts))
     assert ak.to_list(found) == ak.to_list(straight)
     assert ak.sum(found.observables.h_bb_j1) > 3
-    heavy = reader._load(EventTexts(_EVENT), Piece(str(path), 0, 8)).truth.heavy
+    heavy = _truth(reader, path, 8).heavy
     np.testing.assert_array_equal(heavy.counts, truth.heavy.counts)
     np.testing.assert_array_equal(heavy.pdg_id, truth.heavy.pdg_id)
 
@@ -380,7 +436,7 @@ def test_real_files(name, title, energy, pz, weight):
     path = str(FOLDER / name)
     contents = _reader().look(path)
     assert (contents.title, contents.entries) == (title, 1)
-    truth = _reader()._load(EventTexts(_EVENT), Piece(path, 0, 1)).truth
+    truth = _truth(_reader(), path, 1)
     # What is stable carries what the beams brought, up to the rounding of the generator.
     assert truth.stable.energy.sum() == pytest.approx(energy, rel=1e-5)
     assert truth.stable.pz.sum() == pytest.approx(pz, rel=1e-5, abs=1e-3)

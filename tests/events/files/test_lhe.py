@@ -4,15 +4,16 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
-from manyscale.events.files.source import THE_PROCESS, Piece
 
 from helpers.collisions import PERFECT
 from helpers.generator_files import compressed, lhe_event, lhe_text
+from helpers.reading import read
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.lhe import LHEReader
+from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.settings import CutSettings, GenerateSettings
-from manyscale.schema import collision_streams
+from manyscale.schema import Generated, collision_streams
 
 REAL = Path(__file__).parents[3].parent / "shared/data/lhe/madgraph5_pp_jj_1000ev.lhe.gz"
 LOW = GenerateSettings(
@@ -34,7 +35,7 @@ def _reader(lines=BARE, settings=LOW, **convert):
 
 
 def _read(path, first=0, last=None, reader=None, seed=1):
-    return (reader or _reader()).read([Piece(str(path), first, last)], LAYOUTS, seed)
+    return read(reader or _reader(), [Piece(str(path), first, last)], LAYOUTS, seed)
 
 
 def _records(found):
@@ -72,7 +73,8 @@ def test_showered_events(write):
     assert ak.min(ak.num(records.jet1)) > 5
     assert ak.sum(records.observables.h_bb_j1) == 0
     # Energy is conserved: what is stable carries what the two protons brought.
-    stable = reader._showering(lambda: 3)(Piece(str(path), 1, 3)).truth.stable
+    (loaded,) = reader._shower(Piece(str(path), 1, 3), 3)
+    stable = loaded.truth.stable
     np.testing.assert_allclose(np.bincount(stable.event, stable.energy), 13_000, rtol=1e-5)
     np.testing.assert_allclose(np.bincount(stable.event, stable.px), 0, atol=0.01)
 
@@ -90,32 +92,27 @@ def test_compression_changes_nothing_nor_who_reads(tmp_path, way):
     assert len(found[0]) == 4
 
 
-def test_seed_and_place_give_other_showers(write):
+def test_seed_gives_other_showers(write):
     path = str(write([lhe_event(pt=300)] * 2))
     reader = _reader(lines=())
-    piece = Piece(path, 0, 2)
-    twice = ak.to_list(_records(reader.read([piece, piece], LAYOUTS, 1)).jet1_axis)
-    alone, other = (
-        ak.to_list(_records(reader.read([piece], LAYOUTS, seed)).jet1_axis)
-        for seed in (1, 900_000_001)
+    one, again, other = (
+        ak.to_list(_records(_read(path, reader=reader, seed=seed)).jet1_axis)
+        for seed in (1, 1, 900_000_001)
     )
-    assert alone == twice[:2]
-    assert twice[:2] != twice[2:]
-    assert alone != other
+    assert one == again
+    assert one != other
 
 
-def test_files_are_told_apart_and_each_showered_by_itself(write, monkeypatch):
+def test_each_batch_is_showered_by_itself(write, monkeypatch):
     monkeypatch.setattr("manyscale.events.files.lhe._STEP", 2)
-    path = str(write([lhe_event(weight, pt=300) for weight in (1, 2, 3, 4)], strategy=4))
-    pieces = [Piece(path, 1, 4), Piece(path, 1, None)]
-    found = _reader(lines=("PartonLevel:ISR=off",)).read(pieces, LAYOUTS, 1)
-    np.testing.assert_allclose(found.weight, [2, 3, 4, 2, 3, 4])
+    path = str(write([lhe_event(weight, pt=300) for weight in (1, 2, 3, 3, 3)], strategy=4))
+    found = _read(path, 1, reader=_reader(lines=("PartonLevel:ISR=off",)))
+    np.testing.assert_allclose(found.weight, [2, 3, 3, 3])
     records = _records(found)
-    assert records.piece.to_list() == [0, 0, 0, 1, 1, 1]
-    assert records.entry.to_list() == [1, 2, 3, 1, 2, 3]
+    assert records.entry.to_list() == [1, 2, 3, 4]
     np.testing.assert_allclose(records.weight, found.weight)
     axis = records.jet1_axis.jet_pt.to_numpy()
-    assert (axis[:3] != axis[3:]).all()
+    assert (axis[:2] != axis[2:]).all()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +134,68 @@ def test_weights_and_cross_section(write, strategy, given, weights, cross_sectio
     assert kept.sum_weights == pytest.approx(sum(weights))
     assert kept.sum_weights2 == pytest.approx(sum(w * w for w in weights))
     assert kept.cross_section == pytest.approx(cross_section)
-    assert kept.cutflow[0][:2] == ("in the file", len(given))
+    assert (kept.cutflow[0].step, kept.cutflow[0].events) == ("in the file", len(given))
     up = _read(path, reader=_reader(weight="up"))
     np.testing.assert_allclose(up.weight, 1.5 * np.array(weights))
+
+
+@pytest.mark.parametrize(
+    ("event_norm", "given", "says"),
+    [
+        ("average", [10.0] * 5, ", the mean of the weights (event_norm = average in the run card)"),
+        ("sum", [2.0] * 5, ", the sum of the weights (event_norm = sum in the run card)"),
+        ("unity", [1.0] * 5, "; the weights are no cross section (event_norm = unity in the run"),
+        # Without a run card the weights themselves say it.
+        (None, [8.0, 12.0, 9.0, 10.0, 11.0], ", the mean of the weights"),
+        (None, [2.0, 3.0, 1.0, 1.5, 2.5], ", the sum of the weights"),
+        (None, [1.0] * 5, "; the weights are no cross section, but 1 or -1"),
+    ],
+)
+def test_cross_section_whatever_the_weights_add_up_to(write, event_norm, given, says):
+    path = write([lhe_event(w) for w in given], strategy=-4, event_norm=event_norm)
+    (remark,) = _reader().look(str(path)).remarks[1:]
+    assert remark.startswith(f"cross section 10 pb{says}")
+    found = _read(path)
+    np.testing.assert_allclose(found.weight, given)
+    kept = found.processes[THE_PROCESS].bookkeeping
+    assert kept.cross_section == pytest.approx(10)
+    assert kept.sum_weights == pytest.approx(sum(given))
+
+
+def test_cross_section_by_the_sum_of_weights_in_units_and_without_what_pythia_fails_in(write):
+    odd = lhe_event(2.5).replace("21 -1 0 0 503", "21 -1 0 0 509")
+    path = str(write([lhe_event(2.5), odd, *[lhe_event(2.5)] * 2], strategy=4, event_norm="Sum"))
+    pieces = [Piece(path, 0, 2), Piece(path, 2, 4)]
+    kept = [_read(*piece).processes[THE_PROCESS].bookkeeping for piece in pieces]
+    assert [of.cross_section for of in kept] == pytest.approx([5, 10])
+    # The error of <init>.
+    assert [of.cross_section_error for of in kept] == pytest.approx([0.25, 0.5])
+    assert Generated.add(kept).cross_section == pytest.approx(7.5)
+
+
+def test_weights_that_agree_with_no_cross_section_are_remarked_on(write):
+    path = write([lhe_event(w) for w in (3.0, 5.0)], strategy=4, cross_section=100.0)
+    (remark,) = _reader().look(str(path)).remarks[1:]
+    assert "the weights average to 4 and sum to 8: their mean is taken" in remark
+    assert _read(path).processes[THE_PROCESS].bookkeeping.cross_section == pytest.approx(4)
+
+
+def test_name_of_a_weight_with_a_line_break(write):
+    event = lhe_event(pt=300).replace("id='up'", "id='mu\nup'").replace("'1002'", '"don\'t"')
+    reader = _reader(lines=(), variations=["mu up", "don't"])
+    path = write([event] * 2)
+    assert reader.look(str(path)).rows == [("further weights", "2", "mu up, don't")]
+    records = _records(_read(path, reader=reader))
+    np.testing.assert_allclose(records["mu up"], 1.5)
+    np.testing.assert_allclose(records["don't"], 0.5)
+
+
+def test_file_cut_short_is_found_where_it_is_read_to_its_end(write):
+    path = write([lhe_event()] * 2, end="")
+    with pytest.raises(
+        DataError, match=r"events.any is cut short: </LesHouchesEvents> .* event 1 "
+    ):
+        _read(path)
 
 
 def test_named_weights(write):
@@ -169,7 +225,7 @@ def test_event_that_pythia_cannot_shower_is_counted(write):
     kept = found.processes[THE_PROCESS].bookkeeping
     assert (kept.generated, kept.sum_weights) == (3, 2)
     assert kept.cross_section == pytest.approx(10 * 2 / 3)
-    assert kept.cutflow[0][:2] == ("in the file", 2)
+    assert (kept.cutflow[0].step, kept.cutflow[0].events) == ("in the file", 2)
 
 
 def test_multiparton_interactions_follow_the_card(write):
@@ -273,7 +329,10 @@ def test_real_file():
     reader = _reader(lines=(), variations=["1", "23"])
     contents = reader.look(str(REAL))
     assert contents.entries == 1000
-    assert contents.remarks == ["made by MadGraph5_aMC@NLO", "cross section 6.99671e+08 pb"]
+    assert contents.remarks == [
+        "made by MadGraph5_aMC@NLO",
+        "cross section 6.99671e+08 pb, the mean of the weights (event_norm = average in the run card)",
+    ]
     found = _read(REAL, 990, 1000, reader)
     records = _records(found)
     # Hard scatterings above 20 GeV; all events have the weight of the file's cross section.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import uproot
 import vector
-from manyscale.events.files.source import THE_PROCESS, Contents, FileEvents, Piece
 
+from helpers import reading
 from helpers.nanoaod_files import (
     MIN_PT,
     NANOAOD_15,
@@ -21,6 +21,7 @@ from helpers.nanoaod_files import (
     without,
     write,
 )
+from manyscale.events.files.reader import THE_PROCESS, Contents, Piece
 from manyscale.events.kinematics import wrap_phi
 from manyscale.schema import CHARGED_HADRON, ELECTRON, MUON, NEUTRAL_HADRON, PHOTON
 
@@ -144,7 +145,7 @@ def test_the_candidates_add_up_to_the_jet_before_its_correction(case, stream):
 
 
 @pytest.fixture(scope="module", params=REAL)
-def real(request) -> tuple[ak.Array, Contents, FileEvents]:
+def real(request) -> tuple[ak.Array, Contents, reading.Found]:
     """Some branches of a real file, what is seen in it, and what is read of it."""
     path = REAL[request.param]
     if not path.is_file():
@@ -153,7 +154,7 @@ def real(request) -> tuple[ak.Array, Contents, FileEvents]:
     contents = of.look(str(path))
     with uproot.open(path) as file:
         branches = file["Events"].arrays(["FatJet_pt", "FatJet_rawFactor", "event"])
-    return branches, contents, of.read([Piece(str(path), 0, None)], contents.streams, 1)
+    return branches, contents, reading.read(of, [Piece(str(path), 0, None)], contents.streams)
 
 
 @pytest.mark.parametrize("stream", ["jet1", "jet2"])

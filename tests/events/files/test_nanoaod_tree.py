@@ -8,9 +8,10 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from manyscale.events.files.source import THE_PROCESS, NoEventsError, Piece
 
+from helpers import reading
 from helpers.nanoaod_files import (
+    NANOAOD_15,
     PFNANO,
     changed,
     made_up,
@@ -22,8 +23,10 @@ from helpers.nanoaod_files import (
     write,
 )
 from manyscale.errors import CardError, DataError
+from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 
 ENTRIES = 20
+ALL = ("jet1", "jet2", "subjets1", "small_jets", "leptons", "missing", "kinematics")
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +113,20 @@ def test_data_have_weight_one_and_no_sums(tmp_path, branches):
     assert any("weight 1" in remark for remark in reader().look(path).remarks)
 
 
-def test_pieces_and_files_together_are_what_they_are_apart(tmp_path, branches):
-    one = write(tmp_path / "a.root", branches)
-    two = write(tmp_path / "b.root", branches)
-    whole = records(read(one))
-    pieces = [Piece(one, 0, 7), Piece(two, 7, None), Piece(one, 7, None)]
-    together = records(read(one, None, *pieces))
-    for place, piece in enumerate(pieces):
-        expected = whole[(whole.entry >= piece.first) & (whole.entry < (piece.last or ENTRIES))]
-        part = together[together.piece == place]
-        fields = [name for name in whole.fields if name != "piece"]
-        assert part[fields].to_list() == expected[fields].to_list()
+def test_pieces_are_what_they_are_in_the_whole_file(tmp_path, branches, monkeypatch):
+    path = write(tmp_path / "a.root", branches)
+    whole = records(read(path))
+    monkeypatch.setattr("manyscale.events.files.nanoaod_branches._SMALLEST_BATCH", 4)
+    monkeypatch.setattr("manyscale.events.files.nanoaod_branches._BATCH_BYTES", 1)
+    for piece in (Piece(path, 0, 7), Piece(path, 7, None), Piece(path, 3, 3)):
+        ends = piece.first, ENTRIES if piece.last is None else piece.last
+        batches = list(reader().read(piece, reader().look(path).streams, 1))
+        assert [len(batch.weight) for batch in batches] == {7: [4, 3], 13: [4, 4, 4, 1], 0: [0]}[
+            ends[1] - ends[0]
+        ]
+        expected = whole[(whole.entry >= ends[0]) & (whole.entry < ends[1])]
+        if len(expected):
+            assert records(read(path, None, piece)).to_list() == expected.to_list()
 
 
 def test_readers_are_sent_to_workers_and_count_entries(tmp_path, branches):
@@ -172,16 +178,71 @@ def test_needed_branches(tmp_path, branches):
         reader(observables={"m": "1 +"}).look(path)
     with pytest.raises(DataError, match=r"convert\.observables\.pt: .* list an event"):
         read(path, reader(observables={"pt": "FatJet_pt"}))
-    other = write(tmp_path / "d.root", without(branches, "Jet_", "SubJet"))
-    with pytest.raises(DataError, match=r"d\.root.*'SubJet_btagDeepB'"):
-        read(path, None, Piece(path, 0, None), Piece(other, 0, None))
 
 
-def test_the_streams_that_were_found_must_be_in_each_file(tmp_path, branches):
-    streams = reader().look(write(tmp_path / "a.root", branches)).streams
+def test_files_of_different_versions_in_one_call(tmp_path):
+    new = made_up(NANOAOD_15, ENTRIES)
+    new["SubJet_btagUParTAK4B"] = new.pop("SubJet_btagDeepB")
+    new["LHEScaleWeight"] = ak.Array(np.full((ENTRIES, 2), 0.5).tolist())
+    old = made_up(PFNANO, ENTRIES, seed=2)
+    paths = [write(tmp_path / "new.root", new), write(tmp_path / "old.root", old)]
+    for order in (paths, paths[::-1]):
+        alone = [records(read(path)) for path in order]
+        together = records(read(order[0], None, *(Piece(path, 0, None) for path in order)))
+        assert len(together) == sum(map(len, alone))
+        for field in ("entry", "jet1", "jet2", "kinematics", "observables", "PSWeight_3"):
+            assert together[field].to_list() == [x for part in alone for x in part[field].to_list()]
+        lacks = np.repeat([path == paths[1] for path in order], [len(part) for part in alone])
+        factor = np.where(lacks, 1, 0.5)  # what a file does not have is its nominal weight
+        np.testing.assert_allclose(together.LHEScaleWeight_0, together.weight * factor)
+
+
+def test_what_the_streams_have_must_be_in_each_file(tmp_path, branches):
+    one = reader(columns=("d0",))
+    streams = one.look(write(tmp_path / "a.root", branches)).streams
     plain = write(tmp_path / "b.root", without(branches, "PFCands", "FatJetPFCands"))
-    with pytest.raises(DataError, match=r"b\.root, tree 'Events' does not give jet1"):
-        reader().read([Piece(plain, 0, None)], streams, 1)
+    with pytest.raises(DataError, match=r"b\.root, tree 'Events' does not give jet1: .* PFNano"):
+        reading.read(one, [Piece(plain, 0, None)], streams)
+    of_15 = write(tmp_path / "c.root", made_up(NANOAOD_15, ENTRIES))
+    with pytest.raises(DataError, match=r"c\.root.* column 'd0' of jet1: .* no branch PFCand_d0"):
+        reading.read(one, [Piece(of_15, 0, None)], streams)
+
+
+def test_two_branches_of_one_name_are_refused_where_they_are_read(tmp_path, branches):
+    path = Path(
+        write(tmp_path / "a.root", branches | {"genWeighs": branches["genWeight"]}, None, 0)
+    )
+    assert len(records(read(path)))
+    path.write_bytes(path.read_bytes().replace(b"genWeighs", b"genWeight"))
+    with pytest.raises(DataError, match=r"a\.root.* two branches named 'genWeight'"):
+        reader().look(str(path))
+
+
+def test_two_weights_of_one_name_are_refused(tmp_path, branches):
+    path = write(tmp_path / "a.root", branches | {"PSWeight_1": branches["genWeight"]})
+    with pytest.raises(DataError, match=r"variations gives two weights named 'PSWeight_1'"):
+        reader(variations=["PSWeight", "PSWeight_1"]).look(path)
+
+
+def test_an_rntuple_is_read_as_its_tree(tmp_path, branches):
+    """Fields named as branches, and records of them; of several clusters."""
+    runs = {"genEventSumw": [100.0], "genEventSumw2": [300.0]}
+    branches = with_generated(branches)
+    of = reader(ALL, ("d0", "dz"), observables={"event": "event"}, selection=["sum(Jet_pt) > 9"])
+    found, seen = {}, {}
+    for form in ("tree", "fields", "records"):
+        path = write(tmp_path / f"{form}.root", branches, runs, form=form)
+        seen[form], found[form] = of.look(path), read(path, of)
+        pieces = [Piece(path, *ends) for ends in ((0, 9), (9, 12), (12, None))]
+        assert records(read(path, of, *pieces)).to_list() == records(found[form]).to_list()
+    for form in ("fields", "records"):
+        assert records(found[form]).to_list() == records(found["tree"]).to_list()
+        np.testing.assert_array_equal(found[form].weight, found["tree"].weight)
+        books = [found[of].processes[THE_PROCESS].bookkeeping for of in (form, "tree")]
+        assert books[0] == books[1]
+        assert seen[form].title == "CMS NanoAOD, RNTuple 'Events'"
+        for of_contents in ("entries", "streams", "missing", "rows", "remarks"):
+            assert getattr(seen[form], of_contents) == getattr(seen["tree"], of_contents)
 
 
 def test_files_that_are_no_nanoaod(tmp_path, branches):
@@ -210,9 +271,18 @@ def test_sums_of_files_without_events_count(tmp_path):
     one, streams = reader(), reader().look(paths[1]).streams
     with pytest.raises(NoEventsError):
         one.look(paths[0])
-    together = one.read([Piece(path, 0, None) for path in paths], streams, 1)
-    empty = one.read([Piece(paths[0], 0, None)], streams, 1)
-    divided = [one.read([Piece(paths[1], *ends)], streams, 1) for ends in ((0, 4), (4, 6))]
+    # A selection may leave no event, and then no branches.
+    bare = write(tmp_path / "c.root", {"run": events["run"][:0]}, runs)
+    bare_ntuple = write(tmp_path / "d.root", {"run": events["run"][:0]}, runs, form="fields")
+    for path in (bare, bare_ntuple):
+        with pytest.raises(NoEventsError):
+            one.look(path)
+        found = reading.read(one, [Piece(of, 0, None) for of in (path, paths[1], path)], streams)
+        assert found.processes[THE_PROCESS].bookkeeping.sum_weights == 300
+        assert len(found.weight) == 6
+    together = reading.read(one, [Piece(path, 0, None) for path in paths], streams)
+    empty = reading.read(one, [Piece(paths[0], 0, None)], streams)
+    divided = [reading.read(one, [Piece(paths[1], *ends)], streams) for ends in ((0, 4), (4, 6))]
     books = [of.processes[THE_PROCESS].bookkeeping for of in (together, empty, *divided)]
     assert [book.sum_weights for book in books] == [200, 100, 100, 0]
     assert [book.sum_weights2 for book in books] == [600, 300, 300, 0]

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.particles import Array, Integers
-from manyscale.events.ragged import PackedStream
+from manyscale.events.ragged import Array, Integers, PackedStream
 from manyscale.schema import StreamSchema
 
 __all__ = ["check_finite", "range_notes"]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from manyscale.events.detected import DetectedEvents
 from manyscale.events.files.checks import range_notes
 from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents
+from manyscale.events.objects import DetectedEvents
 from manyscale.events.selection import select
 from manyscale.events.settings import GenerateSettings
 from manyscale.schema import Generated, StreamSchema

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from manyscale.events.processes import NAMED_PROCESSES
+from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.schema import STREAMS, Label
 from manyscale.settings import Settings, setting
 
@@ -81,6 +81,10 @@ class ConvertSettings(Settings):
     selection: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = setting(
         (), "one or more expressions that must be true; each a step of the cutflow"
     )
+    drop: tuple[str, ...] = setting(
+        (),
+        "columns that are left out, as in [jet1.charge, kinematics.width]: those that not all files have",
+    )
     unit_events: int | None = setting(
         None, "entries of a unit of work; null: some seconds' worth of the format", ge=1
     )
@@ -119,6 +123,9 @@ class ConvertSettings(Settings):
                     f"process '{name}' is not one of signal, background, "
                     f"{', '.join(NAMED_PROCESSES)}: write {name}: {{where: ..., class: signal}}"
                 )
+        for text in self.drop:
+            if not all(text.partition(".")):
+                raise ValueError(f"drop: write stream.column, as in jet1.charge, not '{text}'")
         for stream, columns in self.branches.items():
             if not columns:
                 raise ValueError(f"the stream '{stream}' has no columns")

@@ -26,10 +26,10 @@ import numpy as np
 from formulate.AST import AST, BinaryOperator, Call, Literal, Symbol, UnaryOperator
 from numpy.typing import NDArray
 
-from manyscale.errors import CardError, DataError
+from manyscale.errors import CardError, DataError, MissingBranchError
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.particles import Array, Floats
+from manyscale.events.ragged import Array, Floats
 
 __all__ = ["CUT", "FUNCTIONS", "WIDE", "CardExpressions", "Expression", "is_text", "parse"]
 
@@ -209,7 +209,7 @@ conditions, such as comparisons, not for numbers
 
         Raises
         ------
-        DataError
+        MissingBranchError
             Names the file, the key, the branch and what there is of similar name.
         """
         for name in self.names:
@@ -217,9 +217,10 @@ conditions, such as comparisons, not for numbers
                 close = get_close_matches(name, available, n=5, cutoff=0.5)
                 there = ", ".join(close or sorted(available)[:20]) or "nothing"
                 hint = "close to it there are" if close else "there are"
-                raise DataError(
+                raise MissingBranchError(
                     f"{where}: there is no branch '{name}', which {self.key}: '{self.text}' needs; "
-                    f"{hint}: {there}"
+                    f"{hint}: {there}",
+                    self.key,
                 )
 
 

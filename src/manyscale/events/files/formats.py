@@ -10,12 +10,14 @@ from typing import Literal
 import pyarrow as pa
 
 from manyscale.errors import DataError
-from manyscale.events.files.text_files import GZIP, ZSTD
 
-__all__ = ["Format", "expand", "of_one_format", "recognise"]
+__all__ = ["GZIP", "ZSTD", "Format", "csv_delimiter", "expand", "of_one_format", "recognise"]
+
+#: What compressed files begin with.
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 #: ROOT stands for a file of which the trees tell more: see `manyscale.events.files.readers`.
-Format = Literal["npz", "ROOT", "Parquet", "HDF5", "HepMC", "LHE", "list"]
+Format = Literal["npz", "ROOT", "Parquet", "HDF5", "HepMC", "LHE", "CSV", "list"]
 
 _HEAD = 4096
 _PATTERN = "*?["
@@ -25,7 +27,7 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"PAR1", "Parquet"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )
-_KNOWN = "npz, ROOT, Parquet, HDF5, HepMC and LHE"
+_KNOWN = "npz, ROOT, Parquet, HDF5, HepMC, LHE and CSV"
 
 
 def recognise(path: str) -> Format:
@@ -56,6 +58,8 @@ def recognise(path: str) -> Format:
         raise DataError(f"{path} has nothing in it")
     if _is_list(text, path):
         return "list"
+    if csv_delimiter(text) is not None:
+        return "CSV"
     raise DataError(
         f"{path} is of no format that is known here: {_KNOWN} are, and a text file with a file a "
         "line, of which the first exists"
@@ -158,6 +162,22 @@ def _decompressed(head: bytes, path: str) -> bytes:
     except (OSError, zlib.error, pa.ArrowException, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be decompressed; it may be cut short ({error})") from error
     return head
+
+
+def csv_delimiter(text: bytes) -> str | None:
+    """What divides the columns of a table as text; None where its lines are no rows of one."""
+    try:
+        # A character may be cut in two at the end.
+        lines = text.decode("utf-8-sig", "ignore" if len(text) >= _HEAD else "strict").split("\n")
+    except UnicodeDecodeError:
+        return None
+    # The last line may be cut short, but the first may be longer than what was read.
+    first, *others = lines[:-1] or lines
+    for delimiter in ",;\t":
+        number = first.count(delimiter)
+        if number and all(line.count(delimiter) >= number for line in others[:1] if line.strip()):
+            return delimiter
+    return None
 
 
 def _is_list(text: bytes, path: str) -> bool:

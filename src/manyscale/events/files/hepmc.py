@@ -3,9 +3,9 @@
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,29 +13,20 @@ import pyhepmc
 from numpy.typing import NDArray
 
 from manyscale.errors import DataError
-from manyscale.events.bookkeeping import CrossSection
 from manyscale.events.files.checks import check_finite
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.generator_files import (
+from manyscale.events.files.reader import Contents, FileEvents, NoEventsError, Piece
+from manyscale.events.files.text import (
+    EventTexts,
     LoadedEvents,
     choose_columns,
     generator_streams,
-    read_generated,
+    select_generated,
     weight_columns,
 )
-from manyscale.events.files.reader import Contents, FileEvents, NoEventsError, Piece
-from manyscale.events.files.text_files import EventTexts, scan
-from manyscale.events.particles import (
-    BOTTOM,
-    CHARM,
-    HIGGS,
-    Array,
-    Integers,
-    Particles,
-    TruthEvents,
-    heaviest_flavour,
-)
+from manyscale.events.ragged import Array, Integers
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.truth import BOTTOM, CHARM, HIGGS, Particles, TruthEvents, heaviest_flavour
 from manyscale.schema import StreamSchema
 
 __all__ = ["HepMCReader"]
@@ -43,7 +34,7 @@ __all__ = ["HepMCReader"]
 _EVENT = re.compile(rb"\nE ")
 _FORMATS = {b"HepMC::Asciiv3": "HepMC3", b"HepMC::IO_GenEvent": "HepMC2"}
 _END = b"-END_EVENT_LISTING"
-# An event takes 7 ms. Each unit decompresses its file from the start: not too many units a file.
+# An event takes 7 ms.
 _STEP, _BATCH = 2000, 250
 _FINAL = 1
 
@@ -68,6 +59,11 @@ class HepMCReader:
 
     generate: GenerateSettings
     convert: ConvertSettings
+    texts: EventTexts = field(default_factory=lambda: EventTexts(_EVENT), compare=False, repr=False)
+    # Of files seen, by path and time of change: to find their last event again takes a pass of them.
+    sections: dict[tuple[str, int], tuple[float, float] | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def step(self) -> int:
@@ -89,12 +85,13 @@ class HepMCReader:
             Where it is no such file, has no events, or the first or last event is damaged.
         """
         streams = generator_streams(self.generate)
-        found = scan(path, _EVENT)
+        found = self.texts.scan(path)
         kind = _format(found.head, path)
         if not found.entries:
             raise NoEventsError(f"{path} is {kind} text without any event")
         first = _parse(found.head, found.first, kind, path, 0)
         last = _parse(found.head, found.last, kind, path, found.entries - 1)
+        self.sections[path, Path(path).stat().st_mtime_ns] = _cross_section(last)
         return Contents(
             title=f"{kind} text",
             entries=found.entries,
@@ -107,36 +104,32 @@ class HepMCReader:
         )
 
     def read(
-        self, pieces: Sequence[Piece], streams: Mapping[str, StreamSchema], seed: int
-    ) -> FileEvents:
-        """Read pieces of files; see `Reader.read`."""
-        return read_generated(
-            pieces,
-            streams,
-            self.generate,
-            seed,
-            batch=_BATCH,
-            entries=self.entries,
-            load=partial(self._load, EventTexts(_EVENT)),
-        )
+        self, piece: Piece, streams: Mapping[str, StreamSchema], seed: int
+    ) -> Iterator[FileEvents]:
+        """Read a piece of a file; see `Reader.read`."""
+        yield from select_generated(self._load(piece), streams, self.generate, seed)
 
-    def _load(self, texts: EventTexts, part: Piece) -> LoadedEvents:
-        assert part.last is not None  # noqa: S101  # parts of a batch have an end
-        wanted = texts.between(part.path, part.first, part.last)
-        kind = _format(texts.head, part.path)
-        events = [
-            _Event.of(_parse(texts.head, text, kind, part.path, entry))
-            for entry, text in enumerate(wanted, part.first)
-        ]
-        truth = _truth(events, part)
-        columns = {
-            "event": np.array([event.number for event in events]),
-            **weight_columns([event.weights for event in events], part),
-        }
-        return LoadedEvents(
-            choose_columns(truth, columns, self.convert, part.path),
-            events[-1].cross_section if texts.ended else None,
-        )
+    def _load(self, piece: Piece) -> Iterator[LoadedEvents]:
+        path = piece.path
+        head = self.texts.head(path)
+        kind = _format(head, path)
+        seen = path, Path(path).stat().st_mtime_ns
+        if seen not in self.sections:
+            with suppress(DataError):  # said, with its index, where this event itself is read
+                last = _parse(head, self.texts.last(path), kind, path, 0)
+                self.sections[seen] = _cross_section(last)
+        section = self.sections.get(seen)
+        for first, texts in self.texts.batches(piece, _BATCH):
+            events = [
+                _Event.of(_parse(head, text, kind, path, entry))
+                for entry, text in enumerate(texts, first)
+            ]
+            columns = {
+                "event": np.array([event.number for event in events]),
+                **weight_columns([event.weights for event in events], path, first),
+            }
+            truth = choose_columns(_truth(events, path, first), columns, self.convert, path)
+            yield LoadedEvents(first, len(events), truth, *(section or (None, None)))
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,6 @@ class _Event:
 
     number: int
     weights: dict[str, float]
-    cross_section: CrossSection | None
     particles: NDArray[np.void]
     n_vertices: int
     source: Array
@@ -163,7 +155,6 @@ class _Event:
         return cls(
             event.event_number,
             _weights(event),
-            _cross_section(event),
             data.particles.copy(),
             len(data.vertices),
             data.links1.astype(np.int64),
@@ -180,15 +171,20 @@ def _format(head: bytes, path: str) -> str:
 
 def _parse(head: bytes, text: bytes, kind: str, path: str, entry: int) -> Any:  # noqa: ANN401
     """Read one event by itself, so that damage is found where it is."""
-    if kind == "HepMC3" and not _has_its_particles(text):
-        raise _damaged(path, entry)  # HepMC3 would find it, but print where it cannot be kept from
-    try:
-        with _quiet(), pyhepmc.open(io.BytesIO(head + b"\nE " + text), format=kind) as file:
-            event = file.read()
-    except Exception as error:  # pyhepmc raises whatever a damaged line leads it to
-        raise _damaged(path, entry) from error
+    event, fault = None, None
+    # Particles missing HepMC3 would find too, but print it where it cannot be kept from it.
+    if kind != "HepMC3" or _has_its_particles(text):
+        try:
+            with _quiet(), pyhepmc.open(io.BytesIO(head + b"\nE " + text), format=kind) as file:
+                event = file.read()
+        except Exception as error:  # noqa: BLE001 - pyhepmc raises whatever a damaged line leads to
+            fault = error
     if event is None:
-        raise _damaged(path, entry)
+        why = _wrong_names(head, text, kind) or (
+            "is damaged or cut short: it does not have the particles and vertices that its first line "
+            "promises"
+        )
+        raise DataError(f"{path}, event {entry} (counted from 0) {why}") from fault
     return event
 
 
@@ -197,11 +193,24 @@ def _has_its_particles(text: bytes) -> bool:
     return len(promised) > 2 and promised[2] == str(text.count(b"\nP ")).encode()
 
 
-def _damaged(path: str, entry: int) -> DataError:
-    return DataError(
-        f"{path}, event {entry} (counted from 0) is damaged or cut short: it does not have the "
-        "particles and vertices that its first line promises"
-    )
+def _wrong_names(head: bytes, text: bytes, kind: str) -> str | None:
+    """Say what is wrong where an event cannot be read because of the names of its weights."""
+    if kind == "HepMC3":
+        # In the header, divided as a line break within a name is written, too.
+        names, weights = (re.search(rb"\nW (.*)", part) for part in (head, text))
+        if names and weights:
+            named, there = names[1].count(b"\\|") + 1, len(weights[1].split())
+            if named != there:
+                return (
+                    f"has {there} weights, but the file's header names {named}; perhaps there is a "
+                    "line break in a name: the generator must write it without"
+                )
+    elif (names := re.search(rb"\nN \d+ (.*)", text)) and names[1].count(b'"') % 2:
+        return (
+            "has a line break in the name of a weight, at which its line ends; the generator must "
+            "write the name without"
+        )
+    return None
 
 
 @contextmanager
@@ -222,11 +231,12 @@ def _weights(event: Any) -> dict[str, float]:  # noqa: ANN401
     return dict(zip(names or map(str, range(len(values))), values, strict=False))
 
 
-def _cross_section(event: Any) -> CrossSection | None:  # noqa: ANN401
+def _cross_section(event: Any) -> tuple[float, float] | None:  # noqa: ANN401
+    """Cross section in pb and its error, as estimated by the time of an event."""
     found = event.cross_section
     if found is None or not 0 < found.xsec() < np.inf:
         return None  # generators that do not know it write 0 or -1
-    return CrossSection(found.xsec(), found.xsec_err())
+    return found.xsec(), found.xsec_err()
 
 
 def _remarks(first: Any, last: Any, end: bytes) -> Iterator[str]:  # noqa: ANN401
@@ -237,21 +247,21 @@ def _remarks(first: Any, last: Any, end: bytes) -> Iterator[str]:  # noqa: ANN40
     if cross_section is None:
         yield "no cross section in the file: say it with --cross-section"
     else:
-        yield f"cross section {cross_section.value:g} +- {cross_section.error:g} pb"
+        yield "cross section {:g} +- {:g} pb".format(*cross_section)
     if _END not in end:
         yield "the line that ends a file is missing: the generator may have been stopped"
 
 
-def _truth(events: Sequence[_Event], part: Piece) -> TruthEvents:
+def _truth(events: Sequence[_Event], path: str, first: int) -> TruthEvents:
     counts = np.array([len(event.particles) for event in events])
     flat = np.concatenate([event.particles for event in events])
     code = flat["pid"].astype(np.int64)
     everything = Particles(counts, code, *(flat[name] for name in ("px", "py", "pz", "e")))
-    entry = part.first + np.arange(len(events))
+    entry = first + np.arange(len(events))
     check_finite(
         {name: flat[name] for name in ("px", "py", "pz", "e")},
         everything.event,
-        lambda place: f"{part.path}, event {entry[place]} (counted from 0)",
+        lambda place: f"{path}, event {entry[place]} (counted from 0)",
     )
     made_at, ends_at = _vertices(events, counts)
     return TruthEvents(

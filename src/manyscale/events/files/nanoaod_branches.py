@@ -1,249 +1,95 @@
-"""Which branches of a NanoAOD file are read, and what they give, whatever its version."""
+"""Files of NanoAOD: which branches are there and are read, whatever their version and container."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import awkward as ak
+import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.files.reader import divide_streams
-from manyscale.schema import CONSTITUENTS, ELECTRON, MUON, SUBJETS, StreamSchema
+from manyscale.events.files.expressions import CardExpressions
+from manyscale.events.files.root_files import open_root, reading
+from manyscale.schema import CONSTITUENTS, ELECTRON, MUON, SUBJETS, Generated, StreamSchema
 
 __all__ = [
-    "FAT_JETS",
-    "GENERATED",
     "LEPTONS",
-    "SMALL_JETS",
-    "SUBJET_INDICES",
-    "VARIATIONS",
-    "Branches",
-    "Candidates",
-    "LeptonKind",
-    "Tagger",
-    "find_branches",
-    "give_streams",
-    "need",
+    "MOMENTUM",
+    "TAGGERS",
+    "WEIGHT",
+    "Plan",
+    "Table",
+    "collections_found",
+    "open_events",
+    "variation_names",
 ]
 
-_MOMENTUM = ("pt", "eta", "phi", "mass")
-FAT_JETS = tuple(f"FatJet_{name}" for name in _MOMENTUM)
-SMALL_JETS = tuple(f"Jet_{name}" for name in _MOMENTUM)
-SUBJET_INDICES = ("FatJet_subJetIdx1", "FatJet_subJetIdx2")
-GENERATED = (
-    *("GenPart_pdgId", "GenPart_genPartIdxMother"),
-    *(f"GenPart_{name}" for name in _MOMENTUM),
-)
-#: Varied weights, as ratios to the generated one, that NanoAOD usually has.
-VARIATIONS = ("PSWeight", "LHEScaleWeight")
+_BATCH_BYTES = 64 << 20  # of what is read at a time
+_SMALLEST_BATCH = 100
+_LOOK = 200  # entries that tell how large collections are
 
-_MISSING_MOMENTUM = ("PuppiMET", "MET", "PFMET")
-_FAT_JET_SIZE, _SMALL_JET_SIZE = "FatJet_nConstituents", "Jet_nConstituents"
+# ---- what is read -----------------------------------------------------------------------------
+
+MOMENTUM = ("pt", "eta", "phi", "mass")
 
 # Taggers, the best first, each with its medium working point: 1% of light jets pass. Those of other
 # years are within a third of it. Source: btv-wiki.docs.cern.ch, working points of 2024 (UParT),
 # 2022 (ParticleNet) and 2018 (DeepJet, DeepCSV); CSVv2 of 2017.
-_TAGGERS = (
-    ("btagUParTAK4B", 0.1272),
-    ("btagPNetB", 0.245),
-    ("btagDeepFlavB", 0.2783),
-    ("btagDeepB", 0.4168),
-    ("btagCSVV2", 0.8838),
-)
+TAGGERS = {
+    "btagUParTAK4B": 0.1272,
+    "btagPNetB": 0.245,
+    "btagDeepFlavB": 0.2783,
+    "btagDeepB": 0.4168,
+    "btagCSVV2": 0.8838,
+}
 
 
-class LeptonKind(NamedTuple):
-    """A collection of leptons, its code, and a branch of identification with its least value."""
+class _Collection(NamedTuple):
+    """What it is used for, columns without which it counts as absent, and those read where there.
 
-    name: str
-    code: int
-    quality: str
-    least: int
-
-    @property
-    def momentum(self) -> tuple[str, str, str]:
-        """pT, eta and phi."""
-        return f"{self.name}_pt", f"{self.name}_eta", f"{self.name}_phi"
-
-    @property
-    def charge(self) -> str:
-        """Branch of the charge."""
-        return f"{self.name}_charge"
-
-    @property
-    def isolation(self) -> str:
-        """Branch of the pT of others within 0.3, over the lepton's."""
-        return f"{self.name}_pfRelIso03_all"
-
-
-#: Both of medium quality.
-LEPTONS = (
-    LeptonKind("Electron", ELECTRON, "Electron_cutBased", 3),
-    LeptonKind("Muon", MUON, "Muon_mediumId", 1),
-)
-
-
-class _Naming(NamedTuple):
-    """Names of the candidates, of their links to the fat jets, and of a link's candidate."""
-
-    candidates: str
-    links: str
-    link: str
-
-
-# Of PFNano, and of NanoAOD itself from version 15 on.
-_NAMINGS = (
-    _Naming("PFCands", "FatJetPFCands", "pFCandsIdx"),
-    _Naming("PFCand", "FatJetPFCand", "pfCandIdx"),
-)
-
-
-class Tagger(NamedTuple):
-    """Branch of a b-tagger's score, and the score above which a jet is tagged."""
-
-    branch: str
-    threshold: float
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Branches of particle-flow candidates and of their links to the fat jets; None: not read."""
-
-    momentum: tuple[str, ...]
-    pdg_id: str
-    jet: str
-    candidate: str
-    charge: str | None
-    puppi: str | None
-    d0: str | None
-    dz: str | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them."""
-        optional = (self.charge, self.puppi, self.d0, self.dz)
-        needed = (*self.momentum, self.pdg_id, self.jet, self.candidate)
-        return (*needed, *(name for name in optional if name))
-
-
-@dataclass(frozen=True)
-class Branches:
-    """What is read of a file; None or empty: it is not there or not wanted.
-
-    Attributes
-    ----------
-    missing_momentum
-        pT and azimuth.
-    candidates
-        With their links to the fat jets.
-    fat_jet_size, small_jet_size
-        Counts what a jet is made of.
-    subjet_tagger, jet_tagger
-        b-taggers of the fat jets' subjets, and of the small jets.
-    small_jets
-        Four-momenta.
-    leptons
-        All of both kinds.
-    generated
-        The generator's particles.
-    weight
-        Generated weight.
+    The branch of a column is named `<collection>_<column>`.
     """
 
-    missing_momentum: tuple[str, str]
-    candidates: Candidates | None
-    fat_jet_size: str | None
-    subjet_tagger: Tagger | None
-    jet_tagger: Tagger | None
-    small_jets: tuple[str, ...]
-    small_jet_size: str | None
-    leptons: tuple[str, ...]
-    generated: tuple[str, ...]
-    weight: str | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All branches to read, each once."""
-        return tuple(dict.fromkeys(self._names()))
-
-    def _names(self) -> Iterator[str]:
-        yield from (*FAT_JETS, *self.missing_momentum)
-        yield from self.candidates.names if self.candidates else ()
-        yield from (*self.small_jets, *self.leptons, *self.generated)
-        if self.subjet_tagger:
-            yield from (*SUBJET_INDICES, self.subjet_tagger.branch)
-        if self.jet_tagger:
-            yield self.jet_tagger.branch
-        single = (self.fat_jet_size, self.small_jet_size, self.weight)
-        yield from (name for name in single if name)
+    use: str
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
 
 
-def find_branches(
-    available: Collection[str], streams: Collection[str], columns: Collection[str], where: str
-) -> Branches:
-    """Find what is to be read among the branches of a file.
+_CANDIDATE = ((*MOMENTUM, "pdgId"), ("charge", "puppiWeight", "d0", "dz"))
+_LINKS = "links of constituents to fat jets"
+_COLLECTIONS = {
+    "FatJet": _Collection("fat jets", MOMENTUM, ("subJetIdx1", "subJetIdx2", "nConstituents")),
+    "PFCands": _Collection("constituents", *_CANDIDATE),
+    "FatJetPFCands": _Collection(_LINKS, ("jetIdx", "pFCandsIdx")),
+    "PFCand": _Collection("constituents", *_CANDIDATE),
+    "FatJetPFCand": _Collection(_LINKS, ("jetIdx", "pfCandIdx")),
+    "Jet": _Collection("small_jets", MOMENTUM, ("nConstituents", *TAGGERS)),
+    "SubJet": _Collection("n_btags", (), tuple(TAGGERS)),
+    "Electron": _Collection(
+        "leptons", ("pt", "eta", "phi", "charge"), ("pfRelIso03_all", "cutBased")
+    ),
+    "Muon": _Collection("leptons", ("pt", "eta", "phi", "charge"), ("pfRelIso03_all", "mediumId")),
+    "GenPart": _Collection("h_bb", ("pdgId", "genPartIdxMother", *MOMENTUM)),
+    "PuppiMET": _Collection("missing momentum", ("pt", "phi")),
+    "MET": _Collection("missing momentum", ("pt", "phi")),
+    "PFMET": _Collection("missing momentum", ("pt", "phi")),
+}
+_MISSING_MOMENTUM = ("PuppiMET", "MET", "PFMET")  # the best first
 
-    Parameters
-    ----------
-    available
-        Names of the file's branches.
-    streams, columns
-        Streams wanted, and further columns of the constituents.
-    where
-        Names the file and tree.
+# Candidates, their links to the fat jets, and a link's index of its candidate: of PFNano, and of
+# NanoAOD itself from version 15 on.
+_NAMINGS = (("PFCands", "FatJetPFCands", "pFCandsIdx"), ("PFCand", "FatJetPFCand", "pfCandIdx"))
 
-    Raises
-    ------
-    DataError
-        Names a branch that is needed and not there.
-    """
-    need(FAT_JETS, available, "the fat jets", where)
-    made_of = {*CONSTITUENTS, *SUBJETS, "kinematics"} & set(streams)
-    candidates = _candidates(available, columns) if made_of else None
-    tagged = _tagger("SubJet", available, SUBJET_INDICES)
-    small_jets = "small_jets" in streams
-    jet_tagger = None
-    if small_jets or not tagged:
-        jet_tagger = _tagger("Jet", available, SMALL_JETS)
-    return Branches(
-        missing_momentum=_missing_momentum(available, where),
-        candidates=candidates,
-        fat_jet_size=None if candidates else _if_there(_FAT_JET_SIZE, available),
-        subjet_tagger=tagged,
-        jet_tagger=jet_tagger,
-        small_jets=_all_there(SMALL_JETS, available) if small_jets or jet_tagger else (),
-        small_jet_size=_if_there(_SMALL_JET_SIZE, available) if small_jets else None,
-        leptons=_leptons(available) if "leptons" in streams else (),
-        generated=_all_there(GENERATED, available),
-        weight=_if_there("genWeight", available),
-    )
+# Leptons: particle class, and the identification with its least value; both are of medium quality.
+LEPTONS = {"Electron": (ELECTRON, "cutBased", 3), "Muon": (MUON, "mediumId", 1)}
 
-
-def need(names: Sequence[str], available: Collection[str], use: str, where: str) -> None:
-    """Refuse a file without some branches.
-
-    Raises
-    ------
-    DataError
-        Names the branch, and what there is.
-    """
-    for name in names:
-        if name not in available:
-            close = get_close_matches(name, available, n=5, cutoff=0.6)
-            there = close or sorted({known.partition("_")[0] for known in available})[:30]
-            kind = "branches" if close else "the collections and branches"
-            raise DataError(
-                f"{where}: there is no branch '{name}', needed for {use}; there are {kind} "
-                f"{', '.join(there)}"
-            )
-
-
-def give_streams(
-    branches: Branches, wanted: Mapping[str, StreamSchema]
-) -> tuple[dict[str, StreamSchema], dict[str, str]]:
-    """Divide the streams wanted into what the branches give and what not; see `divide_streams`."""
-    return divide_streams(wanted, partial(_lacking, branches=branches))
-
+WEIGHT = "genWeight"
+#: Varied weights, as ratios to the generated one, that NanoAOD usually has.
+_VARIATIONS = ("PSWeight", "LHEScaleWeight")
 
 _NO_CANDIDATES = (
     "the file has no particle-flow candidates with links to its fat jets; PFNano has them, and "
@@ -251,83 +97,307 @@ _NO_CANDIDATES = (
 )
 
 
-def _why_missing(stream: str, branches: Branches) -> str:
-    if stream in {*CONSTITUENTS, *SUBJETS} and not branches.candidates:
-        return _NO_CANDIDATES
-    if stream == "small_jets" and not branches.small_jets:
-        return f"the file does not have all of {', '.join(SMALL_JETS)}"
-    if stream == "leptons" and not branches.leptons:
-        return "the file has no electrons and no muons"
-    return ""
+@dataclass(frozen=True)
+class Plan:
+    """What is read of a file, by its own branches.
 
+    Attributes
+    ----------
+    columns
+        Of each collection that is read.
+    missing_momentum
+        Its collection, which has one a event.
+    candidates
+        One of `_NAMINGS`; None: not there or not needed.
+    subjet_tagger, jet_tagger
+        Columns of `SubJet`, of which a fat jet has two, and of `Jet`.
+    weight
+        Whether there are generated weights.
+    variations
+        Branches of varied weights, each with the number that an event has; None: one number, no
+        list.
+    card
+        Its expressions.
+    """
 
-def _lacking(stream: str, branches: Branches) -> dict[str, str]:
-    """Columns of a stream that cannot be given, and why; pt stands for the whole stream."""
+    columns: Mapping[str, tuple[str, ...]]
+    missing_momentum: str
+    candidates: tuple[str, str, str] | None
+    subjet_tagger: str | None
+    jet_tagger: str | None
+    weight: bool
+    variations: Mapping[str, int | None]
+    card: CardExpressions
 
-    def absent(branch: str) -> str:
-        return f"the file has no branch {branch}"
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All branches to read, each once."""
+        names = [f"{of}_{column}" for of, columns in self.columns.items() for column in columns]
+        names += [WEIGHT] * self.weight
+        return tuple(dict.fromkeys((*names, *self.variations, *self.card.names)))
 
-    if why := _why_missing(stream, branches):
-        return {"pt": why}
-    if stream == "small_jets" and not branches.small_jet_size:
-        return {"multiplicity": absent(_SMALL_JET_SIZE)}
-    if stream == "kinematics" and not branches.candidates:
-        counted = {} if branches.fat_jet_size else {"multiplicity": absent(_FAT_JET_SIZE)}
-        return {"width": _NO_CANDIDATES, **counted}
-    if stream in CONSTITUENTS and branches.candidates:
-        measured = {"d0": branches.candidates.d0, "dz": branches.candidates.dz}
-        of = branches.candidates.pdg_id.partition("_")[0]
-        return {name: absent(f"{of}_{name}") for name, branch in measured.items() if not branch}
-    return {}
+    @classmethod
+    def make(
+        cls,
+        table: "Table",
+        streams: Mapping[str, StreamSchema],
+        card: CardExpressions,
+        variations: tuple[str, ...] | None,
+    ) -> "Plan":
+        """Settle what is read for some streams; refuse a file that lacks what none can do without."""
+        for expression in card.all:
+            expression.check_names(table.branches, table.where)
+        table.need(variations or (), "convert.variations")
+        read: dict[str, tuple[str, ...]] = {}
 
+        def take(collection: str, wanted: Collection[str | None] | None = None) -> None:
+            _, needed, optional = _COLLECTIONS[collection]
+            also = table.columns(collection, optional)
+            read[collection] = (*needed, *(of for of in also if wanted is None or of in wanted))
 
-def _candidates(available: Collection[str], columns: Collection[str]) -> Candidates | None:
-    for naming in _NAMINGS:
-        column = {
-            name: _if_there(f"{naming.candidates}_{name}", available)
-            for name in ("charge", "puppiWeight", "d0", "dz")
-        }
-        found = Candidates(
-            momentum=tuple(f"{naming.candidates}_{name}" for name in _MOMENTUM),
-            pdg_id=f"{naming.candidates}_pdgId",
-            jet=f"{naming.links}_jetIdx",
-            candidate=f"{naming.links}_{naming.link}",
-            charge=column["charge"],
-            puppi=column["puppiWeight"],
-            d0=column["d0"] if "d0" in columns else None,
-            dz=column["dz"] if "dz" in columns else None,
+        table.need([f"FatJet_{name}" for name in MOMENTUM], "the fat jets")
+        met = next(filter(table.has, _MISSING_MOMENTUM), _MISSING_MOMENTUM[0])
+        table.need([f"{met}_pt", f"{met}_phi"], "the missing momentum")
+        take(met)
+
+        # Candidates, where a stream is made of them, and to count them where the file does not.
+        kinematics = streams["kinematics"].columns if "kinematics" in streams else ()
+        counted = bool(table.columns("FatJet", ["nConstituents"]))
+        candidates = None
+        if (
+            {*CONSTITUENTS, *SUBJETS} & set(streams)
+            or "width" in kinematics
+            or ("multiplicity" in kinematics and not counted)
+        ):
+            candidates = next((of for of in _NAMINGS if all(map(table.has, of[:2]))), None)
+        if candidates:
+            columns = {column for stream in streams.values() for column in stream.columns}
+            take(candidates[0], {"charge", "puppiWeight"} | ({"d0", "dz"} & columns))
+            take(candidates[1])
+
+        # The best tagger of the subjets; that of small jets for themselves, or in its place.
+        indices = ["subJetIdx1", "subJetIdx2"]
+        subjet_tagger = jet_tagger = None
+        if table.columns("FatJet", indices) == indices:
+            subjet_tagger = next(iter(table.columns("SubJet", list(TAGGERS))), None)
+        if subjet_tagger:
+            take("SubJet", {subjet_tagger})
+        size = set() if candidates else {"nConstituents"}
+        take("FatJet", size.union(indices if subjet_tagger else ()))
+        small_jets = "small_jets" in streams
+        if table.has("Jet") and (small_jets or not subjet_tagger):
+            jet_tagger = next(iter(table.columns("Jet", list(TAGGERS))), None)
+            if small_jets or jet_tagger:
+                take("Jet", {jet_tagger, "nConstituents" if small_jets else None})
+
+        for collection in ("GenPart", *(LEPTONS if "leptons" in streams else ())):
+            if table.has(collection):
+                take(collection)
+
+        plan = cls(
+            columns=read,
+            missing_momentum=met,
+            candidates=candidates,
+            subjet_tagger=subjet_tagger,
+            jet_tagger=jet_tagger,
+            weight=WEIGHT in table.branches,
+            variations=_lengths(table, variations),
+            card=card,
         )
-        if _all_there(found.names, available):
-            return found
-    return None
+        table.check_single(plan.names)
+        return plan
+
+    def lacking(self, stream: str) -> dict[str, str]:
+        """Columns of a stream that the file cannot give, and why; see `divide_streams`."""
+        branches = {}  # of columns that not every file has
+        if stream in {*CONSTITUENTS, *SUBJETS}:
+            if not self.candidates:
+                return {"pt": _NO_CANDIDATES}
+            branches = {column: f"{self.candidates[0]}_{column}" for column in ("d0", "dz")}
+        elif stream == "kinematics" and not self.candidates:
+            branches = {"multiplicity": "FatJet_nConstituents"}
+        elif stream == "small_jets":
+            if "Jet" not in self.columns:
+                names = ", ".join(f"Jet_{name}" for name in MOMENTUM)
+                return {"pt": f"the file does not have all of {names}"}
+            branches = {"multiplicity": "Jet_nConstituents"}
+        elif stream == "leptons" and not LEPTONS.keys() & self.columns.keys():
+            return {"pt": "the file has no electrons and no muons"}
+        absent = {
+            column: f"the file has no branch {branch}"
+            for column, branch in branches.items()
+            if branch not in self.names
+        }
+        if stream == "kinematics" and not self.candidates:
+            absent["width"] = _NO_CANDIDATES
+        return absent
 
 
-def _leptons(available: Collection[str]) -> tuple[str, ...]:
-    found: list[str] = []
-    for kind in LEPTONS:
-        there = _all_there((*kind.momentum, kind.charge), available)
-        quality = (_if_there(name, available) for name in (kind.isolation, kind.quality))
-        found += [*there, *(name for name in quality if name and there)]
-    return tuple(found)
+def _lengths(table: "Table", variations: tuple[str, ...] | None) -> dict[str, int | None]:
+    """Branches of varied weights, by default the usual ones, with the number that an event has."""
+    usual = [name for name in _VARIATIONS if name in table.branches]
+    first = table.read(usual if variations is None else variations, 0, 1)
+    lengths = {name: len(of[0]) if of.ndim > 1 else None for name, of in first.items()}
+    if variations is None:
+        # A lone one is a placeholder where none were computed.
+        return {name: length for name, length in lengths.items() if length != 1}
+    for name, number in Counter(variation_names(lengths)).items():
+        if number > 1:
+            raise DataError(
+                f"{table.where}: convert.variations gives two weights named '{name}': leave one of "
+                "its branches out"
+            )
+    return lengths
 
 
-def _tagger(of: str, available: Collection[str], beside: tuple[str, ...]) -> Tagger | None:
-    for name, threshold in _TAGGERS:
-        if _all_there((*beside, f"{of}_{name}"), available):
-            return Tagger(f"{of}_{name}", threshold)
-    return None
+def variation_names(lengths: Mapping[str, int | None]) -> Iterator[str]:
+    """Name the varied weights after branch and index: PSWeight_0, PSWeight_1, ..."""
+    for branch, length in lengths.items():
+        if length is None:
+            yield branch
+        else:
+            yield from (f"{branch}_{index}" for index in range(length))
 
 
-def _missing_momentum(available: Collection[str], where: str) -> tuple[str, str]:
-    kinds = [(f"{name}_pt", f"{name}_phi") for name in _MISSING_MOMENTUM]
-    found = next((names for names in kinds if _all_there(names, available)), kinds[0])
-    need(found, available, "the missing momentum", where)
-    return found
+# ---- files ------------------------------------------------------------------------------------
 
 
-def _all_there(names: tuple[str, ...], available: Collection[str]) -> tuple[str, ...]:
-    return names if all(name in available for name in names) else ()
+class Table:
+    """A TTree or RNTuple of an open file: its branches by name, and their arrays.
+
+    A field of the records of an RNTuple, `FatJet.pt`, is named as the branch that it stands for.
+    """
+
+    def __init__(self, path: str, table: Any) -> None:  # noqa: ANN401 - uproot has no types
+        self.path = path
+        self.where = f"{path}, tree '{table.name}'"
+        self.entries = int(table.num_entries)
+        self._table = table
+        self.is_rntuple = not hasattr(table, "branches")
+        self.doubled: set[str] = set()
+        self.branches: dict[str, Any] = {}
+        if self.is_rntuple:
+            # Records, and lists of them, have no name of a type. Some writers repeat their fields
+            # beside them, under the names of branches: these are taken.
+            for outer in table.fields:
+                inside = [] if outer.typename else outer.fields
+                self.branches |= {f"{outer.name}_{inner.name}": inner for inner in inside}
+            self.branches |= {field.name: field for field in table.fields if field.typename}
+        else:
+            for branch in table.branches:
+                if branch.name in self.branches:
+                    self.doubled.add(branch.name)
+                self.branches[branch.name] = branch
+
+    def need(self, names: Sequence[str], use: str) -> None:
+        """Refuse a file without some branches; name what there is."""
+        for name in names:
+            if name not in self.branches:
+                close = get_close_matches(name, self.branches, n=5, cutoff=0.6)
+                there = close or sorted({known.partition("_")[0] for known in self.branches})[:30]
+                kind = "branches" if close else "the collections and branches"
+                raise DataError(
+                    f"{self.where}: there is no branch '{name}', needed for {use}; there are {kind} "
+                    f"{', '.join(there)}"
+                )
+
+    def columns(self, collection: str, names: Sequence[str]) -> list[str]:
+        """Those columns of a collection that are there."""
+        return [name for name in names if f"{collection}_{name}" in self.branches]
+
+    def has(self, collection: str) -> bool:
+        """Whether a collection is there, with all that it needs."""
+        needed = _COLLECTIONS[collection].needed
+        return len(self.columns(collection, needed)) == len(needed)
+
+    def check_single(self, names: Sequence[str]) -> None:
+        """Refuse branches to be read that share their name with another."""
+        for name in names:
+            if name in self.doubled:
+                raise DataError(
+                    f"{self.where}: there are two branches named '{name}', and nothing says which "
+                    "is meant: write the file anew with one of them"
+                )
+
+    def read(self, names: Collection[str], first: int, last: int) -> dict[str, ak.Array]:
+        """Read branches of entries `first` to `last - 1`."""
+        arrays = {}
+        for name in names:
+            with reading(self.where, name, first, last):
+                arrays[name] = self.branches[name].array(entry_start=first, entry_stop=last)
+        return arrays
+
+    def batches(
+        self, names: Collection[str], first: int, last: int, most: int
+    ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
+        """Read branches of at most so many entries at a time; each with its first entry."""
+
+        def size(entry_bytes: float) -> int:
+            return int(np.clip(_BATCH_BYTES / max(entry_bytes, 1), _SMALLEST_BATCH, most))
+
+        if not self.is_rntuple:
+            stored = sum(self.branches[name].uncompressed_bytes for name in names)
+            step = size(stored / self.entries)
+            for start in range(first, last, step):
+                yield start, self.read(names, start, min(start + step, last))
+            return
+        # uproot decompresses a cluster whole, whatever is wanted of it: it is read once.
+        starts = [cluster.num_first_entry for cluster in self._table.cluster_summaries]
+        edges = [first, *(start for start in starts if first < start < last), last]
+        for start, stop in pairwise(edges):
+            arrays = self.read(names, start, stop)
+            step = size(sum(array.nbytes for array in arrays.values()) / (stop - start))
+            for at in range(0, stop - start, step):
+                yield start + at, {name: array[at : at + step] for name, array in arrays.items()}
 
 
-def _if_there(name: str, available: Collection[str]) -> str | None:
-    return name if name in available else None
+@contextmanager
+def open_events(path: str) -> Iterator[tuple[Table, Generated]]:
+    """Open a file: its events, and the sums of weights, where it says them."""
+    with open_root(path) as file:
+        kinds = {
+            key.partition(";")[0]: kind for key, kind in file.classnames(recursive=False).items()
+        }
+        if kinds.get("Events") not in {"TTree", "ROOT::RNTuple"}:
+            there = ", ".join(f"{name} ({kind})" for name, kind in kinds.items()) or "nothing"
+            raise DataError(
+                f"{path} has no tree (TTree or RNTuple) 'Events', as NanoAOD has; there is {there}"
+            )
+        try:
+            table = Table(path, file["Events"])
+            runs = Table(path, file["Runs"]) if "Runs" in kinds else None
+        except Exception as error:  # uproot raises whatever a damaged header leads it to
+            raise DataError(
+                f"{path}, tree 'Events' cannot be read; the file may be cut short"
+            ) from error
+        generated = Generated()
+        # Some older versions end the names with an underscore.
+        for names in (("genEventSumw", "genEventSumw2"), ("genEventSumw_", "genEventSumw2_")):
+            if runs is not None and runs.branches.keys() >= set(names):
+                sums = [float(np.sum(of)) for of in runs.read(names, 0, runs.entries).values()]
+                generated = Generated(sum_weights=sums[0], sum_weights2=sums[1])
+                break
+        yield table, generated
+
+
+def collections_found(table: Table, plan: Plan) -> Iterator[tuple[str, str, str]]:
+    """Collections found, with their mean number in the first events, and their use."""
+    tagger = ("SubJet", plan.subjet_tagger) if plan.subjet_tagger else ("Jet", plan.jet_tagger)
+    # Of several that stand for the same, the one that is read.
+    alternatives = {*_MISSING_MOMENTUM, *(of for naming in _NAMINGS for of in naming[:2])}
+    uses = {}
+    for name, (use, needed, _) in _COLLECTIONS.items():
+        if name == "SubJet":
+            if tagger[1]:
+                branch = f"{tagger[0]}_{tagger[1]}"
+                uses[branch] = f"n_btags: {branch} > {TAGGERS[tagger[1]]}"
+        elif name in plan.columns or name not in alternatives:
+            uses[f"{name}_{needed[0]}"] = use
+    uses = {branch: use for branch, use in uses.items() if branch in table.branches}
+    read = table.read(uses, 0, min(_LOOK, table.entries))
+    for branch, use in uses.items():
+        values = read[branch]
+        number = f"{ak.mean(ak.num(values)):.1f}" if values.ndim > 1 else "1"
+        yield branch.rpartition("_")[0], f"{number} an event", use
+    if plan.weight:
+        yield WEIGHT, "1 an event", "weight"

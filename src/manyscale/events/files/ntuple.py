@@ -23,7 +23,6 @@ from manyscale.events.files.expressions import (
     is_text,
     parse,
 )
-from manyscale.events.files.ntuple_files import Ntuple, open_ntuple
 from manyscale.events.files.ntuple_tokens import make_tokens, stream_schema
 from manyscale.events.files.reader import (
     FIRST_STEP,
@@ -34,9 +33,9 @@ from manyscale.events.files.reader import (
     Piece,
     nothing,
 )
+from manyscale.events.files.tables import Ntuple, open_ntuple
 from manyscale.events.kinematics import wrap_phi
-from manyscale.events.particles import Array, Floats, Integers
-from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.events.ragged import Array, Floats, Integers, PackedStream, SelectedEvents
 from manyscale.schema import CutflowStep, Generated, StreamSchema
 
 __all__ = ["NtupleReader"]

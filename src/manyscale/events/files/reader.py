@@ -8,8 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from manyscale.errors import DataError
-from manyscale.events.particles import Floats
-from manyscale.events.ragged import PackedStream, SelectedEvents
+from manyscale.events.ragged import Floats, PackedStream, SelectedEvents
 from manyscale.schema import Generated, StreamSchema
 
 __all__ = [
@@ -142,7 +141,7 @@ def divide_streams(
             missing[name] = absent[_NEEDED]
             continue
         columns = tuple(column for column in layout.columns if column not in absent)
-        streams[name] = layout._replace(columns=columns)
+        streams[name] = layout.model_copy(update={"columns": columns})
         missing |= {f"{name}: {of}": absent[of] for of in layout.columns if of in absent}
     return streams, missing
 

@@ -3,7 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,18 +13,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manyscale.data.arrow import arrow_schema, from_arrow, stored_columns, to_arrow, token_paths
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
+from manyscale.events.ragged import PackedStream
 from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 
 __all__ = [
+    "BOOKKEEPING",
     "MANIFEST",
     "PARTS",
     "GroupSizes",
     "PartBook",
     "PartWriter",
+    "arrow_schema",
     "claim_folder",
+    "from_arrow",
     "group_sizes",
     "new_part",
     "part_name",
@@ -32,8 +35,177 @@ __all__ = [
     "read_book",
     "read_groups",
     "read_part",
+    "stored_columns",
+    "to_arrow",
+    "token_paths",
     "write_events",
 ]
+
+#: Columns of a part that say which event it is and how much it counts.
+BOOKKEEPING = ("process", "event_id", "weight")
+
+
+def arrow_schema(schema: Schema, observables: Mapping[str, NDArray[np.generic]]) -> pa.Schema:
+    """Arrow schema of a part; the observables say of which types they are."""
+    fields = []
+    for stream in schema.streams:
+        token = pa.field("element", _struct(stream.columns), nullable=False)
+        fields.append(pa.field(stream.name, pa.list_(token), nullable=False))
+        if stream.axis:
+            fields.append(pa.field(f"{stream.name}_axis", _struct(stream.axis), nullable=False))
+    fields.append(pa.field("process", pa.dictionary(pa.int32(), pa.string()), nullable=False))
+    fields.extend(pa.field(name, pa.float64(), nullable=False) for name in schema.weights)
+    fields.append(pa.field("event_id", pa.uint64(), nullable=False))
+    if schema.observables:
+        inner = [
+            pa.field(name, pa.from_numpy_dtype(observables[name].dtype), nullable=False)
+            for name in schema.observables
+        ]
+        fields.append(pa.field("observables", pa.struct(inner), nullable=False))
+    return pa.schema(fields)
+
+
+def token_paths(schema: Schema) -> list[str]:
+    """Paths inside a part of the single-precision columns; split into bytes they read fastest."""
+    return [
+        path
+        for stream in schema.streams
+        for path in (
+            *(f"{stream.name}.list.element.{column}" for column in stream.columns),
+            *(f"{stream.name}_axis.{column}" for column in stream.axis),
+        )
+    ]
+
+
+def stored_columns(schema: Schema, streams: Sequence[str]) -> list[str]:
+    """Columns of a part that are needed for events of the named streams."""
+    columns = list(BOOKKEEPING)
+    for name in streams:
+        columns.extend([name, f"{name}_axis"] if schema.stream(name).axis else [name])
+    return columns
+
+
+def to_arrow(
+    events: PackedEvents, schema: Schema, process: str, layout: pa.Schema
+) -> pa.RecordBatch:
+    """Bring events of one process to the columns of `layout`."""
+    columns: list[pa.Array] = []
+    for stream in schema.streams:
+        packed = events.streams[stream.name]
+        token = layout.field(stream.name).type
+        columns.append(
+            pa.ListArray.from_arrays(
+                pa.array(packed.offsets, pa.int32()),
+                _columns_to_struct(packed.values, token.value_type),
+                type=token,
+            )
+        )
+        if stream.axis:
+            columns.append(
+                _columns_to_struct(packed.axis, layout.field(f"{stream.name}_axis").type)
+            )
+    places = pa.array(np.zeros(len(events), np.int32))
+    columns.append(pa.DictionaryArray.from_arrays(places, pa.array([process])))
+    columns.append(pa.array(events.weight, pa.float64()))
+    columns.extend(pa.array(events.weights[name], pa.float64()) for name in schema.weights[1:])
+    columns.append(pa.array(events.event_id, pa.uint64()))
+    if schema.observables:
+        inner = layout.field("observables").type
+        values = [
+            pa.array(events.observables[name], inner.field(name).type)
+            for name in schema.observables
+        ]
+        columns.append(pa.StructArray.from_arrays(values, fields=list(inner)))
+    return pa.RecordBatch.from_arrays(columns, schema=layout)
+
+
+def from_arrow(
+    batch: pa.RecordBatch, schema: Schema, streams: Sequence[str], *, known: bool
+) -> PackedEvents:
+    """Bring a batch of a part back to packed events.
+
+    Parameters
+    ----------
+    batch
+        Holds at least `stored_columns(schema, streams)`.
+    schema
+        Of the dataset: says the place and class of each process.
+    known
+        Whether further weights and observables are taken, too. A weight that the batch lacks is the
+        nominal one, an observable that it lacks NaN.
+    """
+    process = _process_places(batch.column("process"), schema)
+    labels = np.array([int(p.label == "signal") for p in schema.processes] + [-1])
+    weight = _numbers(batch.column("weight"))
+    weights, observables = {}, {}
+    if known:
+        weights = {name: _weight(batch, name, weight) for name in schema.weights[1:]}
+        observables = _observables(batch, schema)
+    return PackedEvents(
+        {name: _stream_from_arrow(batch, schema.stream(name)) for name in streams},
+        _numbers(batch.column("event_id")),
+        labels[process],
+        process,
+        weight,
+        observables,
+        weights,
+    )
+
+
+def _weight(batch: pa.RecordBatch, name: str, nominal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _numbers(batch.column(name)) if name in batch.schema.names else nominal
+
+
+def _observables(batch: pa.RecordBatch, schema: Schema) -> dict[str, NDArray[np.generic]]:
+    stored: dict[str, pa.Array] = {}
+    if "observables" in batch.schema.names:
+        inner = batch.column("observables")
+        names = [field.name for field in inner.type]
+        stored = {name: inner.field(name) for name in names}
+    unknown = np.full(len(batch), np.nan)
+    return {
+        name: _numbers(stored[name]) if name in stored else unknown for name in schema.observables
+    }
+
+
+def _numbers(column: pa.Array) -> NDArray[Any]:
+    return column.to_numpy(zero_copy_only=False, writable=True)
+
+
+def _struct(columns: Sequence[str]) -> pa.StructType:
+    return pa.struct([pa.field(name, pa.float32(), nullable=False) for name in columns])
+
+
+def _columns_to_struct(values: NDArray[np.float32], of: pa.StructType) -> pa.StructArray:
+    columns = [pa.array(np.ascontiguousarray(column)) for column in values.T]
+    return pa.StructArray.from_arrays(columns, fields=list(of))
+
+
+def _struct_to_columns(array: pa.StructArray, names: Sequence[str]) -> NDArray[np.float32]:
+    values = np.empty((len(array), len(names)), np.float32)
+    for place, name in enumerate(names):
+        values[:, place] = array.field(name).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _stream_from_arrow(batch: pa.RecordBatch, stream: StreamSchema) -> PackedStream:
+    tokens = batch.column(stream.name)
+    offsets = tokens.offsets.to_numpy().astype(np.int64)
+    values = tokens.values.slice(offsets[0], offsets[-1] - offsets[0])
+    axis = np.zeros((len(tokens), 0), np.float32)
+    if stream.axis:
+        axis = _struct_to_columns(batch.column(f"{stream.name}_axis"), stream.axis)
+    return PackedStream(_struct_to_columns(values, stream.columns), np.diff(offsets), axis)
+
+
+def _process_places(column: pa.DictionaryArray, schema: Schema) -> NDArray[np.int64]:
+    """Place of each event's process in the schema; -1 where the schema has none of that name."""
+    place = {process.name: index for index, process in enumerate(schema.processes)}
+    known = np.array([place.get(name, -1) for name in column.dictionary.to_pylist()], np.int64)
+    if not len(known):
+        return np.zeros(len(column), np.int64)
+    return known[column.indices.to_numpy(zero_copy_only=False)]
+
 
 #: Folder of the parts inside a dataset, and the file beside it that says what they are together.
 PARTS = "parts"
@@ -43,6 +215,8 @@ _KEY = b"manyscale"
 # A row group, what is decoded at a time, has so many bytes in memory, but no more events than these.
 _GROUP_BYTES = 2 << 20
 _MOST_IN_GROUP = 8192
+# Parts that are open at a time; a process may often have 1,024 files.
+_MOST_OPEN = 256
 
 
 class PartBook(BaseModel):
@@ -109,9 +283,12 @@ class PartWriter:
         self._process = process
         self._layout: pa.Schema | None = None
         self._writer: pq.ParquetWriter | None = None
+        # Collected until they make a row group: few events may come at a time, of a rare process.
+        self._waiting: list[pa.RecordBatch] = []
+        self._events = self._bytes = 0  # of those
 
     def write(self, events: PackedEvents) -> None:
-        """Add events, as row groups of moderate size."""
+        """Add events, in row groups of moderate size."""
         if self._writer is None:
             self._layout = arrow_schema(self._schema, events.observables)
             self._writer = pq.ParquetWriter(
@@ -123,14 +300,27 @@ class PartWriter:
                 write_page_checksum=True,
             )
         batch = to_arrow(events, self._schema, self._process, self._layout)
-        size = batch.nbytes / max(1, len(batch))
-        group = min(_MOST_IN_GROUP, max(1, int(_GROUP_BYTES / max(1, size))))
-        self._writer.write_table(pa.Table.from_batches([batch]), row_group_size=group)
+        self._waiting.append(batch)
+        self._events += len(batch)
+        self._bytes += batch.nbytes
+        if self._events >= _MOST_IN_GROUP or self._bytes >= _GROUP_BYTES:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._writer is None or not self._waiting:
+            return
+        size = self._bytes / max(1, self._events)
+        largest = min(_MOST_IN_GROUP, max(1, int(_GROUP_BYTES / max(1, size))))
+        groups = max(1, -(-self._events // largest))
+        table = pa.Table.from_batches(self._waiting)
+        self._writer.write_table(table, row_group_size=max(1, -(-self._events // groups)))
+        self._waiting, self._events, self._bytes = [], 0, 0
 
     def close(self, book: PartBook) -> None:
         """End the part with its bookkeeping."""
         if self._writer is None:
             raise DataError(f"no events, not even none, were written to {self._path.name}")
+        self._write_waiting()
         self._writer.add_key_value_metadata({_KEY: book.model_dump_json()})
         self._writer.close()
 
@@ -313,22 +503,34 @@ def read_part(
 
 
 def read_groups(
-    path: Path, schema: Schema, streams: Sequence[str], groups: Iterable[int]
+    schema: Schema, streams: Sequence[str], groups: Iterable[tuple[Path, int]]
 ) -> Iterator[PackedEvents]:
-    """Read row groups of a part in the order named, without further weights and observables.
+    """Read row groups, each of a part, in the order named, without further weights and observables.
+
+    Neighbours may be of different parts, so that these stay open; not more than some at a time.
 
     Raises
     ------
     DataError
-        Where the part is missing or damaged.
+        Where a part is missing or damaged.
     """
     columns = stored_columns(schema, streams)
-    with _opened(path) as file:
-        for group in groups:
-            batches = file.iter_batches(_MOST_IN_GROUP, [group], columns, use_threads=False)
-            yield PackedEvents.concatenate(
-                [from_arrow(batch, schema, streams, known=False) for batch in batches]
-            )
+    with ExitStack() as stack:
+        files: dict[Path, pq.ParquetFile] = {}
+        for path, group in groups:
+            with _naming(path):
+                if path not in files:
+                    if len(files) == _MOST_OPEN:
+                        stack.close()
+                        files.clear()
+                    files[path] = stack.enter_context(_opened(path))
+                batches = files[path].iter_batches(
+                    _MOST_IN_GROUP, [group], columns, use_threads=False
+                )
+                events = PackedEvents.concatenate(
+                    [from_arrow(batch, schema, streams, known=False) for batch in batches]
+                )
+            yield events
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from manyscale.data.convert import convert_npz
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import read_npz
 from manyscale.errors import DataError
+from manyscale.runs.convert import convert_npz
 
 COLUMNS = ["eta", "pt"]
 
@@ -31,7 +31,7 @@ def listing(folder):
 def test_converting_gives_the_events_of_reading(tmp_path, files):
     out = tmp_path / "deeper" / "out"
     done = convert_npz(out, files[0], "signal", columns=COLUMNS)
-    assert (done.process, done.events, done.added) == ("signal", 30, True)
+    assert done.said == f"30 events of signal added to {out}"
     convert_npz(out, files[1], "background")
     found = Dataset.open(out).events()
     expected = read_npz(files[0], files[1], COLUMNS).events()
@@ -48,7 +48,7 @@ def test_the_same_file_again_is_nothing_to_do(tmp_path, files):
     convert_npz(out, files[0], "signal", "hh4b", cross_section=0.1)
     before = (out / "dataset.json").read_text()
     done = convert_npz(out, files[0], "signal", "hh4b")
-    assert (done.added, done.events) == (False, 30)
+    assert done.said == f"{out} has these 30 events of hh4b already"
     assert (out / "dataset.json").read_text() == before
 
 
@@ -66,12 +66,12 @@ def test_several_streams(tmp_path, files):
     with pytest.raises(DataError, match=r"has 30, .* has 31"):
         convert_npz(out, {"jet1": files[0], "jet2": files[1]}, "signal")
     done = convert_npz(out, {"jet1": files[0], "jet2": files[0]}, "signal")
-    assert done.added
+    assert "added" in done.said
     assert list(Dataset.open(out).events().streams) == ["jet1", "jet2"]
 
 
 def test_large_files_are_several_row_groups(tmp_path, files, monkeypatch):
-    monkeypatch.setattr("manyscale.data.padded._BLOCK_BYTES", 8 * 8 * 10)
+    monkeypatch.setattr("manyscale.data.parquet._MOST_IN_GROUP", 10)
     convert_npz(tmp_path / "out", files[0], "signal")
     (part,) = (tmp_path / "out" / "parts").iterdir()
     assert pq.read_metadata(part).num_row_groups == 3
@@ -144,11 +144,11 @@ def test_what_was_unknown_can_be_said_by_giving_the_files_again(tmp_path, files)
     convert_npz(out, files[0], "signal")
     before = Dataset.open(out).event_ids
     done = convert_npz(out, files[0], "signal", cross_section=2.0, sum_weights=100.0)
-    assert done.added
+    assert "added" in done.said
     data = Dataset.open(out)
     assert np.array_equal(data.event_ids, before)
     assert (data.schema.processes[0].cross_section, data.schema.processes[0].sum_weights) == (
         2,
         100,
     )
-    assert not convert_npz(out, files[0], "signal", cross_section=2.0).added
+    assert "already" in convert_npz(out, files[0], "signal", cross_section=2.0).said

@@ -8,10 +8,9 @@ import vector
 
 from helpers.reading import generated
 from manyscale.errors import CardError
-from manyscale.events.generation import check_processes
-from manyscale.events.plan import plan
+from manyscale.events.generate import check_processes
 from manyscale.events.settings import CutSettings, GenerateSettings
-from manyscale.events.work import ProcessPool, run_units
+from manyscale.events.work import ProcessPool, plan, run_units
 from manyscale.schema import OBJECTS, OBSERVABLES, collision_streams
 
 
