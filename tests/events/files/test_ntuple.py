@@ -25,7 +25,7 @@ from manyscale.events.files import ntuple as ntuple_module
 from manyscale.events.files.checks import range_notes
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.ntuple import NtupleReader
-from manyscale.events.files.ntuple_tokens import make_tokens, pdg_charge
+from manyscale.events.files.ntuple_tokens import make_tokens
 from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 from manyscale.events.ragged import PackedStream
 from manyscale.runs.train import build_model
@@ -562,6 +562,80 @@ class TestWideTables:
             only(tmp_path / "y", branches={"s": {"pt": "df[0]"}})
 
 
+class TestLayouts:
+    """The ready cards on files of the layouts that they are for."""
+
+    def test_energyflow(self, rng, tmp_path):
+        particles = rng.uniform(0.1, 3, (4, 5, 4))
+        particles[..., 2] *= 2
+        particles[..., 3] = [22, 211, -211, 130, 11]
+        particles[1, 3:] = 0
+        np.savez(tmp_path / "x.npz", X=particles, y=np.array([0.0, 1.0, 0.0, 1.0]))
+        contents, events = convert_example("ntuple_energyflow", tmp_path / "x.npz")
+        assert contents.streams["constituents"].columns == (
+            *("pt", "eta", "phi"),
+            *("particle_class", "charge"),
+        )
+        quark, gluon = (events.processes[name].records for name in ("quark", "gluon"))
+        assert (quark.entry.tolist(), gluon.entry.tolist()) == ([1, 3], [0, 2])
+        assert ak.num(quark.constituents).tolist() == [3, 5]
+        order = np.argsort(-particles[0, :, 0])
+        first = gluon.constituents[0]
+        np.testing.assert_allclose(first.eta, particles[0, order, 1], rtol=1e-6)
+        assert first.charge.tolist() == np.array([0, 1, -1, 0, -1])[order].tolist()
+        assert ak.all(abs(first.phi) < 3.1416)
+
+    def test_jetnet(self, rng, tmp_path):
+        features = rng.uniform(0.01, 0.2, (3, 30, 4))
+        features[..., 3] = np.arange(30) < 20
+        jets = np.array([[1000.0, 0.5, 90.0, 20.0]] * 3)
+        with h5py.File(tmp_path / "x.hdf5", "w") as file:
+            file["particle_features"], file["jet_features"] = features, jets
+        _, events = convert_example("ntuple_jetnet", tmp_path / "x.hdf5")
+        records = events.processes[THE_PROCESS].records
+        assert ak.num(records.constituents).tolist() == [20] * 3
+        hardest = features[:, :20, 2].argmax(axis=1)
+        for column, index, scale in (("pt", 2, 1000), ("delta_eta", 0, 1), ("delta_phi", 1, 1)):
+            expected = scale * features[range(3), hardest, index]
+            np.testing.assert_allclose(records.constituents[column][:, 0], expected, rtol=1e-6)
+        assert records.constituents_axis.jet_mass.tolist() == [90] * 3
+
+    def test_spanet(self, rng, tmp_path):
+        mask = np.array([[True, True, False], [True, False, False]])
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["INPUTS/Source/MASK"] = mask
+            for name in ("pt", "eta", "phi", "mass", "btag"):
+                file[f"INPUTS/Source/{name}"] = rng.uniform(0.1, 3, (2, 3))
+            file["INPUTS/Met/met"], file["INPUTS/Met/phi"] = np.array([[50.0, 60.0], [1.0, 2.0]])
+            file["TARGETS/t1/q1"] = np.zeros(2, int)
+            file["CLASSIFICATIONS/EVENT/signal"] = np.array([0, 1])
+        _, events = convert_example("ntuple_spanet", tmp_path / "x.h5")
+        for process, jets, met in (("background", 2, 50), ("signal", 1, 60)):
+            (record,) = events.processes[process].records
+            assert (len(record.jets), record.missing.pt.tolist()) == (jets, [met])
+
+    def test_lhc_olympics(self, rng, tmp_path):
+        frame = rng.uniform(0.1, 3, (3, 2101))
+        frame[:, 300:] = 0
+        frame[1, 2100] = 1
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            for name, values in (
+                ("axis0", np.arange(2101)),
+                ("axis1", np.arange(3)),
+                ("block0_items", np.arange(2101)),
+                ("block0_values", frame),
+            ):
+                file[f"df/{name}"] = values
+        contents, events = convert_example("ntuple_lhc_olympics", tmp_path / "x.h5")
+        assert contents.entries == 3
+        (record,) = events.processes["resonance"].records
+        assert (record.entry, len(record.constituents)) == (1, 100)
+        order = np.argsort(-frame[1, 0:300:3])
+        for offset, column in enumerate(("pt", "eta", "phi")):
+            expected = frame[1, offset:300:3][order]
+            np.testing.assert_allclose(record.constituents[column], expected, rtol=1e-6)
+
+
 class TestConventions:
     def write(self, path, **branches):
         files.write_parquet(path / "x", "t", branches)
@@ -601,16 +675,6 @@ class TestConventions:
         assert tokens.fields == ["pt", "particle_class", "charge"]
         assert tokens.particle_class.tolist() == [0, 0, 1, 2, 3, 4, 4, 0]
         assert tokens.charge.tolist() == [1, -1, -1, 1, 0, 0, 0, -1]
-
-    def test_charges_of_what_lives_long_enough(self):
-        charges = {
-            1: (211, 321, 411, 431, 521, 541, 2212, 3222, 4122, 4232, 24, -11, -3312, -5132),
-            0: (22, 111, 130, 310, 421, 511, 531, 2112, 3122, 3322, 4132, 5122, 12, 23, 443, 0),
-            -1: (13, 3112, 3334, -213),
-            2: (2224, 4222, 1000020040),
-        }
-        for charge, codes in charges.items():
-            assert pdg_charge(np.array(codes)).tolist() == [charge] * len(codes), charge
 
 
 class TestText:

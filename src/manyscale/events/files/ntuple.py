@@ -346,7 +346,8 @@ class _Batch:
             }
         weight = np.ones(len(self)) if of_card is None else of_card
         variations = self._variations()
-        twice = np.flatnonzero(np.sum(list(truth.values()), axis=0) > 1) if truth else ()
+        times = np.sum([np.zeros(len(self), bool), *truth.values()], axis=0)
+        twice = np.flatnonzero(times > 1)
         if len(twice):
             names = [name for name, mask in truth.items() if mask[twice[0]]]
             raise DataError(

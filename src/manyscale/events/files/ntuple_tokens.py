@@ -19,6 +19,7 @@ import numpy as np
 from manyscale.errors import DataError
 from manyscale.events.kinematics import Momentum
 from manyscale.events.ragged import Array, Integers
+from manyscale.events.truth import charge_of
 from manyscale.schema import (
     AXIS_COLUMNS,
     CHARGED_HADRON,
@@ -30,7 +31,7 @@ from manyscale.schema import (
     StreamSchema,
 )
 
-__all__ = ["Tokens", "make_tokens", "pdg_charge", "stream_schema"]
+__all__ = ["Tokens", "make_tokens", "stream_schema"]
 
 _OF_JET = {*AXIS_COLUMNS, *(f"jet_{name}" for name in ("px", "py", "pz", "energy", "rapidity"))}
 _IN_GEV = {
@@ -62,39 +63,10 @@ def _mass(energy: Array, pt: Array, eta: Array) -> tuple[Array, ...]:
     return (np.sqrt(np.maximum(energy**2 - (pt * np.cosh(eta)) ** 2, 0.0)),)
 
 
-def pdg_charge(codes: Array) -> Array:
-    """Electric charge of particles by their PDG codes.
-
-    By the rules of the Review of Particle Physics, "Monte Carlo particle numbering scheme": the digits
-    n_q1 n_q2 n_q3 n_J of a hadron's code are its quarks and its spin, a meson has n_q1 = 0; a nucleus
-    is 10LZZZAAAI.
-
-    Examples
-    --------
-    >>> pdg_charge(np.array([211, -321, 130, 2212, 3112, -411, 521, 11, 22, 1000020040])).tolist()
-    [1, -1, 0, 1, -1, -1, 1, -1, 0, 2]
-    """
-    code = np.abs(codes).astype(np.int64)
-    # In thirds of the unit: quarks, odd ones below and even ones above, and the neighbours of those.
-    thirds = np.zeros(40, np.int64)
-    thirds[[1, 3, 5, 7, 2, 4, 6, 8]] = [-1] * 4 + [2] * 4
-    thirds[[11, 13, 15, 17, 24, 34, 37]] = [-3] * 4 + [3] * 3
-    first, second, third = (code // 10**place % 10 for place in (3, 2, 1))
-    q1, q2, q3 = (np.where(quark < 9, thirds[quark], 0) for quark in (first, second, third))
-    # The heavier quark of a meson comes first; of a meson of positive code, that is an antiquark
-    # where it is of the lower kind.
-    meson = np.where(second % 2 == 0, q2 - q3, q3 - q2)
-    charge = np.where(first == 0, meson, q1 + q2 + q3)
-    charge = np.where(code < 100, thirds[np.minimum(code, 39)], charge)
-    charge = np.where(code >= 10**9, 3 * (code // 10_000 % 1000), charge)
-    result: Array = np.sign(codes).astype(np.int64) * charge // 3
-    return result
-
-
 def _kind(pdg_id: Array) -> tuple[Array, ...]:
     known = np.isfinite(pdg_id)
-    codes = np.where(known, pdg_id, 0)
-    charge = pdg_charge(codes)
+    codes = np.where(known, pdg_id, 0).astype(np.int64)
+    charge = charge_of(codes)
     kind = np.where(charge == 0, NEUTRAL_HADRON, CHARGED_HADRON)
     for code, particle_class in ((11, ELECTRON), (13, MUON), (22, PHOTON)):
         kind[np.abs(codes) == code] = particle_class
@@ -123,7 +95,8 @@ def _derive(columns: Mapping[str, Array], prefix: str = "") -> dict[str, Array]:
         of, gives = ([prefix + name for name in names] for names in (row.of, row.gives))
         if not found.keys() >= set(of) or found.keys() & set(gives):
             continue
-        made = row.make(*(found[name].astype(np.float64) for name in of))
+        with np.errstate(all="ignore"):  # of padding anything may come
+            made = row.make(*(found[name].astype(np.float64) for name in of))
         gone, place = of[: row.replaced], of[0]
         before = found
         found = {}
