@@ -74,6 +74,7 @@ def content(events):
     data = {
         "processes": [process.model_dump() for process in processes],
         "splits": {"train": {"signal": 700, "background": 701}},
+        "mix": {"background": {"rule": "cross section", "fractions": {"qcd_bb": 0.75, "zz": 0.25}}},
         "dropped_tokens": {"jet1": 0.0123, "jet2": 0.0},
         "notices": [f"odd column {HOSTILE}"],
     }

@@ -92,6 +92,13 @@ def test_references_within_the_page_lead_somewhere_and_ids_are_unique(run):
     assert wanted <= set(page.ids)
 
 
+def test_the_mix_of_a_class_is_told_with_its_rule(run):
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "mix of each class" in text
+    for word in ("qcd_bb", "0.75", "zz", "0.25", "cross section"):
+        assert word in text.split("mix of each class", 1)[1]
+
+
 def test_names_from_cards_and_files_are_escaped(run, hostile):
     html = write_report(run).read_text(encoding="utf-8")
     page = Page(html)
