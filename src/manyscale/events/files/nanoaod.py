@@ -302,8 +302,8 @@ def _small_jets(batch: _Batch, settings: ObjectSettings) -> SmallJets:
     none = np.zeros(len(momenta[0]), np.int64)
     multiplicity = jets.columns.get("nConstituents", none)
     n_btags = (jets[tagger] > TAGGERS[tagger]).astype(np.int64) if tagger else none
-    found = SmallJets(jets.counts, *momenta, multiplicity, n_btags)
-    return found.take(np.flatnonzero(momenta[0] > settings.jet_pt))
+    columns: tuple[Array, ...] = (*momenta, multiplicity, n_btags)
+    return SmallJets(jets.counts, *columns).take(np.flatnonzero(momenta[0] > settings.jet_pt))
 
 
 def _leptons(batch: _Batch, settings: ObjectSettings) -> Leptons:

@@ -106,7 +106,7 @@ class Plan:
     columns
         Of each collection that is read.
     missing_momentum
-        Its collection, which has one a event.
+        Its collection, which has one an event.
     candidates
         One of `_NAMINGS`; None: not there or not needed.
     subjet_tagger, jet_tagger
@@ -269,7 +269,6 @@ class Table:
     """
 
     def __init__(self, path: str, table: Any) -> None:  # noqa: ANN401 - uproot has no types
-        self.path = path
         self.where = f"{path}, tree '{table.name}'"
         self.entries = int(table.num_entries)
         self._table = table
