@@ -84,7 +84,8 @@ def noted(branch, *args, **more):
     names[branch.name] = None
     return plain(branch, *args, **more)
 TBranch.array = noted
-reader.read([Piece(path, 0, None)], streams, 1)
+for _ in reader.read(Piece(path, 0, None), streams, 1):
+    pass
 print(json.dumps(list(names)))
 """
 

@@ -84,9 +84,9 @@ class PackedEvents:
             event_ids(identity, events.entry),
             np.full(len(events), int(label == "signal"), np.int64),
             np.full(len(events), -1, np.int64),
-            events.weight,
+            events.weight.astype(np.float64),
             events.observables,
-            events.weights,
+            {name: weight.astype(np.float64) for name, weight in events.weights.items()},
         )
 
     @staticmethod

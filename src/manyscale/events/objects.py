@@ -155,7 +155,7 @@ class DetectedEvents:
     pairs: JetPairs
     n_btags: NDArray[np.int64]
     missing: tuple[Array, Array]
-    multiplicity: NDArray[np.int64] | None = None
+    multiplicity: Integers | None = None
     h_bb: NDArray[np.int64] | None = None
     small_jets: SmallJets | None = None
     leptons: Leptons | None = None

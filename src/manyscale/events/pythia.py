@@ -151,8 +151,8 @@ def _truth(batch: ak.Array, entry: NDArray[np.int64], further: Mapping[str, int]
     # Status 81 to 89: hadrons from strings and junctions, before any of them decays.
     hadron = np.flatnonzero((np.abs(status) >= 81) & (np.abs(status) <= 89))
     heavy = hadron[heaviest_flavour(everything.pdg_id[hadron]) >= CHARM]
-    daughters = (_flat(particles[name]) for name in ("daughter1", "daughter2"))
-    higgs = higgs_to_bottom(everything.pdg_id, *daughters, counts)
+    first, last = _flat(particles.daughter1), _flat(particles.daughter2)
+    higgs = higgs_to_bottom(everything.pdg_id, first, last, counts)
     return TruthEvents(
         entry,
         weights[:, 0],

@@ -218,10 +218,10 @@ class SelectedEvents:
         Named arrays (events,) that the network never sees.
     """
 
-    entry: NDArray[np.int64]
-    weight: NDArray[np.float64]
+    entry: Integers
+    weight: Floats
     streams: Mapping[str, PackedStream]
-    weights: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    weights: Mapping[str, Floats] = field(default_factory=dict)
     observables: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -130,7 +130,7 @@ def _kinematics(
     met: Momentum,
     n_btags: NDArray[np.int64],
     inside: list[Hits] | None,
-    multiplicity: NDArray[np.int64] | None,
+    multiplicity: Integers | None,
 ) -> dict[str, Array]:
     """Columns of the tokens `OBJECTS`, as far as they are known."""
     pair = jets.sum(axis=1)

@@ -611,7 +611,7 @@ class _Batch:
         """Name an event of the batch in messages."""
         return f"{self._tree.path}, entry {self._first + event} of tree '{self._tree.name}'"
 
-    def fat_jets(self) -> tuple[Hits | None, JetPairs, NDArray[np.int64] | None]:
+    def fat_jets(self) -> tuple[Hits | None, JetPairs, Integers | None]:
         """Find the two fat jets of highest pT, both above the cut on the second.
 
         Returns
@@ -796,7 +796,7 @@ class _Batch:
 
         `numbers` of weights, by branch, are those of the batches before; the first batch sets them.
         """
-        varied = {}
+        varied: dict[str, Floats] = {}
         for name in names:
             counts, flat = self._tree.flat(name, self._first, self._last)
             values, number = flat.astype(np.float64), numbers.setdefault(name, int(counts[0]))
