@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from manyscale.events.jets import find_jets
 from manyscale.events.kinematics import Momentum, wrap_phi
 from manyscale.events.objects import UNKNOWN, DetectedEvents, Hits, Leptons, SmallJets
-from manyscale.events.ragged import Array, Floats, PackedStream, SelectedEvents
+from manyscale.events.ragged import Array, Floats, Integers, PackedStream, SelectedEvents
 from manyscale.events.settings import CutSettings, ObjectSettings
 from manyscale.schema import (
     CONSTITUENTS,
