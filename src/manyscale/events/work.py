@@ -211,7 +211,9 @@ def run_units(
             "lack of memory: run again with fewer workers"
         ) from error
     finally:
-        for future in running:
+        # A pool that is left with an exception drops them itself; Python 3.11 prints a traceback for
+        # a future that was cancelled here before its worker ended.
+        for future in () if isinstance(executor, ProcessPool) else running:
             future.cancel()
     if failed:
         raise DataError(_describe(failed, len(units))) from failed[0][1]
