@@ -125,7 +125,7 @@ class Bench:
         if not folder.exists():
             folder.mkdir()
             for number in range(entries // sample.entries):
-                (folder / f"{number:05d}.root").symlink_to(self._data / sample.path)
+                (folder / f"{number:05d}.root").hardlink_to(self._data / sample.path)
         return folder
 
     def convert(self, files: Path, workers: int = 1, cluster: str = "") -> tuple[float, float]:
