@@ -68,7 +68,6 @@ class Column(NamedTuple):
 
 
 _PI = 3.1416
-_INF = float("inf")
 
 #: Every column that manyscale knows. Any other name is a plain number.
 COLUMNS: dict[str, Column] = {
@@ -263,12 +262,10 @@ class Generated(_Frozen):
 def _mean_of_estimates(
     sections: dict[tuple[float, float | None], int],
 ) -> tuple[float | None, float | None]:
-    if len(sections) == 1:
-        return next(iter(sections))
+    if len(sections) < 2:
+        return next(iter(sections), (None, None))
     total = sum(sections.values())
     shares = [events / total if total else 1 / len(sections) for events in sections.values()]
-    if not sections:
-        return None, None
     mean = math.fsum(share * value for share, (value, _) in zip(shares, sections, strict=True))
     errors = [error for _, error in sections]
     if any(error is None for error in errors):

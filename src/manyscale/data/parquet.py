@@ -19,15 +19,12 @@ from manyscale.events.ragged import PackedStream
 from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 
 __all__ = [
-    "BOOKKEEPING",
     "MANIFEST",
     "PARTS",
     "GroupSizes",
     "PartBook",
     "PartWriter",
-    "arrow_schema",
     "claim_folder",
-    "from_arrow",
     "group_sizes",
     "new_part",
     "part_name",
@@ -35,9 +32,6 @@ __all__ = [
     "read_book",
     "read_groups",
     "read_part",
-    "stored_columns",
-    "to_arrow",
-    "token_paths",
     "write_events",
 ]
 

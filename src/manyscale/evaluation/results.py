@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, FiniteFloat, TypeAdapter, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from manyscale.data.balance import ClassMix
 from manyscale.errors import RunError
@@ -197,10 +197,6 @@ class ComparisonRow(Record):
     difference_to: str = ""
     difference: float | None = None
     difference_error: Known = None
-
-
-#: The whole of comparison.json.
-COMPARISON = TypeAdapter(tuple[ComparisonRow, ...])
 
 
 # ---- limits/limits.json -----------------------------------------------------------------------

@@ -38,6 +38,11 @@ class Momentum:
     pz: Floats
     energy: Floats
 
+    @staticmethod
+    def of_polar(pt: Floats, eta: Floats, phi: Floats, energy: Floats) -> "Momentum":
+        """Make them of transverse momentum, pseudorapidity, azimuth and energy."""
+        return Momentum(pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), energy)
+
     @property
     def pt(self) -> Floats:
         """Transverse momentum."""

@@ -48,8 +48,7 @@ class Hits(Columns):
     @property
     def momentum(self) -> Momentum:
         """Their four-momenta, (hits,)."""
-        x, y, z = np.cos(self.phi), np.sin(self.phi), np.sinh(self.eta)
-        return Momentum(self.pt * x, self.pt * y, self.pt * z, self.energy)
+        return Momentum.of_polar(self.pt, self.eta, self.phi, self.energy)
 
 
 class _Objects(Columns):

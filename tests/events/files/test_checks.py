@@ -6,7 +6,7 @@ from manyscale.events.files.reader import THE_PROCESS
 from manyscale.events.jets import cluster
 from manyscale.events.objects import DetectedEvents, Leptons
 from manyscale.events.settings import GenerateSettings
-from manyscale.schema import STREAMS
+from manyscale.schema import STREAMS, Generated
 
 
 def test_ranges_are_checked_in_what_any_reader_selects():
@@ -22,7 +22,8 @@ def test_ranges_are_checked_in_what_any_reader_selects():
         missing=(np.zeros(2), np.zeros(2)),
         leptons=Leptons(np.array([2, 1]), pt, eta, 0 * pt, zero, zero),
     )
-    found = select_batch(events, {"leptons": STREAMS["leptons"]}, GenerateSettings())
+    streams = {"leptons": STREAMS["leptons"]}
+    found = select_batch(events, streams, GenerateSettings(), Generated())
     assert len(found.processes[THE_PROCESS][0]) == 2
     notes = {text.partition(", such as ")[0]: times for text, times in found.notes.items()}
     assert notes == {

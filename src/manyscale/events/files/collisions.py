@@ -1,9 +1,7 @@
-"""Detected events of a file to what readers give: for Delphes, NanoAOD, HepMC and LHE."""
+"""Detected events of a file to what readers give: for Delphes and NanoAOD."""
 
 from collections import Counter
 from collections.abc import Mapping
-
-import numpy as np
 
 from manyscale.events.files.checks import range_notes
 from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents
@@ -19,7 +17,7 @@ def select_batch(
     events: DetectedEvents,
     streams: Mapping[str, StreamSchema],
     settings: GenerateSettings,
-    generated: Generated | None = None,
+    generated: Generated,
     notes: Counter[str] | None = None,
 ) -> FileEvents:
     """Select some entries of a file.
@@ -33,17 +31,11 @@ def select_batch(
     settings
         Cuts and objects.
     generated
-        What the file says of all generated events: cross section, sums of weights. None: all of
-        them are in the file, so the sums are those of the entries; the cross section is not known.
+        What is known of all generated events: cross section, sums of weights.
     notes
         See `FileEvents`.
     """
     selected, cutflow = select(events, streams, settings.cuts, settings.objects, FIRST_STEP)
-    if generated is None:
-        generated = Generated(
-            sum_weights=float(events.weight.sum()),
-            sum_weights2=float(np.square(events.weight).sum()),
-        )
     counted = generated.model_copy(update={"generated": len(events.weight), "cutflow": cutflow})
     odd = Counter(notes or ())
     for name, schema in streams.items():

@@ -634,9 +634,8 @@ class _Batch:
         jets = self._objects[self._layout.fat_jets]
         event, place = hardest_two(jets.counts, jets.columns["PT"], min_pt)
         pt, eta, phi, mass = (of[place] for of in jets.floats("PT", "Eta", "Phi", "Mass"))
-        pz = pt * np.sinh(eta)
-        energy = np.sqrt(pt**2 + pz**2 + mass**2)
-        momentum = Momentum(pt * np.cos(phi), pt * np.sin(phi), pz, energy)
+        energy = np.sqrt(pt**2 + (pt * np.sinh(eta)) ** 2 + mass**2)
+        momentum = Momentum.of_polar(pt, eta, phi, energy)
         counts, references = jets.n_references, jets.references
         if not self._layout.inside or counts is None or references is None:
             return None, JetPairs(event, momentum, None), None if counts is None else counts[place]

@@ -209,7 +209,7 @@ def _detect(
 def _four_momenta(pt: Array, eta: Array, phi: Array, mass: Array) -> Momentum:
     """Components in double precision; a negative mass stands for a negative square of it."""
     pt, eta, phi, mass = (x.astype(np.float64) for x in (pt, eta, phi, mass))
-    return Momentum(pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), _energy(pt, eta, mass))
+    return Momentum.of_polar(pt, eta, phi, _energy(pt, eta, mass))
 
 
 def _energy(pt: Array, eta: Array, mass: Array) -> Array:

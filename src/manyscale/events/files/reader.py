@@ -165,7 +165,7 @@ def nothing(
 
 
 class Reader(Protocol):
-    """Reads files of one format. Holds settings alone, so that it can be sent to a worker."""
+    """Reads files of one format. Can be pickled, and so sent to a worker: it holds no open file."""
 
     @property
     def step(self) -> int:

@@ -1,11 +1,10 @@
 """ROOT files by uproot: opened, looked into and read, with errors that name file, tree and branch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import uproot
 
 from manyscale.errors import DataError
@@ -13,10 +12,8 @@ from manyscale.errors import DataError
 __all__ = [
     "first_line",
     "open_root",
-    "read_branches",
     "reading",
     "size_and_head",
-    "tree_names",
     "trees",
 ]
 
@@ -54,38 +51,12 @@ def size_and_head(path: str, head: int) -> tuple[int, bytes]:
         return source.num_bytes, source.chunk(0, min(head, source.num_bytes)).raw_data.tobytes()
 
 
-def tree_names(file: Any) -> list[str]:  # noqa: ANN401 - uproot has no types
-    """Names of the trees and RNTuples of a file, each once."""
+def trees(file: Any) -> dict[str, Any]:  # noqa: ANN401 - uproot has no types
+    """Trees and RNTuples of a file by name, of each the newest cycle."""
     kinds = {"TTree", "TNtuple", "TNtupleD", "TChain", "ROOT::RNTuple"}
     named = file.classnames(recursive=True)
-    return list(dict.fromkeys(name.partition(";")[0] for name in named if named[name] in kinds))
-
-
-def trees(file: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Trees and RNTuples of a file by name, of each the newest cycle."""
-    return {name: file[name] for name in tree_names(file)}
-
-
-def read_branches(
-    tree: Any,  # noqa: ANN401
-    path: str,
-    branches: Sequence[str],
-    first: int,
-    last: int,
-) -> dict[str, ak.Array]:
-    """Read entries `first` to `last - 1` of some branches, each by itself.
-
-    Raises
-    ------
-    DataError
-        Where a branch cannot be read; names file, tree, branch and entries.
-    """
-    columns = {}
-    where = f"{path}, tree '{tree.name}'"
-    for name in branches:
-        with reading(where, name, first, last):
-            columns[name] = tree[name].array(entry_start=first, entry_stop=last)
-    return columns
+    names = dict.fromkeys(name.partition(";")[0] for name in named if named[name] in kinds)
+    return {name: file[name] for name in names}
 
 
 @contextmanager
