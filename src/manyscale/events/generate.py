@@ -135,7 +135,7 @@ def run_unit(
     unit: Unit,
 ) -> tuple[SelectedEvents, Generated]:
     """What is left of `generate_unit` once Pythia, the generator, has started."""
-    reconstruction = Reconstruction(settings, unit.seed)
+    reconstruction = Reconstruction(settings.of_unit(unit.seed), unit.seed)
     parts, counted = [], []
     for truth in pythia.generate(generator, unit.process, unit.events, settings.weights):
         selected, cutflow = reconstruction.reconstruct(truth)

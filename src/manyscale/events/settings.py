@@ -1,8 +1,12 @@
 """Settings of generated events: processes, detector, jets, cuts. Imports none of their libraries."""
 
+import json
+import math
 import re
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
+from annotated_types import Le
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from manyscale.schema import Label
@@ -276,6 +280,13 @@ class GenerateSettings(Settings):
         (), "further columns of the constituents, d0 and dz, of files that have them"
     )
     cuts: CutSettings = setting(CutSettings(), "what is asked of the two jets of highest pT")
+    spread: float = setting(
+        0.0,
+        "relative spread of the detector's numbers and the jets' radius from unit to unit, so that "
+        "what is pretrained knows no one detector",
+        ge=0,
+        le=0.5,
+    )
 
     @model_validator(mode="after")
     def _known_processes(self) -> "GenerateSettings":
@@ -313,6 +324,37 @@ class GenerateSettings(Settings):
     def weights(self) -> tuple[str, ...]:
         """Names of the further weights that generated events have."""
         return tuple(SHOWER_VARIATIONS) if self.variations else ()
+
+    @property
+    def section(self) -> str:
+        """All that generated events follow from, but the seed: as JSON, without their number."""
+        # A key of later versions that does nothing must not turn older events into others.
+        later = set() if self.spread else {"spread"}
+        section = self.model_dump(mode="json", by_alias=True, exclude={"events", *later})
+        return json.dumps(section, sort_keys=True)
+
+    def of_unit(self, seed: int) -> "GenerateSettings":
+        """With the detector and jets of one unit of work, drawn from its seed where `spread` is set."""
+        if not self.spread:
+            return self
+        random = np.random.default_rng((seed, 1))
+
+        def drawn(section: Settings) -> Settings:
+            changed: dict[str, object] = {}
+            for name, value in section:
+                limits = type(section).model_fields[name].metadata
+                most = next((limit.le for limit in limits if isinstance(limit, Le)), math.inf)
+                if isinstance(value, Settings):
+                    changed[name] = drawn(value)
+                elif name == "efficiency":  # of what is lost, so that as much is gained as lost
+                    changed[name] = max(0, 1 - (1 - value) * random.lognormal(sigma=self.spread))
+                elif name != "max_eta":
+                    changed[name] = min(most, value * random.lognormal(sigma=self.spread))
+            return section.model_copy(update=changed)
+
+        return self.model_copy(
+            update={"detector": drawn(self.detector), "jets": drawn(self.jets)}
+        )
 
     def pythia_lines(self, process: str) -> tuple[str, ...]:
         """All settings of Pythia for a process, in the order in which they are read."""

@@ -108,9 +108,6 @@ def plan(settings: GenerateSettings, seed: int) -> list[Unit]:
     for library in _LIBRARIES:
         if importlib.util.find_spec(library) is None:
             raise MissingExtraError(library, "generate")
-    section = json.dumps(
-        settings.model_dump(mode="json", by_alias=True, exclude={"events"}), sort_keys=True
-    )
     units = []
     for event_class in ("signal", "background"):
         names = [name for name in settings.processes if settings.event_class(name) == event_class]
@@ -130,7 +127,7 @@ def plan(settings: GenerateSettings, seed: int) -> list[Unit]:
                         min(settings.unit_events, events - first),
                         # Another for every unit of a process.
                         1 + (int(_digest(seed, process), 16) + index) % LARGEST_SEED,
-                        _digest(section, lines, seed, process, index),
+                        _digest(settings.section, lines, seed, process, index),
                     )
                 )
     return units

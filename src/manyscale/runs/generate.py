@@ -88,8 +88,7 @@ def generate_dataset(
     done = total - sum(unit.events for unit in todo)
     with progress_bar("generating", total, "events", done) as bar:
         if todo:
-            section = card.generate.model_dump_json(by_alias=True, exclude={"events"})
-            name = hashlib.sha256(f"{section}\n{card.seed}".encode()).hexdigest()[:16]
+            name = hashlib.sha256(f"{card.generate.section}\n{card.seed}".encode()).hexdigest()[:16]
             source = Source(
                 name=f"generate-{name}",
                 again=f"manyscale generate CARD --out {folder}",

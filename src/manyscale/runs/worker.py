@@ -1,6 +1,7 @@
 """What a worker process does: one unit of work to its parts of a dataset. Imports no torch."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,8 +115,11 @@ class MakePart:
             share=settings.share(unit.process),
             **known,
         )
-        section = settings.model_dump(mode="json", by_alias=True, exclude={"events"})
-        made = {"command": "generate", "seed": self.seed, "settings": section}
+        made = {
+            "command": "generate",
+            "seed": self.seed,
+            "settings": json.loads(settings.section),
+        }
         write_events(
             self.folder, generated_part(unit), packed, schema, process, unit.identity, made
         )
