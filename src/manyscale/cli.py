@@ -247,6 +247,24 @@ def train(
         typer.echo(f"report: {out / 'report.html'}")
 
 
+@app.command(epilog="Example: manyscale pretrain card.yaml --out runs/base")
+def pretrain(
+    card: Annotated[Path, typer.Argument(help="card of data with several processes")],
+    out: Annotated[Path, typer.Option(help="folder of the base")],
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="resume a call that was ended")] = False,
+    device: TrainingDevice = None,
+) -> None:
+    """Train a base, from which other trainings start: one class a process of the data."""
+    from manyscale.card import load_card
+    from manyscale.runs.pretrain import pretrain_base
+
+    show()
+    chosen = load_card(card, changes or [])
+    pretrain_base(chosen.on_device(device) if device else chosen, out, resume=resume)
+    typer.echo(f"base: {out}; start from it by training.start: {out}")
+
+
 @app.command(epilog="Example: manyscale evaluate runs/first --luminosity 300")
 def evaluate(
     run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"

@@ -19,7 +19,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import Preset
 from manyscale.progress import LOG
-from manyscale.runs.train import build_model, fit_features, fit_network
+from manyscale.runs.train import build_model, fit_features, fit_network, start
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["Classifier"]
@@ -145,7 +145,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for notice in train.notices:
             LOG.info(notice)
         fit_features(network, train)
-        state = fit_network(network, card, train=train, validation=held_out)
+        taken = start(network, card.training)
+        for line in taken.lines:
+            LOG.info(line)
+        state = fit_network(network, card, train=train, validation=held_out, taken=taken)
         self.network_: MultiScaleClassifier = network
         self.history_ = state.history
         return self

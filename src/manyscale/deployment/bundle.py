@@ -17,11 +17,13 @@ from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.schema import COLUMNS, Schema, StreamSchema
 from manyscale.settings import write_json
 
-__all__ = ["CLASSES", "Bundle", "load_bundle", "save_bundle"]
+__all__ = ["CLASSES", "PRETRAINED", "Bundle", "load_bundle", "save_bundle"]
 
 FORMAT = 3
 #: Classes in the order of the network's outputs: label 0, label 1.
 CLASSES = ("background", "signal")
+#: The base that the package carries; see its README.md.
+PRETRAINED = Path(__file__).parent.parent / "pretrained" / "small"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,15 @@ class Bundle:
 
 
 def save_bundle(
-    folder: Path, network: MultiScaleClassifier, labels: Sequence[Any] = Bundle.labels
+    folder: Path,
+    network: MultiScaleClassifier,
+    labels: Sequence[Any] = Bundle.labels,
+    *,
+    classes: Sequence[str] = CLASSES,
 ) -> None:
     """Write a model folder, whole: under another name first, then in place of an older one.
+
+    `classes` names the network's outputs; those of a base are processes.
 
     It holds `weights.safetensors` (weights and standardisation; no date, no path), `config.json`
     (architecture, columns and labels, where they are not 0 and 1), `features.json` (the features, in order).
@@ -80,7 +88,7 @@ def save_bundle(
             features[name].append(described)
     config: dict[str, Any] = {
         "format": FORMAT,
-        "classes": CLASSES,
+        "classes": list(classes),
         "streams": streams,
         "model": settings,
     }
@@ -92,8 +100,12 @@ def save_bundle(
     draft.rename(folder)
 
 
-def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
+def load_bundle(
+    folder: Path | str, device: torch.device | str = "cpu", *, base: bool = False
+) -> Bundle:
     """Read a model folder, its network on a device, in evaluation mode.
+
+    With `base` a network of any classes is welcome, of which others take weights over.
 
     Raises
     ------
@@ -110,7 +122,8 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         newer, older = config["format"] > FORMAT, config["format"] < FORMAT
         streams = tuple(StreamSchema.model_validate(stream) for stream in config["streams"])
         settings = ModelSettings.model_validate(config["model"])
-        network = MultiScaleClassifier(settings, Schema(streams=streams), len(CLASSES))
+        classes = tuple(config["classes"])
+        network = MultiScaleClassifier(settings, Schema(streams=streams), len(classes))
         network.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error)
@@ -119,4 +132,9 @@ def load_bundle(folder: Path | str, device: torch.device | str = "cpu") -> Bundl
         elif older:
             reason = "it was written before the first release, with another network: train it again"
         raise RunError(f"model folder {folder} cannot be read: {reason}") from error
+    if classes != CLASSES and not base:
+        raise RunError(
+            f"{folder} is a base of `manyscale pretrain`, which tells {len(classes)} processes apart: "
+            f"name it in a card as training.start"
+        )
     return Bundle(network.eval().to(device), streams, config.get("labels", Bundle.labels))

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ import torch
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
+from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
+from manyscale.data.mirror import Mirror
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.store import no_events
-from manyscale.deployment.bundle import save_bundle
+from manyscale.deployment.bundle import PRETRAINED, load_bundle, save_bundle
 from manyscale.deployment.predict import CHUNK, predict
 from manyscale.errors import CardError, RunError
 from manyscale.evaluation.results import DataFacts, Metrics
@@ -28,7 +30,9 @@ from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.features.summaries import summaries
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
+from manyscale.model.start import FRESH, TakenOver, take_over
 from manyscale.model.summary import summarise
+from manyscale.model.taps import NO_TAPS, Taps
 from manyscale.progress import LOG
 from manyscale.reporting.flow_chart import flow_chart
 from manyscale.runs.folder import RunFolder
@@ -50,6 +54,7 @@ from manyscale.training.distributed import (
     wait_for_first,
 )
 from manyscale.training.graph import GraphedStep, can_graph
+from manyscale.training.schedule import TrainingSettings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,6 +66,8 @@ __all__ = [
     "fit_network",
     "model_settings",
     "open_data",
+    "run_loop",
+    "start",
     "train_run",
     "tree_extractors",
     "whole_run",
@@ -226,6 +233,9 @@ def train_run(
         if (files := getattr(card.data, label)) is not None:
             paths[label] = {name: path.resolve() for name, path in files.items()}
     card = card.model_copy(update={"data": card.data.model_copy(update=paths)})
+    if isinstance(card.training.start, Path):
+        absolute = {"start": card.training.start.resolve()}
+        card = card.model_copy(update={"training": card.training.model_copy(update=absolute)})
 
     if resume and folder.card.is_file():
         # Where and in how many parts it is worked out, and in how much memory, may change: that is
@@ -269,12 +279,16 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
             part.require_classes()
             _ = part.balance  # refuses weights that cannot be balanced
         fit_features(network, train)
+    # Every process: which weights were taken over decides how fast they learn.
+    taken = start(network, card.training)
+    if first:
         folder.claim(resume=resume)
         if not (begun := folder.card.is_file()):
             folder.write_card(card_text(card, "manyscale card, as run"))
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
         folder.log("training resumed" if begun else "training begins")
-        for notice in dataset.notices:
+        notices = [*dataset.notices, *taken.lines, *_mirror_notices(network, card)]
+        for notice in notices:
             folder.log(notice)
             LOG.info(notice)
         DataFacts(
@@ -285,7 +299,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
             },
             mix=dataset.mix,
             dropped_tokens=dropped_tokens(network, train),
-            notices=tuple(dataset.notices),
+            notices=tuple(notices),
         ).write(folder.root / "data.json")
         summary = summarise(network)
         summary.write(folder.summary)
@@ -294,7 +308,13 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
 
     try:
         state = fit_network(
-            network, card, train=train, validation=validation, folder=folder, fabric=fabric
+            network,
+            card,
+            train=train,
+            validation=validation,
+            taken=taken,
+            folder=folder,
+            fabric=fabric,
         )
     except KeyboardInterrupt:
         if first:
@@ -322,12 +342,36 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     draft.rename(folder.model)
 
 
-def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
+def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOver:
+    """Give a network, its features fitted, the weights that its training starts from.
+
+    Raises
+    ------
+    CardError
+        Where nothing of the run or base that the card names fits.
+    RunError
+        Where that folder cannot be read.
+    """
+    if settings.start == "none":
+        return FRESH
+    folder = PRETRAINED
+    if settings.start != "auto":
+        folder = settings.start / "model" if (settings.start / "model").is_dir() else settings.start
+    found = take_over(network, load_bundle(folder, base=True).network)
+    if found.parameters:
+        return TakenOver(found.parameters, tuple(f"start, {line}" for line in found.lines))
+    if settings.start != "auto":
+        raise CardError(f"training.start: nothing of {folder} fits; " + "; ".join(found.lines))
+    return FRESH  # nobody has asked for a base of other streams than a jet's constituents
+
+
+def fit_network(
     network: MultiScaleClassifier,
     card: Card,
     *,
     train: Dataset,
     validation: Dataset,
+    taken: TakenOver = FRESH,
     folder: RunFolder | None = None,
     fabric: "Fabric | None" = None,
 ) -> TrainingState:
@@ -337,6 +381,8 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
 
     Parameters
     ----------
+    taken
+        What the network starts from; see `start`.
     fabric
         As the processes have joined; None: this one is to be set up.
 
@@ -347,19 +393,65 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
     CardError
         Where the card asks for devices that are not there.
     """
-    settings = card.training
-    fabric = make_fabric(settings) if fabric is None else fabric
+    fabric = make_fabric(card.training) if fabric is None else fabric
     rank, world = fabric.global_rank, fabric.world_size
+    # The processes hold their shares of the training events, but each all validation events.
+    hold(validation, (card.data.memory - memory_of(train) / 1e6) / world)
+    held_out = validation.bookkeeping()
+    weights = validation.balanced_weights(held_out)
+
+    def validate() -> loop.Validation:
+        found = predict(network, validation, rank=rank, world=world)
+        share = [probabilities[:, 1] for _, probabilities in found]
+        signal = interleave(fabric, np.concatenate(share), len(held_out))
+        return loop.Validation(
+            loss=log_loss(held_out.label, signal, weights),
+            auc=auc(held_out.label, signal, weights),
+        )
+
+    feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
+    return run_loop(
+        network, card, feed=feed, validate=validate, fabric=fabric, taken=taken, folder=folder
+    )
+
+
+def run_loop(
+    network: MultiScaleClassifier,
+    card: Card,
+    *,
+    feed: Feed,
+    validate: Callable[[], loop.Validation],
+    fabric: "Fabric",
+    taken: TakenOver = FRESH,
+    folder: RunFolder | None = None,
+    taps: Taps = NO_TAPS,
+) -> TrainingState:
+    """Set the training loop up for a card and run it; see `fit_network`.
+
+    Parameters
+    ----------
+    feed
+        Gives the batches.
+    validate
+        Evaluates the network as it stands.
+    taps
+        Changes what the network sees in training.
+    """
+    settings = card.training
     wrapped = fabric.setup_module(network)
     precision = precision_of(settings, fabric.device.type)
-    graphed = can_graph(settings, precision, fabric.device, world)
+    graphed = can_graph(settings, precision, fabric.device, fabric.world_size) and taps is NO_TAPS
     # Made once the set-up has brought the weights to their device.
+    groups = loop.parameter_groups(
+        network, settings.weight_decay, taken.parameters, settings.start_rate
+    )
+    if graphed:
+        for group in groups:
+            # A graph reads the learning rate where it was when it was recorded.
+            group["lr"] = torch.tensor(settings.learning_rate, device=fabric.device)
     optimizer = torch.optim.AdamW(
-        loop.parameter_groups(network, settings.weight_decay),
-        # A graph reads the learning rate where it was when it was recorded.
-        lr=torch.tensor(settings.learning_rate, device=fabric.device)
-        if graphed
-        else settings.learning_rate,
+        groups,
+        lr=settings.learning_rate,
         # Fabric does not clip for an optimizer that unscales the gradients of half precision itself.
         fused=precision != "16-mixed",
         capturable=graphed,
@@ -374,20 +466,6 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
             fabric.strategy.precision.load_state_dict(state.scaler)
         LOG.info(f"resumed after epoch {state.epoch}")
     check_same_step(fabric, state.step)
-
-    # The processes hold their shares of the training events, but each all validation events.
-    hold(validation, (card.data.memory - memory_of(train) / 1e6) / world)
-    held_out = validation.bookkeeping()
-    weights = validation.balanced_weights(held_out)
-
-    def validate() -> loop.Validation:
-        found = predict(network, validation, rank=rank, world=world)
-        share = [probabilities[:, 1] for _, probabilities in found]
-        signal = interleave(fabric, np.concatenate(share), len(held_out))
-        return loop.Validation(
-            loss=log_loss(held_out.label, signal, weights),
-            auc=auc(held_out.label, signal, weights),
-        )
 
     board = None
     if settings.tensorboard and folder is not None and fabric.is_global_zero:
@@ -412,7 +490,6 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
             folder.write_history(state.history)
         fabric.barrier()
 
-    feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
     graph = None
     if graphed and feed.events >= settings.batch_size:
         longest = {name: of.max_tokens for name, of in network.settings.streams.items()}
@@ -436,10 +513,23 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
             validate=validate,
             save=save,
             state=state,
+            mirror=mirror_of(network, card) if settings.mirrored else None,
+            taps=taps,
             graph=graph,
         )
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _mirror_notices(network: MultiScaleClassifier, card: Card) -> list[str]:
+    unknown = mirror_of(network, card).unknown if card.training.mirrored else ()
+    named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    return [f"events are not mirrored: how {named} would change is not known"] if unknown else []
+
+
+def mirror_of(network: MultiScaleClassifier, card: Card) -> Mirror:
+    """What mirrors the events of a network."""
+    return Mirror([network.extractor(name).stream for name in network.settings.streams], card.seed)
 
 
 # ---- the trees beside the network -------------------------------------------------------------

@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from manyscale.data.feeds import Feed, TrainingBatch
+from manyscale.data.mirror import Mirror
 from manyscale.errors import RunError
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.taps import NO_TAPS, Taps
 from manyscale.progress import progress_bar
 from manyscale.training.checkpoint import TrainingState
 from manyscale.training.graph import GraphedStep
@@ -49,6 +51,8 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
     validate: Callable[[], Validation],
     save: Callable[[TrainingState], None],
     state: TrainingState,
+    mirror: Mirror | None = None,
+    taps: Taps = NO_TAPS,
     graph: GraphedStep | None = None,
 ) -> TrainingState:
     """Train the network from where `state` stands to the end, and load its best weights.
@@ -70,6 +74,10 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
         Evaluates the network as it stands; gives the same in all processes.
     save
         Writes a checkpoint; called after each epoch, in all processes.
+    mirror
+        Mirrors events at random.
+    taps
+        Changes what the network sees in training, by torch's own random numbers.
     graph
         On a GPU, does the steps of batches that fit at once.
 
@@ -91,13 +99,15 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
             loss_sum = torch.zeros((), device=device)
             weight_sum, seen = 0.0, 0
             for share in feed.batches(state.epoch, settings.batch_size):
+                if mirror is not None:
+                    share = mirror(share, state.epoch)  # noqa: PLW2901
                 together = min(settings.batch_size, feed.events - seen)
                 rate = learning_rate(state.step, steps, settings)
                 for group in optimizer.param_groups:
                     if isinstance(group["lr"], Tensor):
-                        group["lr"].fill_(rate)  # a graph reads it there
+                        group["lr"].fill_(rate * group["rate"])  # a graph reads it there
                     else:
-                        group["lr"] = rate
+                        group["lr"] = rate * group["rate"]
                 _seed_dropout(seed, state.step, rank, device)
                 graphed = False
                 if graph is not None and (graphed := graph(share)):
@@ -114,7 +124,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
                     ):
                         streams, label, weight = _on_device(part, device)
                         clock.mark("data")
-                        logits = network(streams)
+                        logits = network(streams, taps)
                         losses = nn.functional.cross_entropy(logits, label, reduction="none")
                         weighted = (weight * losses).sum()
                         clock.mark("forward")
@@ -287,8 +297,13 @@ def _not_finite(
     )
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights of a network as its optimizer takes them: what decays, and what does not.
+def parameter_groups(
+    network: nn.Module,
+    weight_decay: float,
+    taken: Collection[nn.Parameter] = (),
+    start_rate: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Weights of a network as its optimizer takes them: what decays and what does not.
 
     Only the matrices of linear layers decay; biases and embeddings of streams and positions have no
     reason to be small. Each group is one array, and so are its gradients, side by side; the
@@ -301,12 +316,25 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
     network
         On its device and with its type already; changed in place. Its gradients must be added up in
         place from now on, never dropped.
+    weight_decay
+        Of what decays.
+    taken
+        Weights that another training has found: in groups of their own, after the others.
+    start_rate
+        The factor on the learning rate of these, as `rate` of their groups; 1 of the others.
     """
     # A dict, since encoders that several streams share must be there once.
     matrices = dict.fromkeys(m.weight for m in network.modules() if isinstance(m, nn.Linear))
     others = [one for one in network.parameters() if one not in matrices]
     groups: list[dict[str, Any]] = []
-    for own, decay in ((list(matrices), weight_decay), (others, 0.0)):
+    for own, decay, rate in (
+        ([one for one in matrices if one not in taken], weight_decay, 1.0),
+        ([one for one in others if one not in taken], 0.0, 1.0),
+        ([one for one in matrices if one in taken], weight_decay, start_rate),
+        ([one for one in others if one in taken], 0.0, start_rate),
+    ):
+        if not own:
+            continue
         # Each weight begins on a cache line of 16 floats, as it would alone.
         lengths = [-(-one.numel() // 16) * 16 for one in own]
         flat = nn.Parameter(own[0].new_zeros(sum(lengths)))
@@ -319,7 +347,7 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
             one.data = values[part].view_as(one)
             one.grad = gradients[part].view_as(one)
             first += length
-        groups.append({"params": [flat], "weight_decay": decay})
+        groups.append({"params": [flat], "weight_decay": decay, "rate": rate})
     return groups
 
 

@@ -1,6 +1,7 @@
 """How long a run is, and the learning rate at each of its steps."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,6 +15,17 @@ __all__ = ["TrainingSettings", "learning_rate", "total_steps"]
 class TrainingSettings(Settings):
     """How the network is trained."""
 
+    start: Literal["auto", "none"] | Path = setting(
+        "auto",
+        "weights to start from: auto, the pretrained encoder that the package carries, in streams of "
+        "a jet's constituents; none, fresh ones; or the folder of a run or of a base",
+    )
+    start_rate: float = setting(
+        0.3, "factor on the learning rate of weights that were taken over", gt=0, le=1
+    )
+    mirrored: bool = setting(
+        True, "mirror whole events at random in eta and phi, where it is known how columns change"
+    )
     epochs: int = setting(20, "passes over the training events at most", ge=1)
     batch_size: int = setting(256, "events a step", ge=1)
     learning_rate: float = setting(2e-3, "highest learning rate", gt=0, allow_inf_nan=False)
