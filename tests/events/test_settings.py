@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -43,6 +44,35 @@ def test_any_other_process_says_class_and_pythia():
 
 def test_class_of_a_named_process_can_be_changed():
     assert _settings(zz={"class": "signal"}).event_class("zz") == "signal"
+
+
+def test_the_signal_has_the_cross_section_of_a_benchmark():
+    settings = _settings(hh4b={}, zz={}, qcd={"cross_section": 7.0})
+    assert settings.cross_section("hh4b") == pytest.approx(0.010 * 0.582**2)
+    assert settings.cross_section("zz") is None
+    assert settings.cross_section("qcd") == 7.0
+    assert _settings(hh4b={"cross_section": 2e-3}).cross_section("hh4b") == 2e-3
+
+
+def test_a_spread_gives_each_unit_a_detector_of_its_own():
+    settings = GenerateSettings(spread=0.3)
+    drawn = [settings.of_unit(seed) for seed in range(300)]
+    assert settings.of_unit(5) == drawn[5] != drawn[6]
+    radii = np.log([one.jets.radius for one in drawn])
+    assert np.std(radii) == pytest.approx(0.3, rel=0.2)
+    lost = [np.log((1 - one.detector.tracks.efficiency) / 0.03) for one in drawn]
+    assert np.mean(lost) == pytest.approx(0, abs=0.06)
+    assert all(one.detector.tracks.max_eta == 2.5 for one in drawn)
+    # What is drawn is what a card could say.
+    for one in drawn:
+        GenerateSettings.model_validate(one.model_dump(by_alias=True))
+
+
+def test_without_a_spread_all_units_and_what_they_follow_from_are_as_before():
+    settings = GenerateSettings()
+    assert settings.of_unit(5) is settings
+    assert "spread" not in settings.section
+    assert '"spread": 0.3' in GenerateSettings(spread=0.3).section
 
 
 def test_multiparton_interactions_can_be_switched_off():

@@ -100,7 +100,8 @@ def test_every_parameter_of_a_used_block_learns(preset):
 def test_shared_encoder_halves_the_weights():
     shared = StreamSettings(encoder="jets")
     together = network_of("concatenation", jet1=shared, jet2=shared)
-    apart = network_of("concatenation")
+    own = {name: StreamSettings(encoder=name) for name in ("jet1", "jet2")}
+    apart = network_of("concatenation", **own)
     assert together.encoder("jet1") is together.encoder("jet2")
     jets = sum(p.numel() for p in together.encoder("jet1").parameters())
     difference = sum(p.numel() for p in apart.parameters()) - sum(

@@ -39,14 +39,20 @@ class NamedProcess(NamedTuple):
         Part of the generated events of its class, relative to the other processes of that class.
     pythia
         Settings of Pythia 8 that switch it on.
+    cross_section
+        In pb; None: as Pythia computes it.
     """
 
     event_class: Label
     share: float
     pythia: tuple[str, ...]
+    cross_section: float | None = None
 
 
-# gg -> H -> hh -> 4b with a heavy CP-even H, as in arXiv:2401.00452.
+# gg -> H -> hh -> 4b with a heavy CP-even H, as in arXiv:2401.00452. Its cross section is a benchmark:
+# 10 fb of gg -> H -> hh, times the branching fraction of h -> b bbar squared. Pythia's default couplings
+# would give 1.5e-9 pb.
+_HH4B_CROSS_SECTION = 0.01 * 0.582**2
 _HH4B = (
     "Higgs:useBSM=on",
     "HiggsBSM:gg2H2=on",
@@ -94,7 +100,7 @@ _ZZ = (
 )
 
 NAMED_PROCESSES: dict[str, NamedProcess] = {
-    "hh4b": NamedProcess("signal", 1.0, _HH4B),
+    "hh4b": NamedProcess("signal", 1.0, _HH4B, _HH4B_CROSS_SECTION),
     "qcd_bb": NamedProcess("background", 0.4, _QCD_BB),
     "qcd": NamedProcess("background", 0.3, _QCD),
     "ttbar": NamedProcess("background", 0.2, _TTBAR),
@@ -162,7 +168,10 @@ class ProcessSettings(Settings):
         None, "part of its class's events, relative to the others; null: the default", gt=0
     )
     cross_section: float | None = setting(
-        None, "cross section; null: as Pythia computes it", unit="pb", gt=0
+        None,
+        "cross section; null: as Pythia computes it, of hh4b a benchmark of 3.39e-3",
+        unit="pb",
+        gt=0,
     )
     k_factor: float = setting(1.0, "factor on the cross section", gt=0)
     filter_efficiency: float = setting(
@@ -319,6 +328,13 @@ class GenerateSettings(Settings):
         if share is not None:
             return share
         return NAMED_PROCESSES[process].share if process in NAMED_PROCESSES else 1.0
+
+    def cross_section(self, process: str) -> float | None:
+        """Stated cross section of a process in pb; None: as Pythia computes it."""
+        stated = self.processes[process].cross_section
+        if stated is None and process in NAMED_PROCESSES:
+            return NAMED_PROCESSES[process].cross_section
+        return stated
 
     @property
     def weights(self) -> tuple[str, ...]:

@@ -177,9 +177,7 @@ def _check(settings: ModelSettings) -> None:
     first: dict[str, str] = {}
     for name, stream in streams.items():
         other = first.setdefault(stream.encoder or name, name)
-        # Features are compared as resolved, and each stream has its own frame.
-        of_each = {"features": None, "frame": None, "encoder": None}
-        if stream.model_copy(update=of_each) != streams[other].model_copy(update=of_each):
+        if not stream.may_share_encoder(streams[other]):
             faults.append(
                 f"streams.{other} and streams.{name} share the encoder "
                 f"'{stream.encoder or name}' but differ in other settings: give both the same, "

@@ -58,6 +58,11 @@ class StreamSettings(Settings):
             )
         return self
 
+    def may_share_encoder(self, other: "StreamSettings") -> bool:
+        """Whether all agree but features, which are compared as resolved, frame and encoder."""
+        of_each = {"features": None, "frame": None, "encoder": None}
+        return self.model_copy(update=of_each) == other.model_copy(update=of_each)
+
 
 class FusionSettings(Settings):
     """One cross-attention block: which stream queries, and which streams give keys and values."""

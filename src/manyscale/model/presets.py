@@ -6,11 +6,14 @@ from typing import Literal, get_args
 from manyscale.errors import CardError
 from manyscale.model.classifier import ModelSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
+from manyscale.schema import CONSTITUENTS
 
-__all__ = ["PRESETS", "Preset", "resolve"]
+__all__ = ["JETS", "PRESETS", "Preset", "resolve"]
 
 Preset = Literal["kinematics-only", "concatenation", "model-1", "model-2", "model-3", "custom"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+#: Name of the encoder that the two fat jets share.
+JETS = "jets"
 
 
 def resolve(
@@ -32,7 +35,8 @@ def resolve(
     available
         Names of the streams in the data, in their order.
     streams
-        Settings of streams by name; a stream not named has the defaults.
+        Settings of streams by name; a stream not named has the defaults. `jet1` and `jet2` share the
+        encoder `jets` where the settings of neither name one and nothing else keeps them apart.
     fusion
         Cross-attention blocks in place of the preset's own.
     head
@@ -69,8 +73,20 @@ def resolve(
         taken = [available[0], available[-1]] if preset == "model-3" else list(available)
     if fusion is None and preset in {"model-2", "model-3"}:
         fusion = [FusionSettings(query=taken[-1], context=tuple(taken[:-1]))]
+    chosen = {name: given.get(name, StreamSettings()) for name in taken}
+    jets = {name: chosen[name] for name in CONSTITUENTS if name in taken}
+    first = next(iter(jets.values()), None)
+    # Two jets of a kind are seen by one encoder, unless the card says which, or wants them different.
+    if first and all(
+        "encoder" not in jet.model_fields_set
+        and jet.may_share_encoder(first)
+        and jet.features == first.features
+        for jet in jets.values()
+    ):
+        shared = {"encoder": JETS}
+        chosen |= {name: jet.model_copy(update=shared) for name, jet in jets.items()}
     return ModelSettings(
-        streams={name: given.get(name, StreamSettings()) for name in taken},
+        streams=chosen,
         fusion=tuple(fusion or ()),
         head=head or HeadSettings(),
     )

@@ -22,8 +22,6 @@ __all__ = ["demo_card", "run_demo"]
 # Small enough for a laptop's coffee break, large enough to tell the classifiers apart.
 _EVENTS = 6000
 _EPOCHS = 12
-# pb: 10 fb of gg -> H -> hh as a benchmark, times the branching fraction of h -> b bbar squared.
-_SIGNAL = 0.01 * 0.582**2
 _SYSTEMATICS = {
     "energy_scale": SystematicSettings(energy_scale=0.02),
     "background_rate": SystematicSettings(normalisation=0.1),
@@ -34,13 +32,10 @@ _RIVALS: tuple[Preset, ...] = ("concatenation", "kinematics-only")
 def demo_card(preset: Preset, dataset: Path) -> Card:
     """The card of a preset on the demo's events: small enough for a laptop."""
     card = preset_card(preset)
-    mix = card.generate.processes
-    hh4b = mix["hh4b"].model_copy(update={"cross_section": _SIGNAL})
-    generated = {"events": _EVENTS, "processes": {**mix, "hh4b": hh4b}}
     return card.model_copy(
         update={
             "data": card.data.model_copy(update={"dataset": dataset}),
-            "generate": card.generate.model_copy(update=generated),
+            "generate": card.generate.model_copy(update={"events": _EVENTS}),
             "evaluation": card.evaluation.model_copy(update={"systematics": _SYSTEMATICS}),
             "training": card.training.model_copy(update={"epochs": _EPOCHS, "batch_size": 128}),
         }

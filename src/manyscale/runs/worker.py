@@ -105,8 +105,8 @@ class MakePart:
         packed = PackedEvents.of_source(selected, unit.identity, label)
         stated = settings.processes[unit.process]
         known = dict(generated)
-        if stated.cross_section is not None:
-            known |= {"cross_section": stated.cross_section, "cross_section_error": None}
+        if (cross_section := settings.cross_section(unit.process)) is not None:
+            known |= {"cross_section": cross_section, "cross_section_error": None}
         process = Process(
             name=unit.process,
             label=label,
