@@ -1,5 +1,6 @@
 """Every feature that the network can see, and how it is computed from the columns of a stream."""
 
+import difflib
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -174,8 +175,10 @@ def recipe(name: str, stream: StreamSchema) -> Recipe:
         return found
     has = ", ".join(stream.all_columns)
     if name not in RECIPES:
+        close = difflib.get_close_matches(name, [*RECIPES, *stream.all_columns], n=3)
+        hint = f", did you mean {" or ".join(close)}?" if close else "."
         raise CardError(
-            f"stream '{stream.name}' has no feature '{name}': it is no column of the stream "
+            f"stream '{stream.name}' has no feature '{name}'{hint} It is no column of the stream "
             f"({has}) and not computed from columns; `manyscale inspect --features` lists all"
         )
     needs = " or ".join("(" + ", ".join(way.needs) + ")" for way in RECIPES[name])

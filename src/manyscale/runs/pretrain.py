@@ -34,8 +34,10 @@ _GROUPS = (
     {"log_pt", "log_energy"},
     {"delta_r"},
     {"d0", "dz"},
+    {"n_btags"},
+    {"multiplicity", "width"},
 )
-_HIDDEN = 0.2
+_HIDDEN = 0.1
 
 
 class HiddenFeatures(Taps):
