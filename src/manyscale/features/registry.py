@@ -176,7 +176,7 @@ def recipe(name: str, stream: StreamSchema) -> Recipe:
     has = ", ".join(stream.all_columns)
     if name not in RECIPES:
         close = difflib.get_close_matches(name, [*RECIPES, *stream.all_columns], n=3)
-        hint = f", did you mean {" or ".join(close)}?" if close else "."
+        hint = f", did you mean {' or '.join(close)}?" if close else "."
         raise CardError(
             f"stream '{stream.name}' has no feature '{name}'{hint} It is no column of the stream "
             f"({has}) and not computed from columns; `manyscale inspect --features` lists all"
