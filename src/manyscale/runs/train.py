@@ -352,7 +352,7 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
     rank, world = fabric.global_rank, fabric.world_size
     wrapped = fabric.setup_module(network)
     precision = precision_of(settings, fabric.device.type)
-    graphed = can_graph(settings, precision, fabric.device, world)
+    graphed = can_graph(network, settings, precision, fabric.device, world)
     # Made once the set-up has brought the weights to their device.
     optimizer = torch.optim.AdamW(
         loop.parameter_groups(network, settings.weight_decay),

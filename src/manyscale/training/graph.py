@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from manyscale.data.feeds import TrainingBatch
 from manyscale.features.columns import StreamBatch
 from manyscale.model.attention import takes_varlen
+from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["GraphedStep", "can_graph"]
@@ -153,14 +154,24 @@ class GraphedStep:
                         value.zero_()
 
 
-def can_graph(settings: TrainingSettings, precision: str, device: torch.device, world: int) -> bool:
-    """Whether steps can be recorded: on one GPU with the variable-length kernel, which takes bf16."""
+def can_graph(
+    network: MultiScaleClassifier,
+    settings: TrainingSettings,
+    precision: str,
+    device: torch.device,
+    world: int,
+) -> bool:
+    """Whether steps can be recorded: on one GPU with the variable-length kernel, which takes bf16.
+
+    Not with pair biases: their padded rows are arranged on the host, for each batch.
+    """
     return (
         device.type == "cuda"
         and takes_varlen()
         and precision == "bf16-mixed"
         and world == settings.accumulate == 1
         and not settings.deterministic
+        and not any(stream.pair_bias for stream in network.settings.streams.values())
     )
 
 
