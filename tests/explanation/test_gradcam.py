@@ -52,6 +52,10 @@ def doubled(network):
             numbers, classes = self.of(batch)
             return numbers.double(), classes
 
+        def momenta(self, batch):
+            found = self.of.momenta(batch)
+            return None if found is None else found.double()
+
     network.extractor = Wide
     return network
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from manyscale.features.pairs import FEATURES, MOMENTUM, pair_features
 from manyscale.model.layout import AttentionLayout, Layout
+from manyscale.progress import LOG
 
 __all__ = [
     "AttentionWeights",
@@ -90,9 +92,16 @@ _VARLEN = _varlen_attention()
 _HIDDEN = 16
 
 
-def takes_varlen() -> bool:
-    """Whether torch has a variable-length kernel for packed rows on GPUs."""
-    return _VARLEN is not None
+@cache
+def takes_varlen(head: int) -> bool:
+    """Whether torch has a variable-length kernel on GPUs for packed rows and heads of this width."""
+    fits = head % 8 == 0 and head <= 256
+    if _VARLEN is not None and not fits:
+        LOG.info(
+            f"attention heads of width {head} (width / heads) are padded on a GPU, which is slower: "
+            f"its kernel for packed rows takes multiples of 8 up to 256"
+        )
+    return _VARLEN is not None and fits
 
 
 WeightsTap = Callable[[AttentionWeights], None]
@@ -161,7 +170,7 @@ def attend(
 def _fits_varlen(rows: Tensor) -> bool:
     """Whether the variable-length kernel takes these rows: on a GPU, in half precision."""
     half = rows.dtype in {torch.bfloat16, torch.float16}
-    return rows.is_cuda and half and rows.shape[-1] % 8 == 0 and rows.shape[-1] <= 256
+    return rows.is_cuda and half and takes_varlen(rows.shape[-1])
 
 
 class SelfAttention(nn.Module):

@@ -161,17 +161,21 @@ def can_graph(
     device: torch.device,
     world: int,
 ) -> bool:
-    """Whether steps can be recorded: on one GPU with the variable-length kernel, which takes bf16.
+    """Whether steps can be recorded: on one GPU, where all attention is that of packed rows, in bf16.
 
-    Not with pair biases: their padded rows are arranged on the host, for each batch.
+    Padded rows, which pair biases and some widths of heads need, are arranged on the host, for each
+    batch: a graph would keep those of its recording.
     """
+    streams, fusion = network.settings.streams, network.settings.fusion
+    heads = {of.width // of.heads for of in streams.values()}
+    heads |= {streams[block.query].width // block.heads for block in fusion}
     return (
         device.type == "cuda"
-        and takes_varlen()
+        and all(map(takes_varlen, heads))
         and precision == "bf16-mixed"
         and world == settings.accumulate == 1
         and not settings.deterministic
-        and not any(stream.pair_bias for stream in network.settings.streams.values())
+        and not any(of.pair_bias for of in streams.values())
     )
 
 
