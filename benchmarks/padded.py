@@ -113,12 +113,13 @@ class PaddedNetwork(nn.Module):
         """Map padded streams to logits (events, classes)."""
         network, settings = self.network, self.network.settings
         layouts = {name: _PaddedLayout(batch[name]) for name in settings.streams}
-        rows = {
-            name: network.encoder(name)(
-                *network.extractor(name)(batch[name].batch), layout, stream=name, class_only=False
+        rows = {}
+        for name, layout in layouts.items():
+            extractor, columns = network.extractor(name), batch[name].batch
+            momenta = extractor.momenta(columns)
+            rows[name] = network.encoder(name)(
+                *extractor(columns), layout, stream=name, momenta=momenta, class_only=False
             )
-            for name, layout in layouts.items()
-        }
         for block, of_block in zip(network.fusion, settings.fusion, strict=True):
             name, context = of_block.query, of_block.context
             contexts = [(rows[other], layouts[other]) for other in context]

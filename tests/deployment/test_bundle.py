@@ -22,7 +22,7 @@ STREAMS = ("jet1", "jet2", "kinematics")
 @pytest.fixture
 def network():
     torch.manual_seed(1)
-    streams = {"jet1": StreamSettings(max_tokens=5, width=8, encoder="jets")}
+    streams = {"jet1": StreamSettings(max_tokens=5, width=8, encoder="jets", pair_bias=True)}
     streams["jet2"] = streams["jet1"]
     settings = resolve("model-2", ["jet1", "jet2", "kinematics"], streams)
     network = MultiScaleClassifier(settings, SCHEMA)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.networks import network_of
+from helpers.networks import KINDS, network_of
 from helpers.toys import SCHEMA, jet_stream, toy_events
 from manyscale.deployment.predict import batches
 from manyscale.events.ragged import PackedStream
@@ -23,7 +23,6 @@ from manyscale.features.columns import StreamBatch, to_torch
 from manyscale.features.images import ImageMaker, ImageSettings, class_means
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.layers import StreamSettings
-from manyscale.model.presets import PRESETS
 from manyscale.model.taps import Taps
 from manyscale.schema import OBJECT_CLASSES, PARTICLE_CLASSES, StreamSchema
 
@@ -137,7 +136,7 @@ def test_self_attention_is_that_of_the_class_token(events, weight):
         )
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_attention_of_a_query_sums_to_one_over_all_keys(preset, events, weight):
     network = network_of(preset)
     maps, _ = added(network, events, weight)
@@ -258,7 +257,7 @@ def test_a_stream_without_encoder_layers_may_query():
     assert last["jet1"].stream == "kinematics"
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_attention_of_a_token_does_not_depend_on_the_other_events(preset, events):
     network = network_of(preset)
     streams = network.trim(events.streams)

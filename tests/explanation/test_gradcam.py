@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.networks import NAMES, network_of
+from helpers.networks import KINDS, NAMES, network_of
 from helpers.toys import toy_events
 from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import (
@@ -13,7 +13,6 @@ from manyscale.explanation.gradcam import (
 )
 from manyscale.features.columns import to_torch
 from manyscale.model.layers import StreamSettings
-from manyscale.model.presets import PRESETS
 from manyscale.model.taps import Taps
 
 EVENTS = 20
@@ -53,11 +52,15 @@ def doubled(network):
             numbers, classes = self.of(batch)
             return numbers.double(), classes
 
+        def momenta(self, batch):
+            found = self.of.momenta(batch)
+            return None if found is None else found.double()
+
     network.extractor = Wide
     return network
 
 
-@pytest.mark.parametrize("preset", [*PRESETS, "custom"])
+@pytest.mark.parametrize("preset", [*KINDS, "custom"])
 def test_gradient_is_that_of_finite_differences(preset):
     network = doubled(network_of(preset))
     batch = to_torch(toy_events(3, events=3).streams, np.arange(3))
@@ -94,7 +97,7 @@ def test_evidence_is_the_mean_gradient_times_the_row():
         first += count
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_tokens_of_an_event_sum_to_one_or_nothing_and_speak_for_what_is_said(preset):
     network = network_of(preset)
     streams = network.trim(toy_events(3, events=EVENTS).streams)
@@ -112,7 +115,7 @@ def test_tokens_of_an_event_sum_to_one_or_nothing_and_speak_for_what_is_said(pre
         assert (importance[name][against] == 0).all()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_neither_batch_nor_order_nor_padding_matter(preset):
     network = network_of(preset)
     streams = network.trim(toy_events(4, events=EVENTS).streams)

@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.linear_network import linear_network, token_terms
-from helpers.networks import network_of
+from helpers.networks import KINDS, network_of
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.balance import balanced_weights
 from manyscale.events.ragged import PackedStream
 from manyscale.explanation.gradcam import responses
 from manyscale.explanation.integrated_gradients import integrated_gradients, summarise
 from manyscale.model.layers import StreamSettings
-from manyscale.model.presets import PRESETS
 
 
 def test_of_a_linear_network_they_are_weight_times_input():
@@ -31,7 +30,7 @@ def test_of_a_linear_network_they_are_weight_times_input():
 @settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 1000),
-    preset=st.sampled_from(PRESETS),
+    preset=st.sampled_from(KINDS),
     lengths=st.lists(st.integers(0, 6), min_size=1, max_size=5),
 )
 def test_they_sum_to_the_change_from_the_baseline(seed, preset, lengths):

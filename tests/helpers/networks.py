@@ -4,18 +4,32 @@ import torch
 
 from helpers.toys import SCHEMA
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import FusionSettings
-from manyscale.model.presets import resolve
+from manyscale.model.layers import FusionSettings, StreamSettings
+from manyscale.model.presets import PRESETS, resolve
 
 NAMES = ("jet1", "jet2", "kinematics")
 CUSTOM = (
     FusionSettings(query="jet1", context=("jet2",), layers=2),
     FusionSettings(query="kinematics", context=("jet1", "jet2")),
 )
+# Two streams that share an encoder with its pair biases, and one of its own.
+PAIRS = {
+    "jet1": StreamSettings(pair_bias=True, encoder="jets"),
+    "jet2": StreamSettings(pair_bias=True, encoder="jets"),
+    "kinematics": StreamSettings(pair_bias=True),
+}
+#: What `network_of` makes: the presets, and concatenation with pair biases.
+KINDS = (*PRESETS, "pairs")
 
 
 def network_of(preset, **streams):
     """A network on the streams of the toy events, its weights drawn always alike."""
+    if preset == "pairs":
+        streams = {
+            name: streams.get(name, of).model_copy(update={"pair_bias": True})
+            for name, of in PAIRS.items()
+        }
+        preset = "concatenation"
     torch.manual_seed(3)
     fusion = CUSTOM if preset == "custom" else None
     network = MultiScaleClassifier(resolve(preset, NAMES, streams, fusion), SCHEMA)

@@ -29,10 +29,12 @@ def interrupted_after(steps):
         yield
 
 
-def trained(folder=None, *, dropout=0.1, **settings):
+def trained(folder=None, *, dropout=0.1, pair_bias=False, **settings):
     """Weights and state of a small run; the same for the same arguments."""
     streams = {
-        name: StreamSettings(width=8, layers=1, dropout=dropout, encoder="jets")
+        name: StreamSettings(
+            width=8, layers=1, dropout=dropout, encoder="jets", pair_bias=pair_bias
+        )
         for name in ("jet1", "jet2")
     }
     training = TrainingSettings(**{"epochs": 3, "batch_size": 32, **settings})

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.networks import network_of
+from helpers.networks import KINDS, network_of
 from helpers.toys import toy_events
 from manyscale.features.columns import to_torch
 from manyscale.model.attention import attend
 from manyscale.model.layout import Layout
-from manyscale.model.presets import PRESETS
 from manyscale.model.taps import Taps
 
 COUNTS = np.array([2, 0, 70, 5, 1, 90, 3], np.int64)
@@ -76,11 +75,21 @@ def test_a_bias_is_added_to_the_scores():
     )
 
 
-def test_weights_of_the_tap_are_those_of_the_output():
+@pytest.mark.parametrize("biased", [False, True])
+def test_weights_of_the_tap_are_those_of_the_output(biased):
     layout = layout_of(COUNTS)
     query, key, value = (rows_of(layout, seed) for seed in range(3))
+    bias = [
+        torch.randn(*mask.shape[:2], *[mask.shape[3]] * 2) for mask in layout.to_itself.padded.masks
+    ]
     heard = []
-    out = attend(None, joined(query, key, value), layout.to_itself, tap=heard.append)
+    out = attend(
+        None,
+        joined(query, key, value),
+        layout.to_itself,
+        bias=bias if biased else None,
+        tap=heard.append,
+    )
     (weights,) = heard
     values = layout.to_itself.padded.keys.pad(value)
     again = [
@@ -108,7 +117,7 @@ class Listener(Taps):
         return rows
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_taps_hear_every_attention_and_change_no_score(preset):
     network = network_of(preset)
     streams = toy_events(5, events=20).streams

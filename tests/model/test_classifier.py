@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.networks import NAMES, network_of
+from helpers.networks import KINDS, NAMES, network_of
 from helpers.symmetries import (
     assert_batch_is_free,
     assert_padding_is_free,
@@ -17,13 +17,13 @@ from manyscale.features.columns import to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import FusionSettings, StreamSettings
 from manyscale.model.layout import Buckets
-from manyscale.model.presets import PRESETS, resolve
+from manyscale.model.presets import resolve
 
 # phi relative to the first object gives the order of the objects a meaning: left out here.
 UNORDERED = StreamSettings(features=("log_pt", "eta", "log_mass", "n_btags", "object_class"))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_scores_have_the_symmetries_of_sets(preset):
     network = network_of(preset, kinematics=UNORDERED)
     streams = toy_events(5).streams
@@ -37,7 +37,7 @@ def test_scores_have_the_symmetries_of_sets(preset):
 @given(
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6),
     seed=st.integers(0, 1000),
-    preset=st.sampled_from(PRESETS),
+    preset=st.sampled_from(KINDS),
 )
 def test_events_of_any_length_score_alike_alone_and_together(lengths, seed, preset):
     network = network_of(preset)
@@ -81,15 +81,16 @@ def test_every_token_of_every_stream_is_seen():
         assert (np.delete(difference, owner) < 1e-5).all()
 
 
-def test_class_row_shortcut_gives_the_same_as_working_out_all_tokens():
-    network = network_of("model-2")
+@pytest.mark.parametrize("preset", ["model-2", "pairs"])
+def test_class_row_shortcut_gives_the_same_as_working_out_all_tokens(preset):
+    network = network_of(preset)
     batch = to_torch(toy_events(4).streams, np.arange(20))
     short = network(batch)
     network._needed = [set(NAMES) for _ in network._needed]
     torch.testing.assert_close(network(batch), short, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_every_parameter_of_a_used_block_learns(preset):
     network = network_of(preset).train()
     network(to_torch(toy_events(4).streams, np.arange(20))).square().sum().backward()
@@ -133,6 +134,12 @@ def test_positions_make_the_order_of_tokens_matter():
             "share the encoder 'a'",
         ),
         ({"jet1": StreamSettings(features=("pt", "mass"))}, None, "no feature 'mass'"),
+        (
+            {"jet1": StreamSettings(pair_bias=True, layers=0)},
+            None,
+            "jet1.pair_bias needs one layer",
+        ),
+        ({"jet1": StreamSettings(pair_bias=True, layers=1)}, [], "jet1.pair_bias needs two layers"),
     ],
 )
 def test_what_does_not_fit_together_is_named(streams, fusion, said):
@@ -140,8 +147,9 @@ def test_what_does_not_fit_together_is_named(streams, fusion, said):
         MultiScaleClassifier(resolve("model-2", NAMES, streams, fusion), SCHEMA)
 
 
-def test_gradients_of_grouped_attention_are_those_of_events_alone():
-    network = network_of("model-2")
+@pytest.mark.parametrize("preset", ["model-2", "pairs"])
+def test_gradients_of_grouped_attention_are_those_of_events_alone(preset):
+    network = network_of(preset)
     events = toy_events(9, events=64, longest=60)
     buckets = Buckets.of(events.streams["jet1"].counts + 1)
     assert len(buckets.sizes) > 1 or not all(buckets.alone)

@@ -4,12 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.networks import network_of
+from helpers.networks import KINDS, network_of
 from helpers.toys import jet_stream, object_stream, toy_events
 from manyscale.deployment.predict import class_probabilities
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import to_torch
-from manyscale.model.presets import PRESETS
 from padded import PaddedNetwork, pad
 
 LENGTH = 24
@@ -39,7 +38,7 @@ def padded_scores(network, streams):
         max_size=12,
     ),
     seed=st.integers(0, 1000),
-    preset=st.sampled_from(PRESETS),
+    preset=st.sampled_from(KINDS),
 )
 def test_packed_and_padded_scores_are_equal(lengths, seed, preset):
     network = network_of(preset)
@@ -49,7 +48,7 @@ def test_packed_and_padded_scores_are_equal(lengths, seed, preset):
     )
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", KINDS)
 def test_packed_and_padded_gradients_are_equal(preset):
     network = network_of(preset)
     streams = toy_events(5, events=30, longest=LENGTH).streams

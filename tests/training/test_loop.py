@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import TrainingBatch
 from manyscale.errors import RunError
 from manyscale.features.columns import to_torch
+from manyscale.model import attention
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layers import FusionSettings, StreamSettings
+from manyscale.model.presets import resolve
 from manyscale.runs.train import build_model, fit_features, fit_network
-from manyscale.training import loop
+from manyscale.training import graph, loop
 from manyscale.training.schedule import TrainingSettings
 
 
@@ -60,10 +64,41 @@ def network_steps(network, groups, count=4):
     return network.state_dict()
 
 
-def test_same_card_gives_the_same_weights_to_the_bit():
-    first, _ = trained()
-    second, _ = trained()
+@pytest.mark.parametrize("pair_bias", [False, True])
+def test_same_card_gives_the_same_weights_to_the_bit(pair_bias):
+    first, _ = trained(pair_bias=pair_bias)
+    second, _ = trained(pair_bias=pair_bias)
     assert_same_bits(first, second)
+    # They begin at zero, and have learned.
+    assert all(value.any() for name, value in first.items() if ".pairs." in name)
+
+
+@pytest.mark.parametrize(
+    ("streams", "heads", "recorded", "said"),
+    [
+        ({}, 2, True, 0),
+        ({"jet1": StreamSettings(pair_bias=True)}, 2, False, 0),
+        ({"jet1": StreamSettings(width=20, heads=4)}, 2, False, 1),
+        ({}, 8, False, 1),
+    ],
+)
+def test_steps_are_recorded_only_where_all_attention_is_that_of_packed_rows(
+    monkeypatch, streams, heads, recorded, said
+):
+    """Padded rows are arranged on the host: a graph would keep those of its recording."""
+    told = []
+    monkeypatch.setattr(attention, "_VARLEN", attention.attend)
+    monkeypatch.setattr(attention.LOG, "info", told.append)
+    monkeypatch.setattr(graph, "takes_varlen", cache(attention.takes_varlen.__wrapped__))
+    fusion = [FusionSettings(query="kinematics", context=("jet1",), heads=heads)]
+    network = MultiScaleClassifier(
+        resolve("model-2", [one.name for one in SCHEMA.streams], streams, fusion), SCHEMA
+    )
+    where = ("bf16-mixed", torch.device("cuda"), 1)
+    for _ in range(2):
+        assert graph.can_graph(network, TrainingSettings(), *where) is recorded
+    assert ["heads of width" in line for line in told] == [True] * said
+    assert not graph.can_graph(network, TrainingSettings(accumulate=2), *where)
 
 
 def test_training_learns_and_keeps_the_best_epoch():

@@ -231,6 +231,8 @@ def _blocks(network: MultiScaleClassifier) -> dict[str, list[nn.Module]]:
         blocks[f"layer {number}"] = [
             encoder.layers[number - 1] for encoder in encoders if len(encoder.layers) >= number
         ]
+    if biases := [encoder.pairs for encoder in encoders if encoder.pairs is not None]:
+        blocks["pair biases"] = [*biases]
     blocks["embedding"] = [encoder.embedding for encoder in encoders]
     return blocks
 

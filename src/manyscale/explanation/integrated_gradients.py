@@ -105,8 +105,8 @@ def integrated_gradients(
 
         x_i int_0^1 df/dx_i(a x) da,
 
-    the integral by Gauss-Legendre quadrature. All tokens move together; their number and the class
-    tokens stay. The attributions of an event sum to f(x) - f(0): completeness. Each of the steps is a
+    the integral by Gauss-Legendre quadrature. All tokens move together; their number, the class tokens
+    and pair biases stay. The attributions of an event sum to f(x) - f(0): completeness. Each of the steps is a
     point at which the gradient is taken, one pass forward and back.
 
     References

@@ -124,7 +124,7 @@ def permutation_importance(
     for name, stream in streams.items():
         extractor = network.extractor(name)
         inputs, columns = _token_inputs(network, name, stream), feature_inputs(extractor)
-        # As the network sees them: several features may come from the same column.
+        # As the network sees them: several features may come from the same column. Pair biases stay.
         for group, features in feature_groups(extractor.names).items():
             members = [c for feature in features for c in columns[feature]]
             scores = []

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from manyscale.errors import CardError, DataError
 from manyscale.features.columns import StreamBatch, TokenColumns
 from manyscale.features.jet_frame import FrameSettings, JetFrame
+from manyscale.features.pairs import momenta_of
 from manyscale.features.registry import default_features, is_categorical, recipe
 from manyscale.schema import StreamSchema
 
@@ -30,6 +31,8 @@ class FeatureExtractor(nn.Module):
         The features, in the order in which the network sees them.
     frame
         Where `delta_eta`, `delta_phi` and `delta_r` are taken; None: as the columns say.
+    pairs
+        Whether pairs of tokens are looked at, too.
 
     Attributes
     ----------
@@ -45,7 +48,12 @@ class FeatureExtractor(nn.Module):
     deviation: Tensor
 
     def __init__(
-        self, stream: StreamSchema, names: Sequence[str], frame: JetFrame | None = None
+        self,
+        stream: StreamSchema,
+        names: Sequence[str],
+        frame: JetFrame | None = None,
+        *,
+        pairs: bool = False,
     ) -> None:
         super().__init__()
         self.stream = stream
@@ -57,6 +65,7 @@ class FeatureExtractor(nn.Module):
         self.class_sizes = dict.fromkeys(self.classes, _TABLE_ROWS)
         self._number_recipes = [recipe(name, seen).compute for name in self.numbers]
         self._class_recipes = [recipe(name, seen).compute for name in self.classes]
+        self._momenta = momenta_of(stream) if pairs else None
         self.register_buffer("mean", torch.zeros(len(self.numbers)))
         self.register_buffer("deviation", torch.ones(len(self.numbers)))
 
@@ -65,13 +74,15 @@ class FeatureExtractor(nn.Module):
         stream: StreamSchema,
         names: Sequence[str] | None = None,
         frame: FrameSettings | None = None,
+        *,
+        pairs: bool = False,
     ) -> "FeatureExtractor":
         """Make the extractor of a stream; without names, with all features its columns allow.
 
         Raises
         ------
         CardError
-            Where a feature is unknown, named twice, or lacks columns; where the frame does.
+            Where a feature is unknown, named twice, or lacks columns; where frame or pairs do.
         """
         placed = None
         if frame is not None and not frame.changes_nothing:
@@ -82,7 +93,7 @@ class FeatureExtractor(nn.Module):
         if doubled or not chosen:
             fault = f"names {', '.join(sorted(doubled))} twice" if doubled else "is empty"
             raise CardError(f"streams.{stream.name}.features {fault}")
-        return FeatureExtractor(stream, chosen, placed)
+        return FeatureExtractor(stream, chosen, placed, pairs=pairs)
 
     def raw(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         """Compute the features before standardisation.
@@ -102,6 +113,13 @@ class FeatureExtractor(nn.Module):
             torch.stack(numbers, 1) if numbers else batch.values.new_zeros(tokens, 0),
             torch.stack(classes, 1) if classes else batch.counts.new_zeros(tokens, 0),
         )
+
+    def momenta(self, batch: StreamBatch) -> Tensor | None:
+        """Compute what pairs are worked out from, (tokens, 4); None where they are not looked at.
+
+        From the columns as they are, whatever the frame: pairs look the same in all of them.
+        """
+        return None if self._momenta is None else self._momenta(TokenColumns(self.stream, batch))
 
     def forward(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
         """Compute standardised numbers (tokens, numbers) and table rows (tokens, classes)."""

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from manyscale.features.pairs import FEATURES, MOMENTUM, pair_features
 from manyscale.model.layout import AttentionLayout, Layout
+from manyscale.progress import LOG
 
 __all__ = [
     "AttentionWeights",
     "CrossAttention",
     "FeedForward",
+    "PairBias",
     "SelfAttention",
     "attend",
     "takes_varlen",
@@ -84,11 +88,20 @@ def _varlen_attention() -> Callable[..., Tensor] | None:
 
 
 _VARLEN = _varlen_attention()
+# Hidden width of what maps pairs to biases: on a CPU half of a step goes there.
+_HIDDEN = 16
 
 
-def takes_varlen() -> bool:
-    """Whether torch has a variable-length kernel for packed rows on GPUs."""
-    return _VARLEN is not None
+@cache
+def takes_varlen(head: int) -> bool:
+    """Whether torch has a variable-length kernel on GPUs for packed rows and heads of this width."""
+    fits = head % 8 == 0 and head <= 256
+    if _VARLEN is not None and not fits:
+        LOG.info(
+            f"attention heads of width {head} (width / heads) are padded on a GPU, which is slower: "
+            f"its kernel for packed rows takes multiples of 8 up to 256"
+        )
+    return _VARLEN is not None and fits
 
 
 WeightsTap = Callable[[AttentionWeights], None]
@@ -148,7 +161,7 @@ def attend(
         out.append(found.transpose(1, 2).flatten(2))
         if tap is not None:
             scores = query.detach() @ key.detach().transpose(2, 3) / query.shape[-1] ** 0.5
-            weights.append(torch.softmax(scores + added, dim=-1))
+            weights.append(torch.softmax(scores + added.detach(), dim=-1))
     if tap is not None:
         tap(AttentionWeights(tuple(weights), layout))
     return padded.queries.unpad(out)
@@ -157,7 +170,7 @@ def attend(
 def _fits_varlen(rows: Tensor) -> bool:
     """Whether the variable-length kernel takes these rows: on a GPU, in half precision."""
     half = rows.dtype in {torch.bfloat16, torch.float16}
-    return rows.is_cuda and half and rows.shape[-1] % 8 == 0 and rows.shape[-1] <= 256
+    return rows.is_cuda and half and takes_varlen(rows.shape[-1])
 
 
 class SelfAttention(nn.Module):
@@ -183,9 +196,10 @@ class SelfAttention(nn.Module):
         layout: Layout,
         *,
         class_only: bool = False,
+        bias: Sequence[Tensor] | None = None,
         tap: WeightsTap | None = None,
     ) -> Tensor:
-        """Map rows (rows, width) to rows; with `class_only` to the class rows alone."""
+        """Map rows (rows, width) to rows; with `class_only` to the class rows alone, without a bias."""
         if class_only:
             # The queries of other tokens would be worked out for nothing.
             sizes = [tokens.shape[1], 2 * tokens.shape[1]]
@@ -197,7 +211,52 @@ class SelfAttention(nn.Module):
             key_value = key_value.view(len(tokens), 2, self.heads, -1)
             return self.out(attend(query, key_value, layout.class_to_all, tap=tap))
         rows = self.query_key_value(tokens).view(len(tokens), 3, self.heads, -1)
-        return self.out(attend(None, rows, layout.to_itself, tap=tap))
+        return self.out(attend(None, rows, layout.to_itself, bias=bias, tap=tap))
+
+
+class PairBias(nn.Module):
+    """What is added to the scores of self-attention: a number for each head and pair of tokens.
+
+    A perceptron of one hidden layer, on what both tokens are to each other. Pairs with a class token,
+    which has no momentum, have the bias 0. At first all have.
+
+    References
+    ----------
+    H. Qu, C. Li, S. Qian, arXiv:2202.03772, section 4 (there three hidden layers of 64).
+    """
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.wide = nn.Linear(FEATURES, _HIDDEN)
+        self.narrow = nn.Linear(_HIDDEN, heads)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)
+
+    def forward(self, momenta: Tensor, layout: Layout) -> list[Tensor]:
+        """Map momenta (tokens, 4) to biases (padded rows, heads, rows, rows) of each bucket."""
+        # Below one row for every class token; the last number tells tokens apart.
+        rows = momenta.new_zeros(1 + len(momenta), MOMENTUM + 1)
+        rows[1:, :-1] = momenta
+        rows[1:, -1] = 1
+        rows = rows.index_select(0, layout.token_of_row)
+        found = []
+        for bucket in layout.to_itself.padded.keys.pad(rows):
+            count, length = bucket.shape[:2]
+            # Pairs look the same from both sides: half of them are worked out, then put in both places.
+            one, other = torch.triu_indices(length, length, device=rows.device)
+            place = torch.empty(length, length, dtype=torch.int64, device=rows.device)
+            place[one, other] = place[other, one] = torch.arange(len(one), device=rows.device)
+            # Numbers first and padded rows last: on a CPU several times as fast.
+            numbers = bucket.permute(1, 2, 0).contiguous()
+            a, b = (numbers.index_select(0, of).transpose(0, 1) for of in (one, other))
+            pairs = pair_features(a[:-1], b[:-1]).flatten(1)
+            hidden = torch.addmm(self.wide.bias[:, None], self.wide.weight, pairs)
+            hidden = nn.functional.gelu(hidden)
+            bias = torch.addmm(self.narrow.bias[:, None], self.narrow.weight, hidden)
+            bias = bias.view(-1, len(one), count) * (a[-1] * b[-1])
+            whole = bias.index_select(1, place.flatten()).permute(2, 0, 1)
+            found.append(whole.reshape(count, -1, length, length))
+        return found
 
 
 class CrossAttention(nn.Module):

@@ -68,7 +68,7 @@ class MultiScaleClassifier(nn.Module):
         self.encoders = nn.ModuleDict()
         for name, stream in settings.streams.items():
             extractor = FeatureExtractor.for_stream(
-                schema.stream(name), stream.features, stream.frame
+                schema.stream(name), stream.features, stream.frame, pairs=stream.pair_bias
             )
             self.extractors[_key(name)] = extractor
             shared = _key(self.encoder_of[name])
@@ -121,10 +121,14 @@ class MultiScaleClassifier(nn.Module):
         }
         rows: dict[str, Tensor] = {}
         for name, layout in layouts.items():
-            numbers, classes = self.extractor(name)(batch[name])
-            class_only = name not in self._needed[0]
+            extractor = self.extractor(name)
             rows[name] = self.encoder(name)(
-                numbers, classes, layout, stream=name, taps=taps, class_only=class_only
+                *extractor(batch[name]),
+                layout,
+                stream=name,
+                momenta=extractor.momenta(batch[name]),
+                taps=taps,
+                class_only=name not in self._needed[0],
             )
         for number, (block, settings) in enumerate(
             zip(self.fusion, self.settings.fusion, strict=True), start=1
@@ -182,6 +186,14 @@ def _check(settings: ModelSettings) -> None:
                 f"streams.{other} and streams.{name} share the encoder "
                 f"'{stream.encoder or name}' but differ in other settings: give both the same, "
                 f"or each its own encoder"
+            )
+    attended = _tokens_needed(settings)[0]
+    for name, stream in streams.items():
+        if stream.pair_bias and stream.layers < (1 if name in attended else 2):
+            faults.append(
+                f"streams.{name}.pair_bias needs {'one layer' if name in attended else 'two layers'} "
+                f"of self-attention or more, layers is {stream.layers}: the class token, which alone "
+                f"is read from the last layer where no stream attends to '{name}', is of no pair"
             )
     for number, block in enumerate(settings.fusion):
         key = f"fusion[{number}]"

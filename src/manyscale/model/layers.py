@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.features.jet_frame import FrameSettings
-from manyscale.model.attention import CrossAttention, FeedForward, SelfAttention
+from manyscale.model.attention import CrossAttention, FeedForward, PairBias, SelfAttention
 from manyscale.model.layout import AttentionLayout, Layout
 from manyscale.model.taps import NO_TAPS, Place, Taps
 from manyscale.settings import Settings, setting
@@ -47,6 +47,9 @@ class StreamSettings(Settings):
     )
     positions: bool = setting(
         False, "add a learned embedding of the token's position, where order carries meaning"
+    )
+    pair_bias: bool = setting(
+        False, "let distance, kT, z and mass of each pair of tokens steer their attention"
     )
     dropout: float = setting(0.0, "dropout in the layers", ge=0, lt=1)
 
@@ -145,19 +148,20 @@ class EncoderLayer(nn.Module):
         layout: Layout,
         *,
         place: Place,
+        bias: Sequence[Tensor] | None = None,
         taps: Taps = NO_TAPS,
         class_only: bool = False,
     ) -> Tensor:
         """Map rows (rows, width) to rows; with `class_only` to the class rows alone.
 
-        `place` says where the layer is, for the taps.
+        `place` says where the layer is, for the taps; `bias` see `attend`.
         """
         own = place._replace(part="self-attention", context=(), heads=self.attention.heads)
         tap = taps.weights(own)
         normed = self.norm_attention(tokens)
         tokens = layout.class_rows(tokens) if class_only else tokens
         tokens = tokens + self.dropout(
-            self.attention(normed, layout, class_only=class_only, tap=tap)
+            self.attention(normed, layout, class_only=class_only, bias=bias, tap=tap)
         )
         tokens = tokens + self.dropout(self.feed_forward(self.norm_feed_forward(tokens)))
         return taps.rows(place, tokens, layout)
@@ -174,6 +178,7 @@ class Encoder(nn.Module):
             for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
+        self.pairs = PairBias(settings.heads) if settings.pair_bias else None
 
     def forward(
         self,
@@ -182,21 +187,27 @@ class Encoder(nn.Module):
         layout: Layout,
         *,
         stream: str,
+        momenta: Tensor | None = None,
         taps: Taps = NO_TAPS,
         class_only: bool,
     ) -> Tensor:
         """Encode features to rows (rows, width); with `class_only` the class rows alone.
 
         Where nothing attends to the other tokens afterwards, the last layer need only work out the
-        class row: the result is the same, the cost of that layer a fraction.
+        class row: the result is the same, the cost of that layer a fraction. `momenta` (tokens, 4) are
+        for the pair biases, see `FeatureExtractor.momenta`.
         """
+        bias = None
+        if self.pairs is not None:
+            assert momenta is not None  # noqa: S101 - the extractor was made for pairs, too
+            bias = self.pairs(momenta, layout)
         tokens = self.embedding(numbers, classes, layout, stream=stream, taps=taps)
         tokens = taps.rows(Place(stream, part="embedding"), tokens, layout)
         last = len(self.layers)
         for number, layer in enumerate(self.layers, start=1):
             place = Place(stream, layer=number)
             only = class_only and number == last
-            tokens = layer(tokens, layout, place=place, taps=taps, class_only=only)
+            tokens = layer(tokens, layout, place=place, bias=bias, taps=taps, class_only=only)
         tokens = self.norm(tokens)
         return taps.rows(Place(stream, part="output"), tokens, layout)
 

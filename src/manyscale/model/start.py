@@ -74,6 +74,8 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
             _take_standardisation(network.extractor(name), known)
         layers = _take_encoder(into, network.extractor(streams[0]), from_, known)
         taken += [*into.embedding.linear.parameters(), *into.layers[:layers].parameters()]
+        if into.pairs and from_.pairs and _take(into.pairs, from_.pairs):
+            taken += into.pairs.parameters()
         new = [name for name in network.extractor(streams[0]).names if name not in known.names]
         lines.append(
             said + f"{layers} of {len(into.layers)} layers and {len(both)} features of the base's "

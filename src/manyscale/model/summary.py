@@ -104,11 +104,12 @@ def summarise(network: MultiScaleClassifier) -> Summary:
             shared_with="" if first == name else f"{first} embedding",
         )
         layers = _plural(stream.layers, "self-attention layer")
+        pairs = ["pair biases"] if stream.pair_bias else []
         latest[name] = add(
             f"{name} encoder",
             "encoder",
             [embedded],
-            lines=[layers, _plural(stream.heads, "head"), "class token"],
+            lines=[layers, _plural(stream.heads, "head"), *pairs, "class token"],
             output=f"(1 + tokens) x {stream.width}",
             parameters=_parameters(encoder) - _parameters(encoder.embedding),
             shared_with="" if first == name else f"{first} encoder",

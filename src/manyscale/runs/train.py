@@ -440,7 +440,8 @@ def run_loop(
     settings = card.training
     wrapped = fabric.setup_module(network)
     precision = precision_of(settings, fabric.device.type)
-    graphed = can_graph(settings, precision, fabric.device, fabric.world_size) and taps is NO_TAPS
+    world = fabric.world_size
+    graphed = taps is NO_TAPS and can_graph(network, settings, precision, fabric.device, world)
     # Made once the set-up has brought the weights to their device.
     groups = loop.parameter_groups(
         network, settings.weight_decay, taken.parameters, settings.start_rate

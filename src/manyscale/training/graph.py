@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from manyscale.data.feeds import TrainingBatch
 from manyscale.features.columns import StreamBatch
 from manyscale.model.attention import takes_varlen
+from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["GraphedStep", "can_graph"]
@@ -153,14 +154,28 @@ class GraphedStep:
                         value.zero_()
 
 
-def can_graph(settings: TrainingSettings, precision: str, device: torch.device, world: int) -> bool:
-    """Whether steps can be recorded: on one GPU with the variable-length kernel, which takes bf16."""
+def can_graph(
+    network: MultiScaleClassifier,
+    settings: TrainingSettings,
+    precision: str,
+    device: torch.device,
+    world: int,
+) -> bool:
+    """Whether steps can be recorded: on one GPU, where all attention is that of packed rows, in bf16.
+
+    Padded rows, which pair biases and some widths of heads need, are arranged on the host, for each
+    batch: a graph would keep those of its recording.
+    """
+    streams, fusion = network.settings.streams, network.settings.fusion
+    heads = {of.width // of.heads for of in streams.values()}
+    heads |= {streams[block.query].width // block.heads for block in fusion}
     return (
         device.type == "cuda"
-        and takes_varlen()
+        and all(map(takes_varlen, heads))
         and precision == "bf16-mixed"
         and world == settings.accumulate == 1
         and not settings.deterministic
+        and not any(of.pair_bias for of in streams.values())
     )
 
 
