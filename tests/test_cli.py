@@ -201,7 +201,9 @@ def test_compare_prints_one_table_with_the_trees(type_, dataset):
         Path(f"{preset}.yaml").write_text(f"preset: {preset}\ndata: {{dataset: {dataset}}}\n")
     type_("compare concatenation.yaml kinematics-only.yaml --out both --seeds 2", *QUICK)
     rows = read_json("both/comparison.json")
-    assert [row["name"] for row in rows] == ["concatenation", "kinematics-only", "trees"]
+    assert [row["name"] for row in rows] == [
+        "concatenation", "kinematics-only", "trees", "combined",
+    ]  # fmt: skip
     assert rows[1]["difference_to"] == "concatenation"
     aucs = [read_json(f"both/concatenation/seed-{s}/metrics.json")["auc"] for s in (1, 2)]
     assert rows[0]["auc"] == pytest.approx(np.mean(aucs))
