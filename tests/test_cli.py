@@ -94,7 +94,7 @@ def test_every_preset_trains_on_a_dataset_and_predicts(type_, train, dataset, pr
     assert len(scores) == 240
     assert scores.column_names == [
         "event_id", "score", "score_trees", "score_combined", "selected", "split", "process",
-        "label", "weight", "m_hh",
+        "label", "weight",
     ]  # fmt: skip
 
 
@@ -237,7 +237,7 @@ evaluation: {{images: {{bins: 10, weight: count}}}}
     # What predict calls the test part is what the evaluation has tested on.
     predicted = predicted.filter(pc.field("split") == "test")
     predicted, tested = (table.sort_by("event_id") for table in (predicted, tested))
-    for name in ("event_id", "process", "split", "label", "weight", "m_hh"):
+    for name in ("event_id", "process", "split", "label", "weight"):
         assert predicted[name].to_pylist() == tested[name].to_pylist()
     for name in ("score", "score_trees", "score_combined"):
         np.testing.assert_allclose(predicted[name], tested[name], atol=1e-6)
