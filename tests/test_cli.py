@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -87,11 +88,14 @@ def test_every_preset_trains_on_a_dataset_and_predicts(type_, train, dataset, pr
     train(card, f"--set data.dataset={dataset}")
     metrics = metrics_of("run")
     assert metrics["auc"] > 0.5
-    assert {"trees", "yields", "significance", "background_rejection"} <= metrics.keys()
+    assert {"trees", "combined", "yields", "significance"} <= metrics.keys()
     type_(f"predict run {dataset} --out scores.parquet")
     scores = pq.read_table("scores.parquet")
     assert len(scores) == 240
-    assert scores.column_names[:3] == ["event_id", "score", "selected"]
+    assert scores.column_names == [
+        "event_id", "score", "score_trees", "score_combined", "selected", "split", "process",
+        "label", "weight",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -114,6 +118,8 @@ def test_every_preset_trains_on_npz_files_and_predicts(type_, train, npz, preset
     with np.load("scores.npz") as scores:
         assert scores["score"].shape == (150,)
         assert (scores["score"] > 0).all()
+        # The trees see all streams of the data, the file has those of the network alone.
+        assert ("score_trees" in scores) == (len(arrays) == len(streams))
 
 
 def test_run_folder_holds_what_it_should(trained):
@@ -201,7 +207,9 @@ def test_compare_prints_one_table_with_the_trees(type_, dataset):
         Path(f"{preset}.yaml").write_text(f"preset: {preset}\ndata: {{dataset: {dataset}}}\n")
     type_("compare concatenation.yaml kinematics-only.yaml --out both --seeds 2", *QUICK)
     rows = read_json("both/comparison.json")
-    assert [row["name"] for row in rows] == ["concatenation", "kinematics-only", "trees"]
+    assert [row["name"] for row in rows] == [
+        "concatenation", "kinematics-only", "trees", "combined",
+    ]  # fmt: skip
     assert rows[1]["difference_to"] == "concatenation"
     aucs = [read_json(f"both/concatenation/seed-{s}/metrics.json")["auc"] for s in (1, 2)]
     assert rows[0]["auc"] == pytest.approx(np.mean(aucs))
@@ -224,12 +232,15 @@ evaluation: {{images: {{bins: 10, weight: count}}}}
     assert "Mean image of the stream jet1" in Path("run/report.html").read_text(encoding="utf-8")
     assert load_card("run/card.yaml").streams["jet1"].frame.rotate == "principal"
     type_(f"predict run {dataset} --out scores.parquet")
-    found, tested = (
-        dict(zip(*(table[name].to_pylist() for name in ("event_id", "score")), strict=True))
-        for table in map(pq.read_table, ("scores.parquet", "run/scores/test.parquet"))
-    )
+    predicted, tested = map(pq.read_table, ("scores.parquet", "run/scores/test.parquet"))
     assert len(tested) > 10
-    assert {event: found[event] for event in tested} == pytest.approx(tested, abs=1e-6)
+    # What predict calls the test part is what the evaluation has tested on.
+    predicted = predicted.filter(pc.field("split") == "test")
+    predicted, tested = (table.sort_by("event_id") for table in (predicted, tested))
+    for name in ("event_id", "process", "split", "label", "weight"):
+        assert predicted[name].to_pylist() == tested[name].to_pylist()
+    for name in ("score", "score_trees", "score_combined"):
+        np.testing.assert_allclose(predicted[name], tested[name], atol=1e-6)
 
 
 def test_frame_that_the_columns_do_not_give_is_refused(train, npz):
@@ -375,13 +386,15 @@ def test_column_order_of_the_data_does_not_matter(type_, trained, tmp_path):
         folder = write_parts(tmp_path / name / "data", wider, replace(packed, streams=streams))
         type_(f"predict {trained} {folder} --out {name}.npz")
         with np.load(f"{name}.npz") as found:
-            scores.append(found["score"][np.argsort(found["event_id"])])
+            order = np.argsort(found["event_id"])
+            scores.append([found[f"score{of}"][order] for of in ("", "_trees", "_combined")])
         run_copy = shutil.copytree(trained, tmp_path / name / "run")
         type_(f"evaluate {run_copy} --data {folder}")
         figures.append(metrics_of(run_copy))
     np.testing.assert_array_equal(*scores)
     assert figures[0]["auc"] == pytest.approx(figures[1]["auc"], abs=1e-6)
     assert figures[0]["trees"]["auc"] == figures[1]["trees"]["auc"]
+    assert figures[0]["combined"]["auc"] == pytest.approx(figures[1]["combined"]["auc"], abs=1e-6)
     assert figures[0]["n_events"] == 80
 
 

@@ -5,13 +5,16 @@ import re
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from matplotlib import rc_context
 
 from helpers.commands import toy_dataset, toy_npz
-from helpers.toys import SCHEMA
+from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import parse_card, preset_card
+from manyscale.deployment.scores import Scores, write_scores
 from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
@@ -24,6 +27,9 @@ COMMAND = re.compile(r"^\s{4,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE
 YAML_BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 INDENTED_BLOCK = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
+
+# Pages whose Python is run.
+RUN = {"README.md", "python.md", "plotting.md"}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -66,7 +72,9 @@ def test_card_excerpts_are_cards(page):
         parse_card(block, page.name)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "python.md"])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name in RUN], ids=lambda page: page.name
+)
 def test_python_runs(page, tmp_path, monkeypatch):
     """All of a page in turn, in a folder with the files that the pages name; one epoch is enough."""
     blocks = PYTHON_BLOCK.findall(page.read_text(encoding="utf-8"))
@@ -76,16 +84,24 @@ def test_python_runs(page, tmp_path, monkeypatch):
     for seed, name in enumerate(("s", "s1", "s2", "b", "b1", "b2")):
         toy_npz(tmp_path / f"{name}.npz", 60, name[0] == "s", seed)
     (tmp_path / "card.yaml").write_text("data: {dataset: data/hh4b}\n", encoding="utf-8")
+    scores = tmp_path / "runs" / "first" / "scores" / "test.parquet"
+    scores.parent.mkdir(parents=True)
+    events = toy_events(3, events=60)
+    signal = np.linspace(0, 1, 60)
+    found = Scores.of(events, {"combined": signal}, "test", ["hh4b", "qcd"], labelled=True)
+    write_scores(scores, [Scores({**found.columns, "physical_weight": events.weight})])
     names = {}
-    for block in blocks:
-        exec(compile(re.sub(r"epochs=\d+", "epochs=1", block), page.name, "exec"), names)  # noqa: S102
+    with rc_context():
+        for block in blocks:
+            code = re.sub(r"epochs=\d+", "epochs=1", block)
+            exec(compile(code, page.name, "exec"), names)  # noqa: S102
 
 
 @pages
 def test_python_that_runs_is_all_python(page):
     """Pages of which nothing is run have none, and no indented block is any."""
     text = page.read_text(encoding="utf-8")
-    if page.name not in {"README.md", "python.md"}:
+    if page.name not in RUN:
         assert not PYTHON_BLOCK.search(text)
     text = PYTHON_BLOCK.sub("", YAML_BLOCK.sub("", text))
     for block in INDENTED_BLOCK.findall(text):

@@ -187,7 +187,7 @@ def test_discovery_script_draws_one_table(capsys, monkeypatch, tmp_path):
     generated = {process.name: process.generated for process in data}
     assert generated == {"hh4b": 30, "qcd": 240, "qcd_bb": 30, "ttbar": 24, "zz": 6}
     found = json.loads((tmp_path / "out" / "discovery.json").read_text(encoding="utf-8"))
-    names = ["cross-attention", "kinematics-only", "trees"]
+    names = ["cross-attention", "kinematics-only", "trees", "combined"]
     assert [one["classifier"] for one in found] == names
     assert all(one["limit"]["cross_section_fb"] == pytest.approx(3.39) for one in found)
     assert all(one["auc_error"] > 0 and one["limit"]["mu"]["0"] > 0 for one in found)

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 
 from manyscale.evaluation.results import ComparisonRow, Explanation, Limits, Metrics
-from manyscale.reporting import tables
+from manyscale.reporting import findings, tables
 from manyscale.reporting.tables import Table
 from manyscale.schema import Process
 
@@ -55,16 +55,16 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """Print the figures of a run, the trees beside the network, and what is missing and why."""
+    """Print the figures of a run, of all its classifiers, and what is missing and why."""
     print_table(tables.classifier_table(metrics))
     print_table(tables.yields_table(metrics))
     print_table(tables.cuts_table(metrics))
     print_table(tables.sculpting_table(metrics.sculpting))
-    lines = [metrics.yields_missing, metrics.sculpting_missing]
+    lines = [findings.combination_sentence(metrics)]
+    lines += [metrics.yields_missing, metrics.sculpting_missing]
     lines.append(metrics.yields.notice if metrics.yields else "")
-    trees = metrics.trees and metrics.trees.significance
-    for name, found in (("network", metrics.significance), ("trees", trees)):
-        if found and found.notice:
+    for name, figures in metrics.classifiers.items():
+        if (found := figures.significance) and found.notice:
             lines.append(f"{name}: {found.notice}")
     _print_lines(lines)
 

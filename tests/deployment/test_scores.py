@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.toys import toy_events
+from manyscale.data.event_filter import SPLITS
 from manyscale.deployment import scores as module
 from manyscale.deployment.scores import Scores, check_target, read_scores, write_scores
 from manyscale.errors import DataError
@@ -13,7 +14,11 @@ from manyscale.errors import DataError
 
 def some(seed, events=10, **observables):
     made = replace(toy_events(seed, events=events), observables=observables)
-    return Scores.of(made, np.linspace(0, 1, events), labelled=True)
+    score = np.linspace(0, 1, events)
+    scores = {"network": score.astype(np.float32), "trees": score**2, "combined": score**3}
+    # Names of other lengths, as batches of one file have them.
+    split = np.resize(SPLITS[:2] if events == 1 else SPLITS, events)
+    return Scores.of(made, scores, split, ["hh4b", f"qcd_{seed}"], labelled=True)
 
 
 def read(path):
@@ -43,7 +48,7 @@ def test_batches_are_one_file_in_their_order(tmp_path, monkeypatch, ending, piec
     for name, values in found.items():
         expected = np.concatenate([batch.columns[name] for batch in batches])
         np.testing.assert_array_equal(values, expected)
-        assert values.dtype == expected.dtype
+        assert values.dtype == expected.dtype or name in {"process", "split"}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -71,9 +76,18 @@ def test_where_scoring_fails_nothing_is_changed_and_nothing_left(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_scores_of_unlabelled_events_have_no_label():
-    events = toy_events(4, events=3)
-    assert "label" not in Scores.of(events, np.zeros(3), labelled=False).columns
+def test_columns_are_what_is_known_of_the_events():
+    events = replace(toy_events(4, events=3), process=np.array([0, -1, 1]))
+    # An observable does not take the place of a column.
+    events = replace(events, observables={"score": np.zeros(3), "m_hh": np.ones(3)})
+    network = np.array([0.2, 0.4, 0.6])
+    columns = Scores.of(events, {"network": network}, "test", ["hh", "qcd"], labelled=False).columns
+    assert list(columns) == ["event_id", "score", "selected", "split", "process", "m_hh"]
+    np.testing.assert_array_equal(columns["score"], network)
+    assert columns["process"].tolist() == ["hh", "", "qcd"]
+    assert columns["split"].tolist() == ["test"] * 3
+    unknown = Scores.of(events, {"network": network}, "test", labelled=False).columns
+    assert "process" not in unknown
 
 
 def test_wrong_targets_are_refused_before_any_work(tmp_path):

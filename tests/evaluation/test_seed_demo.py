@@ -40,7 +40,7 @@ def read_events():
 def test_trees_on_the_seed_demo(columns, least):
     events = read_events()
     schema = StreamSchema(name="constituents", columns=columns)
-    matrix, names = summaries(events, {"constituents": FeatureExtractor.for_stream(schema)})
+    matrix, names = summaries(events.streams, {"constituents": FeatureExtractor.for_stream(schema)})
     order = np.random.default_rng(0).permutation(len(events))
     test, validation, train = np.split(order, [3000, 3800])
     tables = (Table(matrix[part], events.label[part]) for part in (train, validation))

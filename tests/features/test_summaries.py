@@ -35,7 +35,7 @@ def extractors(**columns):
 
 
 def named(events, **columns):
-    matrix, names = summaries(events, extractors(**columns))
+    matrix, names = summaries(events.streams, extractors(**columns))
     assert matrix.dtype == np.float32
     assert len(set(names)) == len(names) == matrix.shape[1]
     return dict(zip(names, matrix.T, strict=True))
@@ -110,10 +110,10 @@ def test_objects_keep_their_order_and_are_compared_in_pairs():
 def test_chunks_join_seamlessly(monkeypatch):
     jets = random_jets(3, 60, 25)
     events = events_of(jet=(4, jets), other=(4, jets[::-1]))
-    whole, names = summaries(events, extractors(jet=JET, other=JET))
+    whole, names = summaries(events.streams, extractors(jet=JET, other=JET))
     assert names[0] == "jet.tokens"
     monkeypatch.setattr(module, "_CHUNK", 7)
-    parts, _ = summaries(events, extractors(jet=JET, other=JET))
+    parts, _ = summaries(events.streams, extractors(jet=JET, other=JET))
     np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -131,7 +131,9 @@ def test_one_event_of_very_many_tokens_is_cut_to_the_hardest():
 
 
 def test_no_events_give_no_rows():
-    matrix, names = summaries(events_of(jet=(4, [[]])).take(np.arange(0)), extractors(jet=JET))
+    matrix, names = summaries(
+        events_of(jet=(4, [[]])).take(np.arange(0)).streams, extractors(jet=JET)
+    )
     assert matrix.shape == (0, len(names))
 
 

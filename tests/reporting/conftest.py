@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.report_files import HOSTILE, chosen_events, expected_limits, explanation_files
+from manyscale.evaluation.combination import Combination
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.yields import expected_yields, scale_events
 from manyscale.model.summary import Block, Summary
@@ -47,13 +48,26 @@ def content(events):
         for name, label, cross_section in (("qcd_bb", "background", 85), (HOSTILE, "signal", 1e-3))
     ]
     scaled = scale_events(processes, labels, np.ones(2000), 300.0)
-    difference, error = auc_difference(labels, network, trees)
+    combination = Combination.fit(labels, network, trees)
+    combined = combination(network, trees)
+
+    def difference(one, other):
+        value, error = auc_difference(labels, one, other)
+        return {"auc": value, "auc_error": error}
+
     metrics = evaluate(labels, network) | {
         "events_per_second": 2345.6,
         "trees": evaluate(labels, trees)
         | {
-            "network_minus_trees": {"auc": difference, "auc_error": error},
+            "network_minus_trees": difference(network, trees),
             "significance": significance_figures(scan_cuts(scaled, trees)).plain(),
+        },
+        "combined": evaluate(labels, combined)
+        | {
+            "combination": combination.plain(),
+            "combined_minus_network": difference(combined, network),
+            "combined_minus_trees": difference(combined, trees),
+            "significance": significance_figures(scan_cuts(scaled, combined)).plain(),
         },
         "yields": expected_yields(scaled).plain(),
         "significance": significance_figures(scan_cuts(scaled, network)).plain(),

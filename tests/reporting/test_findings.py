@@ -10,6 +10,7 @@ from manyscale.reporting.findings import (
     SECTIONS,
     caption_of,
     check_sentences,
+    combination_sentence,
     comparison_sentences,
     importance_sentence,
     limit_sentences,
@@ -26,11 +27,26 @@ def metrics(content):
 
 
 def test_network_and_trees_are_compared_where_nothing_else_was(metrics):
-    (only,) = comparison_sentences(Metrics.model_validate(metrics), ())
-    assert "AUC of the network is higher than that of the trees" in only
+    first, second, third = comparison_sentences(Metrics.model_validate(metrics), ())
+    assert "AUC of the network is higher than that of the trees" in first
+    # The trees of this run know nothing that the network does not know.
+    assert "network and trees combined and that of the network differ" in second
+    assert "network and trees combined is higher than that of the trees" in third
     metrics["trees"]["network_minus_trees"]["auc_error"] = 1.0
-    (only,) = comparison_sentences(Metrics.model_validate(metrics), ())
-    assert "this sample cannot tell" in only
+    first, *_ = comparison_sentences(Metrics.model_validate(metrics), ())
+    assert "this sample cannot tell" in first
+
+
+def test_what_the_combined_score_is_made_of_is_said(metrics):
+    metrics["combined"]["combination"] |= {"network": 0.5, "trees": 0.0, "intercept": -0.25}
+    said = combination_sentence(Metrics.model_validate(metrics))
+    assert "0.5 × that of the network + 0 × that of the trees − 0.25" in said
+    assert said.endswith("validation events.")
+    metrics["combined"]["combination"]["notice"] = "the trees are odd"
+    assert combination_sentence(Metrics.model_validate(metrics)).endswith("But the trees are odd.")
+    del metrics["combined"]
+    metrics["combined_missing"] = "One class."
+    assert combination_sentence(Metrics.model_validate(metrics)) == "One class."
 
 
 def test_without_yields_no_significance_is_told(metrics):
@@ -43,9 +59,10 @@ def test_without_yields_no_significance_is_told(metrics):
 def test_no_significance_is_said(metrics):
     metrics["significance"] |= {"best": None, "systematics": [], "notice": "Too few."}
     scarce = Metrics.model_validate(metrics)
-    network, trees = significance_sentences(scarce)
+    network, trees, combined = significance_sentences(scarce)
     assert "no cut leaves 10 effective background events" in network
     assert "promises" in trees
+    assert "network and trees combined promises" in combined
     assert tiles(scarce, None) == []
 
 

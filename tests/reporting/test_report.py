@@ -114,6 +114,8 @@ def test_numbers_are_those_of_the_files(run):
     assert f"{metrics['auc']:.4f} ± {metrics['auc_error']:.4f}" in text
     assert f"{metrics['trees']['auc']:.4f} ± {metrics['trees']['auc_error']:.4f}" in text
     assert "the AUC of the network is higher than that of the trees by" in text
+    assert f"{metrics['combined']['auc']:.4f}" in text
+    assert "Combined: its logit is" in text
     assert "1,700 1,700 0.85" in text
     assert "jet1, 1.2% were beyond" in text
     assert "jet2" not in text
@@ -154,7 +156,7 @@ def test_says_what_is_missing(run, name, said):
 def test_says_that_trees_and_yields_are_missing(run):
     path = run / "metrics.json"
     metrics = json.loads(path.read_text())
-    del metrics["trees"], metrics["yields"], metrics["significance"]
+    del metrics["trees"], metrics["combined"], metrics["yields"], metrics["significance"]
     path.write_text(json.dumps(metrics))
     text = page_of(run).text
     assert "Boosted trees were not trained" in text

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import manyscale as ms
 from helpers.commands import run
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card, DataSettings
@@ -16,9 +17,12 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.event_filter import SplitSettings
 from manyscale.data.manifest import merge
 from manyscale.data.parquet import write_events
+from manyscale.deployment.scores import read_scores
 from manyscale.errors import ManyscaleError
+from manyscale.evaluation.combination import Combination
 from manyscale.evaluation.results import Metrics
 from manyscale.features.images import ImageSettings
+from manyscale.progress import LOG
 from manyscale.runs import evaluate as module
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
@@ -153,8 +157,9 @@ def test_yields_agree_with_a_hand_calculation(metrics, dataset):
 
 def test_every_group_of_figures_says_its_weights(metrics, trained):
     assert metrics == json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
-    balanced = (metrics, metrics["trees"], metrics["sculpting"])
-    physical = (metrics["yields"], metrics["significance"], metrics["trees"]["significance"])
+    groups = (metrics, metrics["trees"], metrics["combined"])
+    balanced = (*groups, metrics["sculpting"])
+    physical = (metrics["yields"], *(group["significance"] for group in groups))
     assert {group["weights"] for group in balanced} == {"class-balanced"}
     assert {group["weights"] for group in physical} == {"physical"}
 
@@ -174,7 +179,9 @@ def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys
     assert [row[:2] for row in rows if row and row[0] == "20%"] == [
         ["20%", "network"],
         ["20%", "trees"],
+        ["20%", "combined"],
     ]
+    assert "Combined: its logit is " in said.out
 
 
 def test_plots_carry_their_numbers(metrics, trained):
@@ -183,8 +190,8 @@ def test_plots_carry_their_numbers(metrics, trained):
         assert (trained / "plots" / f"{name}.pdf").is_file()
     with (trained / "plots" / "significance.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["best"] == "True"]
-    both = (metrics["significance"], metrics["trees"]["significance"])
-    figures = [one for of in both for one in of["systematics"] if one["best"]]
+    every = (metrics, metrics["trees"], metrics["combined"])
+    figures = [one for of in every for one in of["significance"]["systematics"] if one["best"]]
     assert len(rows) == len(figures) >= 4
     for row, one in zip(rows, figures, strict=True):
         assert float(row["systematic"]) == one["background"]
@@ -269,19 +276,70 @@ def test_run_whose_data_moved_says_where_they_were_and_what_to_do(again, dataset
     assert str(again.root / "card.yaml") in str(refused.value)
 
 
-def test_test_split_without_background_is_refused(again, dataset, tmp_path):
+def without_background(dataset, part, target):
+    """The dataset without the background of a part of the split."""
     data = Dataset.open(dataset, split=SPLIT, seed=1)
-    tested = data.test.bookkeeping()
-    unwanted = tested.event_id[tested.label == 0]
+    there = getattr(data, part).bookkeeping()
+    unwanted = there.event_id[there.label == 0]
     every = data.events()
     kept = every.take(np.flatnonzero(~np.isin(every.event_id, unwanted)))
-    target = tmp_path / "one_class"
     for place, process in enumerate(data.schema.processes):
         chosen = kept.take(np.flatnonzero(kept.process == place))
         write_events(target, f"{process.name}-000000", chosen, data.schema, process, process.name)
     merge(target)
+    return target
+
+
+def test_test_split_without_background_is_refused(again, dataset, tmp_path):
+    target = without_background(dataset, "test", tmp_path / "one_class")
     with pytest.raises(ManyscaleError, match=r"the test part of the data .* hold no background"):
         again(card=[(str(dataset), str(target))])
+
+
+def test_scores_hold_every_classifier_and_give_the_figures_back(metrics, trained, dataset):
+    scores = read_scores(trained / "scores" / "test.parquet").columns
+    test = Dataset.open(dataset, split=SPLIT, seed=1).test
+    events = test.bookkeeping()
+    np.testing.assert_array_equal(scores["event_id"], events.event_id)
+    names = np.array([process.name for process in test.schema.processes])
+    assert (scores["process"] == names[events.process]).all()
+    assert (scores["split"] == "test").all()
+    for column, figures in {
+        "score": metrics,
+        "score_trees": metrics["trees"],
+        "score_combined": metrics["combined"],
+    }.items():
+        found = ms.evaluate(scores["label"], scores[column], test.balance.weights(events))
+        assert found["auc"] == figures["auc"]
+    fitted = Combination.model_validate(metrics["combined"]["combination"])
+    np.testing.assert_allclose(
+        fitted(scores["score"], scores["score_trees"]), scores["score_combined"], rtol=1e-12
+    )
+    for process, row in metrics["yields"]["processes"].items():
+        chosen = scores["process"] == process
+        assert scores["physical_weight"][chosen].sum() == pytest.approx(row["expected"])
+
+
+def test_run_of_an_earlier_version_is_combined_where_its_validation_allows(
+    again, dataset, metrics, tmp_path, capsys, caplog, monkeypatch
+):
+    monkeypatch.setattr(LOG, "propagate", True)
+    facts = again.root / "model" / "trees.json"
+    before = facts.read_bytes()
+    facts.unlink()
+    found = module.Trial.open(again.root, device="cpu").beside.combination
+    assert found.plain() == metrics["combined"]["combination"]
+    assert facts.read_bytes() == before
+
+    facts.unlink()
+    target = without_background(dataset, "validation", tmp_path / "one_class")
+    found = again(card=[(str(dataset), str(target))])
+    assert "combined" not in found
+    assert "no combination of network and trees: the validation part" in caplog.text
+    print_metrics(Metrics.model_validate(found))
+    assert found["combined_missing"] in capsys.readouterr().out
+    scores = read_scores(again.root / "scores" / "test.parquet").columns
+    assert {"score", "score_trees"} == {name for name in scores if name.startswith("score")}
 
 
 def test_images_of_an_earlier_evaluation_go(trained, tmp_path):

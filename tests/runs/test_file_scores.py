@@ -75,6 +75,8 @@ def test_rows_are_those_of_the_file(type_, trained, tmp_path):
     assert np.array_equal(np.isnan(columns["score"]), ~selected)
     assert np.array_equal(columns["label"][selected], signal[selected])
     assert (columns["label"][~selected] == -1).all()
+    names = np.where(signal, "signal", "background")
+    assert np.array_equal(columns["process"], np.where(selected, names, ""))
     assert columns["run"].dtype == np.int64
     assert np.array_equal(columns["run"], np.where(selected, BEYOND + np.arange(400), 0))
     assert np.array_equal(columns["half"][selected], 0.5 * counts[selected])
@@ -92,7 +94,11 @@ def test_scores_are_those_of_the_converted_dataset(type_, trained, tmp_path):
     assert len(dataset["score"]) == len(Dataset.open(tmp_path / "new"))
     place = {number: at for at, number in enumerate(file["event_id"].tolist())}
     order = [place[number] for number in dataset["event_id"].tolist()]
-    assert np.abs(file["score"][order] - dataset["score"]).max() < 1e-6
+    for name in ("score", "score_trees", "score_combined"):
+        assert np.abs(file[name][order] - dataset[name]).max() < 1e-6
+    for name in ("process", "split"):
+        assert np.array_equal(file[name][order], dataset[name])
+    assert set(dataset["split"]) == {"train", "validation", "test"}
 
 
 @pytest.fixture
@@ -117,7 +123,7 @@ def test_measured_events_have_no_label(type_, trained, tmp_path, measured):
     done = type_(f"predict {trained}/run measured.root --out scores.parquet")
     columns = read_scores(tmp_path / "scores.parquet").columns
     assert columns["selected"].tolist() == [True, False, True]
-    assert "label" not in columns
+    assert {"label", "process"}.isdisjoint(columns)
     assert "no labels: " in done.err
     assert "no branch 'is_signal', which convert.process.signal" in " ".join(done.err.split())
 

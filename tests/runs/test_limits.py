@@ -93,7 +93,7 @@ def test_command_writes_limits_workspaces_plots_and_report(copied, capsys, monke
     assert found["confidence"] == 0.95
     assert found["weights"] == "physical"
     assert found["systematics"] == ["rate", "jes"]
-    assert list(found["classifiers"]) == ["network", "trees"]
+    assert list(found["classifiers"]) == ["network", "trees", "combined"]
     for name, classifier in found["classifiers"].items():
         (row,) = classifier["hypotheses"]
         assert (row["signal"], row["mass"]) == ("hh_1000 + hh_1500", None)
@@ -311,8 +311,8 @@ def test_response_is_the_score_of_data_that_were_written_shifted(
     place = {number: i for i, number in enumerate(other.events.event_id.tolist())}
     order = [place[number] for number in prediction.events.event_id.tolist()]
     scores = getattr(found["jes"], side).scores
-    np.testing.assert_allclose(scores["network"], other.network[order], atol=1e-6)
-    np.testing.assert_allclose(scores["trees"], other.trees[order], atol=1e-6)
+    for name, values in other.scores.items():
+        np.testing.assert_allclose(scores[name], values[order], atol=1e-6)
     assert np.abs(scores["network"] - prediction.network).max() > 1e-3
 
 

@@ -15,7 +15,7 @@ from manyscale.errors import DataError
 from manyscale.schema import Label, Process
 from manyscale.settings import Settings, setting
 
-__all__ = ["SPLITS", "Restriction", "SplitName", "SplitSettings", "split_places"]
+__all__ = ["SPLITS", "Restriction", "SplitName", "SplitSettings", "split_names", "split_places"]
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -48,6 +48,13 @@ def split_places(
     """
     edges = [settings.train, settings.train + settings.validation]
     return np.searchsorted(edges, uniform(event_id, f"split {seed}"), side="right")
+
+
+def split_names(
+    event_id: NDArray[np.uint64], seed: int, settings: SplitSettings
+) -> NDArray[np.str_]:
+    """Name of each event's part, (events,)."""
+    return np.array(SPLITS)[split_places(event_id, seed, settings)]
 
 
 # Process place of events that are left out; -1 is "unknown".

@@ -1,7 +1,7 @@
 """Files of scores: one row an event, in the input's order, as npz, Parquet or ROOT."""
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from pyarrow import feather
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError, MissingExtraError
 
-__all__ = ["FORMATS", "Scores", "check_target", "read_scores", "write_scores"]
+__all__ = ["FORMATS", "Scores", "check_target", "column_of", "read_scores", "write_scores"]
 
 FORMATS = (".npz", ".parquet", ".root")
 
@@ -33,27 +33,57 @@ class Scores:
     Attributes
     ----------
     columns
-        Named arrays (events,): `event_id`, `score` (the signal probability; NaN where not
-        `selected`), `selected`, and `label`, `weight` and observables where they are known.
+        Named arrays (events,): `event_id`, `score` (the network's signal probability; NaN where not
+        `selected`), `score_trees` and `score_combined` where the run has them, `selected`, `split`,
+        and `process`, `label`, `weight` and observables where they are known.
     """
 
     columns: Mapping[str, NDArray[np.generic]]
 
     @staticmethod
-    def of(events: PackedEvents, score: NDArray[np.floating], *, labelled: bool) -> "Scores":
-        """Put the scores of events beside what is known of them; `labelled`: label and weight are."""
+    def of(
+        events: PackedEvents,
+        scores: Mapping[str, NDArray[np.floating]],
+        split: str | NDArray[np.str_],
+        processes: Sequence[str] = (),
+        *,
+        labelled: bool,
+    ) -> "Scores":
+        """Put the scores of events beside what is known of them.
+
+        Parameters
+        ----------
+        scores
+            By classifier, the `network` first.
+        split
+            Of each event, or of all.
+        processes
+            Names of those that `events.process` counts; none: they are not known.
+        labelled
+            Whether label and weight are known.
+        """
         columns: dict[str, NDArray[np.generic]] = {
             "event_id": events.event_id,
-            "score": np.asarray(score, np.float32),
+            **{column_of(name): values for name, values in scores.items()},
             "selected": np.ones(len(events), np.bool_),
+            "split": np.broadcast_to(np.asarray(split), len(events)),
         }
+        if processes:
+            # The last, of which the place is -1, is that of events of no known process.
+            columns["process"] = np.array([*processes, ""])[events.process]
         if labelled:
             columns |= {"label": events.label.astype(np.int8), "weight": events.weight}
-        return Scores(columns | dict(events.observables))
+        further = {n: of for n, of in events.observables.items() if n not in columns}
+        return Scores(columns | further)
 
     def __len__(self) -> int:
         """Return the number of events."""
         return len(self.columns["event_id"])
+
+
+def column_of(classifier: str) -> str:
+    """Name of the column with the scores of a classifier: the network's is plainly `score`."""
+    return "score" if classifier == "network" else f"score_{classifier}"
 
 
 def check_target(path: Path) -> None:
@@ -147,13 +177,15 @@ def _write(
                     for table in tables(name):
                         file.write(table[name].tobytes())
     elif path.suffix == ".parquet":
-        schema = pa.schema({name: pa.from_numpy_dtype(dtype) for name, dtype in types.items()})
+        schema = pa.schema(
+            {n: pa.string() if t.kind == "U" else pa.from_numpy_dtype(t) for n, t in types.items()}
+        )
         with pq.ParquetWriter(path, schema) as writer:
             for table in tables(*types):
                 writer.write_table(pa.table(table))
     else:
         with _uproot().recreate(path) as root:
-            root.mktree("scores", types)
+            root.mktree("scores", {n: "string" if t.kind == "U" else t for n, t in types.items()})
             for table in tables(*types):
                 root["scores"].extend(table)
 

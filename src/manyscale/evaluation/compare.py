@@ -20,7 +20,7 @@ class ClassifierScores:
 
     #: (events,): signal probability.
     scores: NDArray[np.floating]
-    #: Of the network and its training; None for the trees.
+    #: Of the network and its training; None for trees and combination.
     parameters: int | None = None
     events_per_second: float | None = None
 

@@ -82,7 +82,7 @@ class Hypothesis:
 class ClassifierTemplates:
     """A classifier's scores in bins, as they are and under each systematic."""
 
-    #: `network` or `trees`.
+    #: `network`, `trees` or `combined`.
     classifier: str
     nominal: Templates
     #: (bins,) by name of the hypothesis: its expected events.

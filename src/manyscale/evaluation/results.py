@@ -14,6 +14,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from manyscale.data.balance import ClassMix
 from manyscale.errors import RunError
+from manyscale.evaluation.combination import Combination
 from manyscale.schema import Label, Process
 from manyscale.settings import Known, Record, read_text
 
@@ -138,6 +139,15 @@ class TreeFigures(Figures):
     significance: Significance | None = None
 
 
+class CombinedFigures(Figures):
+    """The part of metrics.json of network and trees combined."""
+
+    combination: Combination | None = None
+    combined_minus_network: AucDifference | None = None
+    combined_minus_trees: AucDifference | None = None
+    significance: Significance | None = None
+
+
 class SculptedCut(Record):
     """How far a cut on the score sculpts the background's masses."""
 
@@ -163,21 +173,41 @@ class Sculpting(Record):
     n_events: int | None = None
     network: tuple[SculptedCut, ...] = ()
     trees: tuple[SculptedCut, ...] = ()
+    combined: tuple[SculptedCut, ...] = ()
 
 
 class Metrics(Figures):
-    """The whole of metrics.json: the network's figures, the trees' beside them."""
+    """The whole of metrics.json: the network's figures, those of trees and of both beside them."""
 
     # Of the training: the median over the epochs.
     events_per_second: float | None = None
     parameters: int | None = None
     trees: TreeFigures | None = None
-    # Where there is none, a sentence in its place says why.
+    # Of this and what follows: where there is none, a sentence in its place says why.
+    combined: CombinedFigures | None = None
+    combined_missing: str = ""
     sculpting: Sculpting | None = None
     sculpting_missing: str = ""
     yields: Yields | None = None
     yields_missing: str = ""
     significance: Significance | None = None
+
+    @property
+    def classifiers(self) -> dict[str, "Metrics | TreeFigures | CombinedFigures"]:
+        """The figures of each classifier that there is, the network first."""
+        found = {"network": self, "trees": self.trees, "combined": self.combined}
+        return {name: figures for name, figures in found.items() if figures is not None}
+
+    @property
+    def differences(self) -> list[tuple[str, str, AucDifference]]:
+        """Two classifiers, and the AUC of the first minus that of the second, of all that are known."""
+        both = self.combined
+        pairs = [
+            ("network", "trees", self.trees.network_minus_trees if self.trees else None),
+            ("combined", "network", both.combined_minus_network if both else None),
+            ("combined", "trees", both.combined_minus_trees if both else None),
+        ]
+        return [(one, other, known) for one, other, known in pairs if known]
 
 
 # ---- comparison.json --------------------------------------------------------------------------

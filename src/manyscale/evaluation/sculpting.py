@@ -91,7 +91,7 @@ def sculpt(
     sample
         Background events in bins of their mass.
     scores
-        By classifier, "network" or "trees", its scores of these events, (events,).
+        By classifier ("network", "trees", "combined"), its scores of these events, (events,).
     seed
         Of the permutations and of the bootstrap.
 

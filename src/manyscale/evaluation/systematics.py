@@ -333,7 +333,7 @@ class Normalisation:
 class Varied:
     """The same events under a variation."""
 
-    #: Signal probabilities of `network` and `trees`, (events,) each.
+    #: Signal probabilities by classifier: `network`, `trees`, `combined`; (events,) each.
     scores: dict[str, NDArray[np.floating]]
     #: (events,): expected events that each event stands for.
     weight: Floats

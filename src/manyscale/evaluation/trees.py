@@ -148,8 +148,10 @@ class Trees:
         return np.asarray(scores, np.float64)
 
     def save(self, path: Path) -> None:
-        """Write the trees as LightGBM's text."""
-        path.write_text(self._booster.model_to_string(), encoding="utf-8")
+        """Write the trees as LightGBM's text, whole or not at all."""
+        draft = path.with_name(f".{path.name}.tmp")
+        draft.write_text(self._booster.model_to_string(), encoding="utf-8")
+        draft.replace(path)
 
     @staticmethod
     def load(path: Path) -> "Trees":

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from manyscale.data.packing import PackedEvents
 from manyscale.events.ragged import PackedStream, ragged_rows
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor
@@ -58,7 +57,7 @@ class _Padded(NamedTuple):
 
 
 def summaries(
-    events: PackedEvents, extractors: Mapping[str, FeatureExtractor]
+    streams: Mapping[str, PackedStream], extractors: Mapping[str, FeatureExtractor]
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Summarise the features of each event's tokens.
 
@@ -70,8 +69,8 @@ def summaries(
 
     Parameters
     ----------
-    events
-        Events that hold the streams named by `extractors`.
+    streams
+        Of the events; those named by `extractors` among them.
     extractors
         The features of each stream to be summarised, not standardised here.
 
@@ -85,7 +84,7 @@ def summaries(
     columns: list[NDArray[np.float32]] = []
     names: list[str] = []
     for name, extractor in extractors.items():
-        stream = events.streams[name]
+        stream = streams[name]
         parts = []
         for start in range(0, max(len(stream), 1), _CHUNK):
             chunk = stream.take(np.arange(start, min(start + _CHUNK, len(stream))))

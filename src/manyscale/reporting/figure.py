@@ -102,6 +102,7 @@ _KNOWN = {
     "model-3": 5,
     "concatenation": 3,
     "kinematics-only": 4,
+    "combined": 9,
 }
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "SECTIONS",
     "caption_of",
     "check_sentences",
+    "combination_sentence",
     "compare",
     "comparison_sentences",
     "headlines",
@@ -38,7 +39,11 @@ _CLEAR = 2.0
 # The systematic uncertainty of the background that the sentences tell of; the table has the others.
 _USUAL = 0.10
 _MOST_LIMITS = 3
-_NAMES = {"network": "the network", "trees": "the trees"}
+_NAMES = {
+    "network": "the network",
+    "trees": "the trees",
+    "combined": "network and trees combined",
+}
 
 
 def compare(row: ComparisonRow) -> str:
@@ -67,19 +72,34 @@ def compare(row: ComparisonRow) -> str:
 
 
 def comparison_sentences(metrics: Metrics, comparison: Sequence[ComparisonRow]) -> list[str]:
-    """The paired differences of all that were compared, else of network and trees."""
+    """The paired differences of all that were compared, else of network, trees and both combined."""
     rows = list(comparison)
-    if not rows and metrics.trees and (paired := metrics.trees.network_minus_trees):
+    if not rows:
         rows = [
             ComparisonRow(
-                name="the network",
-                auc=metrics.auc,
-                difference_to="the trees",
+                name=_NAMES[one],
+                auc=metrics.classifiers[one].auc,
+                difference_to=_NAMES[other],
                 difference=paired.auc,
                 difference_error=paired.auc_error,
             )
+            for one, other, paired in metrics.differences
         ]
     return [sentence for row in rows if (sentence := compare(row))]
+
+
+def combination_sentence(metrics: Metrics) -> str:
+    """What the combined score is made of, or why there is none."""
+    found = metrics.combined and metrics.combined.combination
+    if not found:
+        return metrics.combined_missing
+    sign = "−" if found.intercept < 0 else "+"
+    odd = f" But {found.notice}." if found.notice else ""
+    return (
+        f"Combined: its logit is {short(found.network)} × that of the network + {short(found.trees)} × "
+        f"that of the trees {sign} {short(abs(found.intercept))}, by logistic regression on "
+        f"{found.n_events:,} validation events.{odd}"
+    )
 
 
 def significance_sentences(metrics: Metrics) -> list[str]:
@@ -89,10 +109,11 @@ def significance_sentences(metrics: Metrics) -> list[str]:
     """
     if metrics.significance is None or metrics.yields is None:
         return []
-    found = {"the network": metrics.significance}
-    if metrics.trees and metrics.trees.significance:
-        found["the trees"] = metrics.trees.significance
-    return [_significance(who, what, metrics.yields.luminosity) for who, what in found.items()]
+    return [
+        _significance(_NAMES[name], figures.significance, metrics.yields.luminosity)
+        for name, figures in metrics.classifiers.items()
+        if figures.significance
+    ]
 
 
 def _significance(who: str, found: Significance, luminosity: float) -> str:

@@ -128,7 +128,7 @@ def sculpting(sample: MassSample, passing: Mapping[str, Sequence[NDArray[np.bool
     Above, each distribution with unit area, class-balanced weights; below, each over that of all
     background. The outermost bins also hold what lies beyond.
     """
-    figure = Figure(figsize=(5.6, 4.6))
+    figure = Figure(figsize=(max(5.6, 2.6 * len(passing)), 4.6))
     panels = figure.subplots(
         2, len(passing), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
     )

@@ -93,22 +93,25 @@ class Table:
 
 
 def classifier_table(metrics: results.Metrics) -> Table:
-    """Figures of merit of the network, and of the trees beside it."""
-    classifiers = [metrics, *([metrics.trees] if metrics.trees else [])]
-    rows = [["AUC", *(value(one.auc, one.auc_error) for one in classifiers)]]
-    if metrics.trees and (paired := metrics.trees.network_minus_trees):
-        difference = formatting.signed(paired.auc, paired.auc_error)
-        rows.append(["AUC, network minus trees", difference, ""])
-    rows.append(["accuracy at one half", *(value(one.accuracy) for one in classifiers)])
-    rows.append(["loss (cross-entropy)", *(value(one.loss) for one in classifiers)])
+    """Figures of merit of the network, and of the trees and both combined beside it."""
+    titles = {"network": "network", "trees": "boosted trees", "combined": "combined"}
+    classifiers = metrics.classifiers
+    every = classifiers.values()
+    rows = [["AUC", *(value(of.auc, of.auc_error) for of in every)]]
+    for one, other, paired in metrics.differences:
+        cell = formatting.signed(paired.auc, paired.auc_error)
+        cells = [cell if name == one else "" for name in classifiers]
+        rows.append([f"AUC, {one} minus {other}", *cells])
+    rows.append(["accuracy at one half", *(value(of.accuracy) for of in every)])
+    rows.append(["loss (cross-entropy)", *(value(of.loss) for of in every)])
     for key in metrics.background_rejection:
-        points = [one.background_rejection.get(key) for one in classifiers]
+        points = [of.background_rejection.get(key) for of in every]
         rows.append([f"rejection at {key}", *map(rejection, points)])
-    rows.append(["test events", *(count(one.n_events) for one in classifiers)])
-    rows.append(["effective test events", *(count(one.n_effective) for one in classifiers)])
+    rows.append(["test events", *(count(of.n_events) for of in every)])
+    rows.append(["effective test events", *(count(of.n_effective) for of in every)])
     return Table(
         "figures of merit",
-        ["", "network", "boosted trees"][: 1 + len(classifiers)],
+        ["", *(titles[name] for name in classifiers)],
         rows,
         "Test events, class-balanced weights. Rejection: one over the share of background that passes "
         "the cut which keeps the named share of signal, with its 68% interval from effective event "
@@ -171,14 +174,13 @@ def yields_table(metrics: results.Metrics) -> Table:
 
 def cuts_table(metrics: results.Metrics) -> Table:
     """Best cut of each classifier for each systematic uncertainty of the background."""
-    trees = metrics.trees.significance if metrics.trees else None
     cuts = [
         (one.background, name, one.best)
-        for name, found in (("network", metrics.significance), ("trees", trees))
-        for one in (found.systematics if found else ())
+        for name, figures in metrics.classifiers.items()
+        for one in (figures.significance.systematics if figures.significance else ())
     ]
     rows = []
-    # Both classifiers side by side.
+    # The classifiers side by side.
     for uncertainty, name, best in sorted(cuts, key=lambda cut: cut[0]):
         row = {"background to": f"{uncertainty:.0%}", "classifier": name, "significance": "none"}
         if best:
@@ -203,8 +205,8 @@ def sculpting_table(sculpting: results.Sculpting | None) -> Table:
     """How far cuts sculpt the masses of the background."""
     if sculpting is None:
         return Table("", [], [])
-    cuts = [("network", one) for one in sculpting.network]
-    cuts += [("trees", one) for one in sculpting.trees]
+    names = ("network", "trees", "combined")
+    cuts = [(name, one) for name in names for one in getattr(sculpting, name)]
     return Table.of(
         f"{sculpting.observable} of background that passes, against the rest, class-balanced weights",
         [

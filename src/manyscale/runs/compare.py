@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.card import Card, load_card
-from manyscale.deployment.scores import Scores, read_scores
+from manyscale.deployment.scores import Scores, column_of, read_scores
 from manyscale.errors import RunError
 from manyscale.evaluation.compare import ClassifierScores, average, compare
 from manyscale.evaluation.results import ComparisonRow
@@ -28,7 +28,7 @@ TABLE = "comparison.json"
 def compare_cards(
     cards: Mapping[str, Card], root: Path | str, *, seeds: int = 1, device: str | None = None
 ) -> list[ComparisonRow]:
-    """Train several cards on the same events; evaluate them, and the trees, on the same test events.
+    """Train several cards on the same events; evaluate all, and the trees, on the same test events.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def compare_cards(
 
     Returns
     -------
-    The rows of `manyscale.evaluation.compare.compare`, the trees last.
+    The rows of `manyscale.evaluation.compare.compare`; last those of the trees, and of the first card's
+    network and the trees combined.
 
     Raises
     ------
@@ -55,8 +56,8 @@ def compare_cards(
     """
     refuse_launcher("compare")
     root = Path(root)
-    if "trees" in cards:
-        raise RunError("a card may not be called 'trees': the table has the boosted trees under it")
+    for taken in {"trees", "combined"} & cards.keys():
+        raise RunError(f"a card may not be called '{taken}': the table has a row of that name")
     _check_same_events(cards)
     if root.is_dir() and any(path.name not in {*cards, "data", TABLE} for path in root.iterdir()):
         raise RunError(f"{root} holds something else: name another folder")
@@ -126,15 +127,14 @@ def _on_same_events(
         metrics = folder.read_metrics()
         signal = scores[name].columns["score"].astype(np.float64)
         classifiers[name] = ClassifierScores(signal, metrics.parameters, metrics.events_per_second)
-    trees = read_scores(folders[first].tree_scores).columns["score"].astype(np.float64)
+    for name in ("trees", "combined"):
+        if (column := column_of(name)) in scores[first].columns:
+            beside = scores[first].columns[column].astype(np.float64)
+            classifiers[name] = ClassifierScores(beside)
     card = load_card(run.card)
     dataset = open_data(card, most=card.data.max_events)
     # The class-balanced weights follow from the data as they are now, the scores from those of then.
     test = dataset.test.bookkeeping()
     if not np.array_equal(test.event_id, ids):
         raise RunError("the data have changed since the runs were evaluated: evaluate them again")
-    return (
-        scores[first],
-        dataset.balanced_weights(test),
-        classifiers | {"trees": ClassifierScores(trees)},
-    )
+    return scores[first], dataset.balanced_weights(test), classifiers

@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents
+from manyscale.deployment.beside import Beside
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
-from manyscale.evaluation.results import AucDifference, Metrics, TreeFigures, read_history
+from manyscale.evaluation.results import (
+    AucDifference,
+    CombinedFigures,
+    Metrics,
+    Significance,
+    TreeFigures,
+    read_history,
+)
 from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
@@ -25,12 +33,11 @@ from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch
 from manyscale.features.images import ImageMaker, ImageSettings, class_means
 from manyscale.features.registry import can_compute
-from manyscale.features.summaries import summaries
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import LOG
 from manyscale.reporting import input_plots, physics_plots, score_plots
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import open_data, tree_extractors
+from manyscale.runs.train import fit_combination, open_data
 from manyscale.schema import COLUMNS, StreamSchema
 from manyscale.settings import write_json
 from manyscale.statistics.metrics import auc_difference, evaluate
@@ -49,7 +56,7 @@ class Trial:
     folder: RunFolder
     card: Card
     bundle: Bundle
-    trees: Trees
+    beside: Beside
     own: Dataset  #: the run's own data: all splits
     test: Dataset
     whole: Dataset  #: the events that the test events stand for
@@ -74,7 +81,14 @@ class Trial:
         else:
             test = whole = _foreign(data, own, card)
         bundle = load_bundle(folder.model, choose_device(device))
-        return Trial(folder, card, bundle, Trees.load(folder.trees), own, test, whole)
+        beside = Beside.load(folder.model)
+        if beside is None:
+            # A run from before there were combinations.
+            trees = Trees.load(folder.trees)
+            combination = fit_combination(bundle.network, trees, own)
+            beside = Beside(trees, own.schema.streams, combination)
+            beside.save(folder.model)
+        return Trial(folder, card, bundle, beside, own, test, whole)
 
     def luminosity(self, asked: float | None) -> float | None:
         """The luminosity that is asked for, or else the card's, in fb^-1; DataError if not above 0."""
@@ -104,40 +118,45 @@ def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Test events without their streams, and their signal probabilities, (events,)."""
+    """Test events without their streams, and their signal probabilities.
+
+    Attributes
+    ----------
+    scores
+        By classifier, (events,) each: `network`, `trees`, and `combined` where there is one.
+    """
 
     events: PackedEvents
-    network: NDArray[np.float32]
-    trees: NDArray[np.float32]
+    scores: dict[str, NDArray[np.floating]]
 
     @property
-    def scores(self) -> dict[str, NDArray[np.floating]]:
-        """Signal probabilities by classifier, the network first."""
-        return {"network": self.network, "trees": self.trees}
+    def network(self) -> NDArray[np.floating]:
+        """Those of the network."""
+        return self.scores["network"]
 
 
 def predict_trial(
     trial: Trial, alter: Callable[[PackedEvents], PackedEvents] | None = None
 ) -> Prediction:
-    """Score the test events by network and trees, chunk by chunk.
+    """Score the test events by every classifier, chunk by chunk.
 
     Parameters
     ----------
     alter
         Changes the events before they are scored, as a shift of energies does; their number stays.
     """
-    extractors = tree_extractors(trial.own)
+    events = []
+    scores: dict[str, list[NDArray[np.floating]]] = {}
     # Streams of the run's own data, by name: another dataset may have its columns in another order.
-    wanted = trial.own.schema.streams
-    events, network, trees = [], [], []
     for chunk, probabilities in predict(
-        trial.bundle.network, trial.test, wanted=wanted, alter=alter
+        trial.bundle.network, trial.test, wanted=trial.beside.streams, alter=alter
     ):
         events.append(chunk.only([]))
-        network.append(probabilities[:, 1])
-        trees.append(trial.trees.predict(*summaries(chunk, extractors)).astype(np.float32))
+        for name, found in trial.beside.scores(chunk.streams, probabilities[:, 1]).items():
+            scores.setdefault(name, []).append(found)
     return Prediction(
-        PackedEvents.concatenate(events), np.concatenate(network), np.concatenate(trees)
+        PackedEvents.concatenate(events),
+        {name: np.concatenate(parts) for name, parts in scores.items()},
     )
 
 
@@ -193,29 +212,54 @@ def evaluate_run(
     prediction = predict_trial(trial)
     events = prediction.events
     weights = test.balance.weights(events)
-    balanced = {"weights": "class-balanced"}
-    difference, error = auc_difference(events.label, prediction.network, prediction.trees, weights)
-    trees = {
-        **balanced,
-        **evaluate(events.label, prediction.trees, weights),
-        "network_minus_trees": AucDifference(auc=difference, auc_error=error),
+    figures: dict[str, dict[str, Any]] = {
+        name: {"weights": "class-balanced", **evaluate(events.label, scores, weights)}
+        for name, scores in prediction.scores.items()
     }
-    figures = {
-        **balanced,
-        **evaluate(events.label, prediction.network, weights),
-        "events_per_second": statistics.median(
+
+    def difference(one: str, other: str) -> AucDifference:
+        first, second = (prediction.scores[name] for name in (one, other))
+        value, error = auc_difference(events.label, first, second, weights)
+        return AucDifference(auc=value, auc_error=error)
+
+    figures["trees"]["network_minus_trees"] = difference("network", "trees")
+    combination = trial.beside.combination
+    if combination is not None:
+        figures["combined"] |= {
+            "combination": combination,
+            "combined_minus_network": difference("combined", "network"),
+            "combined_minus_trees": difference("combined", "trees"),
+        }
+    yields, significance, physical = _physical(trial, prediction, luminosity)
+    for name, found in significance.items():
+        figures[name]["significance"] = found
+    beside: dict[str, Any] = {"trees": TreeFigures(**figures["trees"])}
+    if combination is None:
+        beside["combined_missing"] = (
+            "Network and trees are not combined: the validation events are of one class, or neither "
+            "score tells their classes apart."
+        )
+    else:
+        beside["combined"] = CombinedFigures(**figures["combined"])
+    metrics = Metrics(
+        **figures["network"],
+        events_per_second=statistics.median(
             row["events_per_second"] for row in read_history(folder.history)
         ),
-        "parameters": sum(p.numel() for p in network.parameters()),
+        parameters=sum(p.numel() for p in network.parameters()),
         **_sculpting(trial, prediction, weights),
-    }
-    physical, of_trees = _physical(trial, prediction, luminosity)
-    metrics = Metrics(**figures, **physical, trees=TreeFigures(**trees, **of_trees))
+        **yields,
+        **beside,
+    )
 
     folder.scores.parent.mkdir(exist_ok=True)
-    write_scores(folder.scores, [Scores.of(events, prediction.network, labelled=True)])
-    write_scores(folder.tree_scores, [Scores.of(events, prediction.trees, labelled=True)])
-    curves = {card.preset: prediction.network, "trees": prediction.trees}
+    processes = [process.name for process in test.schema.processes]
+    tested = Scores.of(events, prediction.scores, "test", processes, labelled=True)
+    write_scores(folder.scores, [Scores({**tested.columns, **physical})])
+    curves = {
+        card.preset if name == "network" else name: scores
+        for name, scores in prediction.scores.items()
+    }
     score_plots.roc(events.label, curves, weights).save(folder.plots, "roc")
     score_plots.confusion(events.label, prediction.network, weights).save(folder.plots, "confusion")
     score_plots.history(read_history(folder.history)).save(folder.plots, "history")
@@ -229,21 +273,21 @@ def evaluate_run(
 
 def _physical(
     trial: Trial, prediction: Prediction, luminosity: float | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Significance], dict[str, NDArray[np.float64]]]:
     """Yields and significance at a luminosity with their plot, or why there are none.
 
-    Returns the parts of the network's and of the trees' figures.
+    Returns a part of metrics.json, the significance by classifier, and a column of the scores.
     """
     drop_plot(trial.folder, "significance")
     none = "No expected events, no significance"
     if luminosity is None:
         said = f"{none}: the card says no luminosity; give --luminosity [fb^-1]."
-        return {"yields_missing": said}, {}
+        return {"yields_missing": said}, {}, {}
     try:
         scaled = scale(trial, prediction.events, luminosity)
         scans = {name: scan_cuts(scaled, scores) for name, scores in prediction.scores.items()}
     except DataError as error:
-        return {"yields_missing": f"{none}: {error}."}, {}
+        return {"yields_missing": f"{none}: {error}."}, {}, {}
     physics_plots.significance(scans, luminosity).save(trial.folder.plots, "significance")
     # Processes that have events, but none for the test.
     tested = np.bincount(prediction.events.process, minlength=len(scaled.processes))
@@ -252,9 +296,11 @@ def _physical(
         for index in np.flatnonzero((trial.whole.process_weights != 0) & (tested == 0))
     )
     notice = f"No test event is of {untested}: it counts as nothing." if untested else ""
-    network, trees = (significance_figures(scans[name]) for name in ("network", "trees"))
-    yields = expected_yields(scaled, notice)
-    return {"yields": yields, "significance": network}, {"significance": trees}
+    return (
+        {"yields": expected_yields(scaled, notice)},
+        {name: significance_figures(scan) for name, scan in scans.items()},
+        {"physical_weight": scaled.weight},
+    )
 
 
 def _sculpting(

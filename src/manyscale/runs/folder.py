@@ -40,7 +40,6 @@ class RunFolder:
         self.metrics = root / "metrics.json"  # figures of the test events
         self.history = root / "history.csv"  # a row an epoch
         self.scores = root / "scores" / "test.parquet"
-        self.tree_scores = root / "scores" / "test_trees.parquet"
         self.plots = root / "plots"
         self.explanation = root / "explanation"  # numbers as JSON, events of the display
         self.report = root / "report.html"

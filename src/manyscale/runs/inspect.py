@@ -112,7 +112,9 @@ def _run(folder: RunFolder) -> Found:
         metrics = folder.read_metrics()
         error = "" if metrics.auc_error is None else f" ± {metrics.auc_error:.4f}"
         line = f"test AUC {metrics.auc:.4f}{error} on {metrics.n_events} events"
-        found.lines.append(line + (f"; trees {metrics.trees.auc:.4f}" if metrics.trees else ""))
+        for name, one in metrics.classifiers.items():
+            line += "" if name == "network" else f"; {name} {one.auc:.4f}"
+        found.lines.append(line)
     return found
 
 

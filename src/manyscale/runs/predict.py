@@ -1,14 +1,17 @@
 """Scoring new events with a trained run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from manyscale.card import Card, load_card
 from manyscale.data.dataset import Dataset
+from manyscale.data.event_filter import split_names
 from manyscale.data.npz import npz_batches, open_npz
+from manyscale.deployment.beside import Beside, with_trees
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, check_target, write_scores
@@ -16,7 +19,7 @@ from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
 from manyscale.progress import progress_bar
 from manyscale.runs.folder import RunFolder
-from manyscale.schema import Schema
+from manyscale.schema import StreamSchema
 
 __all__ = ["predict_run"]
 
@@ -59,22 +62,23 @@ def predict_run(
         raise DataError(f"the scores would overwrite their input {source}: name another file")
     folder = RunFolder.open(root)
     bundle = load_bundle(folder.model, choose_device(device))
+    beside = Beside.load(folder.model)
     card = load_card(folder.card)
     if not remote and Path(source).is_dir():
-        total, scores = _of_dataset(Path(source), bundle, card)
+        total, scores = _of_dataset(Path(source), bundle, beside, card)
     else:
         kind, paths = of_one_format([source])
         padded = {"arr_0", *(stream.name for stream in bundle.streams)}
         if kind == "npz" and not (
             card.convert.branches and padded.isdisjoint(open_npz(Path(paths[0])))
         ):
-            total, scores = _of_npz(Path(source), bundle)
+            total, scores = _of_npz(Path(source), bundle, beside, card)
         else:
             try:
                 from manyscale.runs.predict_files import score_files  # noqa: PLC0415 - an extra
             except ModuleNotFoundError as error:
                 raise MissingExtraError(str(error.name), "convert") from error
-            total, scores = score_files(paths, kind, card, bundle)
+            total, scores = score_files(paths, kind, card, bundle, beside)
     if not total:
         raise DataError(f"{source} has no events")
     with progress_bar("scoring", total, "events") as bar:
@@ -88,29 +92,44 @@ def predict_run(
     return total
 
 
-def _of_dataset(source: Path, bundle: Bundle, card: Card) -> tuple[int, Iterator[Scores]]:
+def _of_dataset(
+    source: Path, bundle: Bundle, beside: Beside | None, card: Card
+) -> tuple[int, Iterator[Scores]]:
     """Number of events of a dataset, and their scores chunk by chunk."""
     dataset = Dataset.open(source)
     processes = dataset.schema.processes
+    names = [process.name for process in processes]
     labels = np.array([card.label_of(of.name, of.label) for of in processes], np.int64)
     labelled = bool(len(labels) and labels.min() >= 0)
 
+    def aligned(streams: Sequence[StreamSchema]) -> Sequence[StreamSchema]:
+        Alignment(dataset.schema, streams)  # refuses what the data lack
+        return streams
+
+    scorer, wanted = with_trees(bundle, beside, aligned)
+
     def scores() -> Iterator[Scores]:
-        for events, probability in predict(bundle.network, dataset, wanted=bundle.streams):
+        for events, probability in predict(bundle.network, dataset, wanted=wanted):
             known = replace(events, label=labels[events.process]) if len(labels) else events
-            yield Scores.of(known, probability[:, 1], labelled=labelled)
+            found = scorer(events.streams, probability[:, 1])
+            split = split_names(events.event_id, card.seed, card.data.split)
+            yield Scores.of(known, found, split, names, labelled=labelled)
 
     return len(dataset), scores()
 
 
-def _of_npz(source: Path, bundle: Bundle) -> tuple[int, Iterator[Scores]]:
+def _of_npz(
+    source: Path, bundle: Bundle, beside: Beside | None, card: Card
+) -> tuple[int, Iterator[Scores]]:
     """The same of padded arrays, whose events have no label."""
-    align = Alignment(Schema(streams=bundle.streams), bundle.streams)
-    total, batches = npz_batches(source, bundle.streams)
+    scorer, (total, batches) = with_trees(bundle, beside, partial(npz_batches, source))
 
     def scores() -> Iterator[Scores]:
         for events in batches:
-            probability = class_probabilities(bundle.network, align(events.streams))
-            yield Scores.of(events, probability[:, 1], labelled=False)
+            found = scorer(
+                events.streams, class_probabilities(bundle.network, events.streams)[:, 1]
+            )
+            split = split_names(events.event_id, card.seed, card.data.split)
+            yield Scores.of(events, found, split, labelled=False)
 
     return total, scores()

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.card import Card
+from manyscale.data.event_filter import split_names
 from manyscale.data.identity import event_ids
+from manyscale.deployment.beside import Beside, with_trees
 from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, class_probabilities
-from manyscale.deployment.scores import Scores
+from manyscale.deployment.scores import Scores, column_of
 from manyscale.errors import DataError, MissingBranchError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
@@ -24,37 +26,43 @@ from manyscale.runs.plan_files import (
     one_reader,
 )
 from manyscale.runs.worker import collision_schema, unit_seed
-from manyscale.schema import STREAMS
+from manyscale.schema import STREAMS, StreamSchema
 
 __all__ = ["score_files"]
 
 
 def score_files(
-    paths: Sequence[str], kind: Format, card: Card, bundle: Bundle
+    paths: Sequence[str], kind: Format, card: Card, bundle: Bundle, beside: Beside | None
 ) -> tuple[int, Iterator[Scores]]:
     """Number of entries of files of one format, and their scores, some thousand at a time, in order.
 
     The card is that of the run: detector, jets, cuts and the map of ntuples; what fails its cuts has
     no score.
     """
-    # Of the streams and columns that a file could give, those of the network.
-    names = [stream.name for stream in bundle.streams]
-    further = {name for stream in bundle.streams for name in stream.columns} & {"d0", "dz"}
-    update: dict[str, object] = {"columns": tuple(sorted(further))}
-    if set(names) <= set(STREAMS):
-        update["streams"] = tuple(names)
-    generate, convert = card.generate.model_copy(update=update), card.convert
     files = find_files(paths)
-    reader, convert, sample, contents = _look(kind, files, generate, convert)
-    missing = [name for name in names if name not in contents.streams]
-    if missing:
-        there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
-        why = contents.missing.get(missing[0], f"it gives {there}")
-        raise DataError(
-            f"{sample.path} does not give the stream '{missing[0]}' that the network wants: {why}"
-        )
-    schema = collision_schema(contents.streams)
-    align = Alignment(schema, bundle.streams)
+
+    def open_for(
+        wanted: Sequence[StreamSchema],
+    ) -> tuple[Reader, ConvertSettings, Contents, Alignment]:
+        # Of the streams and columns that a file could give, those wanted.
+        names = [stream.name for stream in wanted]
+        further = {name for stream in wanted for name in stream.columns} & {"d0", "dz"}
+        update: dict[str, object] = {"columns": tuple(sorted(further))}
+        if set(names) <= set(STREAMS):
+            update["streams"] = tuple(names)
+        generate = card.generate.model_copy(update=update)
+        reader, convert, sample, contents = _look(kind, files, generate, card.convert)
+        missing = [name for name in names if name not in contents.streams]
+        if missing:
+            there = ", ".join(contents.streams) or "none: the card of the run maps no branches"
+            why = contents.missing.get(missing[0], f"it gives {there}")
+            raise DataError(
+                f"{sample.path} does not give the stream '{missing[0]}' that the network wants: {why}"
+            )
+        align = Alignment(collision_schema(contents.streams), wanted)
+        return reader, convert, contents, align
+
+    scorer, (reader, convert, contents, align) = with_trees(bundle, beside, open_for)
     entries = [count_entries(reader, file) for file in files]
     labels = {name: card.label_of(name, convert.event_class(name)) for name in convert.process}
 
@@ -62,13 +70,17 @@ def score_files(
         seed = unit_seed(card.seed, identity, piece.first)
         found = FileEvents.add(list(reader.read(piece, contents.streams, seed)))
         count = len(found.weight)
-        score = np.full(count, np.nan, np.float32)
+        scores: dict[str, NDArray[np.floating]] = {}
         label = np.full(count, -1, np.int8)
+        of_process = np.zeros(count, f"U{max(map(len, labels), default=1)}")
         observables: dict[str, NDArray[np.generic]] = {}
         for process, (events, _) in found.processes.items():
             row = events.entry - piece.first
-            if len(events):
-                score[row] = class_probabilities(bundle.network, align(events.streams))[:, 1]
+            streams = align(events.streams)
+            network = class_probabilities(bundle.network, streams)[:, 1]
+            for name, given in scorer(streams, network).items():
+                scores.setdefault(name, np.full(count, np.nan, given.dtype))[row] = given
+            of_process[row] = process
             label[row] = labels.get(process, -1)
             for name, values in events.observables.items():
                 # Where not selected whole numbers are 0, having no other value for it: as floats,
@@ -76,14 +88,16 @@ def score_files(
                 dtype = values.dtype if np.issubdtype(values.dtype, np.number) else np.float64
                 empty = np.full(count, 0 if np.issubdtype(dtype, np.integer) else np.nan, dtype)
                 observables.setdefault(name, empty)[row] = values
+        event_id = event_ids(identity, piece.first + np.arange(count))
         columns: dict[str, NDArray[np.generic]] = {
-            "event_id": event_ids(identity, piece.first + np.arange(count)),
-            "score": score,
-            "selected": np.isfinite(score),
+            "event_id": event_id,
+            **{column_of(name): values for name, values in scores.items()},
+            "selected": np.isfinite(scores["network"]),
+            "split": split_names(event_id, card.seed, card.data.split),
         }
         if convert.process:
-            columns["label"] = label
-        return Scores({**columns, "weight": found.weight, **observables})
+            columns |= {"process": of_process, "label": label}
+        return Scores({**observables, **columns, "weight": found.weight})
 
     def rows() -> Iterator[Scores]:
         step = convert.unit_events or reader.step

@@ -1,7 +1,6 @@
 """Training: from a card to its data and network, to the weights and trees in the run's folder."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -19,9 +18,11 @@ from manyscale.data.mirror import Mirror
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
 from manyscale.data.store import no_events
+from manyscale.deployment.beside import Beside, tree_extractors
 from manyscale.deployment.bundle import PRETRAINED, load_bundle, save_bundle
 from manyscale.deployment.predict import CHUNK, predict
-from manyscale.errors import CardError, RunError
+from manyscale.errors import CardError, DataError, RunError
+from manyscale.evaluation.combination import Combination
 from manyscale.evaluation.results import DataFacts, Metrics
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_model",
     "dropped_tokens",
+    "fit_combination",
     "fit_features",
     "fit_network",
     "model_settings",
@@ -69,7 +71,6 @@ __all__ = [
     "run_loop",
     "start",
     "train_run",
-    "tree_extractors",
     "whole_run",
 ]
 
@@ -330,15 +331,16 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     draft = folder.root / "model.tmp"
     save_bundle(draft, network)
     if trees_from is not None:
-        shutil.copy(trees_from.trees, draft / folder.trees.name)
+        trees = Trees.load(trees_from.trees)
     else:
         LOG.info("training the boosted trees")
-        extractors = tree_extractors(dataset)
+        extractors = tree_extractors(dataset.schema.streams)
         watched, names = _table(validation, MOST_WATCHED, extractors)
         learned, _ = _table(train, MOST_EVENTS, extractors)
         # 0: all cores that this process may use. The trees are the same for any number of threads.
         trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
-        trees.save(draft / folder.trees.name)
+    beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
+    beside.save(draft)
     draft.rename(folder.model)
 
 
@@ -533,12 +535,32 @@ def mirror_of(network: MultiScaleClassifier, card: Card) -> Mirror:
     return Mirror([network.extractor(name).stream for name in network.settings.streams], card.seed)
 
 
-# ---- the trees beside the network -------------------------------------------------------------
+# ---- what stands beside the network -----------------------------------------------------------
 
 
-def tree_extractors(dataset: Dataset) -> dict[str, FeatureExtractor]:
-    """The features of which the trees' summaries are made: all that the data's columns allow."""
-    return {stream.name: FeatureExtractor.for_stream(stream) for stream in dataset.schema.streams}
+def fit_combination(
+    network: MultiScaleClassifier, trees: Trees, dataset: Dataset
+) -> Combination | None:
+    """Fit the combination of network and trees on a fixed sample of the validation events.
+
+    Neither was trained on them; that they chose epoch and number of trees matters little. None, and a
+    line says why, where they do not allow it.
+    """
+    validation, beside = dataset.validation, Beside(trees, dataset.schema.streams)
+    rows = []
+    try:
+        validation.require_classes()
+        sample, balance = validation.sample(MOST_WATCHED), validation.balance
+        for events, signal in predict(network.eval(), sample, wanted=beside.streams):
+            scores = beside.scores(events.streams, signal[:, 1])
+            rows.append((events.label, *scores.values(), balance.weights(events)))
+        found = Combination.fit(*map(np.concatenate, zip(*rows, strict=True)))
+    except DataError as error:
+        LOG.warning("no combination of network and trees: %s", error)
+        return None
+    if found.notice:
+        LOG.info("combination of network and trees: %s", found.notice)
+    return found
 
 
 def _table(
@@ -547,11 +569,11 @@ def _table(
     """Summarise a fixed sample of the events, chunk by chunk; name the summaries."""
     sample = part.sample(most)
     events = sample.bookkeeping()
-    names = summaries(no_events(part.schema), extractors)[1]
+    names = summaries(no_events(part.schema).streams, extractors)[1]
     # Filled in place: joined afterwards, it would be there twice.
     matrix = np.empty((len(sample), len(names)), np.float32)
     filled = 0
     for chunk in sample.chunks(CHUNK):
-        matrix[filled : filled + len(chunk)], _ = summaries(chunk, extractors)
+        matrix[filled : filled + len(chunk)], _ = summaries(chunk.streams, extractors)
         filled += len(chunk)
     return Table(matrix, events.label, part.balance.weights(events)), names
