@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import padded
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
 from manyscale.data.feeds import TrainingBatch
@@ -25,6 +24,7 @@ from manyscale.deployment.predict import class_probabilities
 from manyscale.events.ragged import PackedStream
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
+from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
 from manyscale.runs.train import build_model
 from manyscale.schema import Schema, StreamSchema
@@ -133,11 +133,11 @@ def main() -> int:
         return 1
     two, one = pool(2), pool(1)
     default = preset_card("model-2")
-    rival = padded.PaddedNetwork(network(default, 2))
+    rival = PaddedNetwork(network(default, 2))
     lengths = {"jet1": SLOTS, "jet2": SLOTS, "kinematics": 4}
     naive = eager(
         rival,
-        lambda number: rival(padded.pad(batch_of(two, number, BATCH).streams, lengths, "cuda")),
+        lambda number: rival(rival.arrays(batch_of(two, number, BATCH).streams, lengths)),
         BATCH,
     )
     rows = []
