@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from manyscale.card import Card, card_text, load_card
+from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.folder_feed import hold, make_feed, memory_of
 from manyscale.data.npz import read_npz
@@ -319,6 +320,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         # 0: all cores that this process may use. The trees are the same for any number of threads.
         trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
         trees.save(draft / folder.trees.name)
+    write_checksums(draft)
     draft.rename(folder.model)
 
 
