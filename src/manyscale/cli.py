@@ -313,14 +313,14 @@ def predict(
 
 
 @app.command(epilog="Example: manyscale export runs/first --out model.onnx")
-def export(
-    run: Run, out: Annotated[Path, typer.Option(help="the model: ends in .onnx")]
-) -> None:
+def export(run: Run, out: Annotated[Path, typer.Option(help="the model: ends in .onnx")]) -> None:
     """Write the network of a run as ONNX, features inside, compared with it on its test events."""
     from manyscale.runs.export import export_run
 
     difference, events = export_run(run, out)
-    typer.echo(f"{out}: largest difference to the network {difference:.1e}, on {events} test events")
+    typer.echo(
+        f"{out}: largest difference to the network {difference:.1e}, on {events} test events"
+    )
 
 
 @app.command(epilog="Example: manyscale compare a.yaml b.yaml --out runs/both --seeds 3")

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.networks import CUSTOM, NAMES
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.npz import read_npz_events
 from manyscale.deployment import onnx as module
@@ -24,21 +23,19 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX needs the extra de
 pytest.importorskip("onnxscript", reason="ONNX needs the extra deploy")
 
 
-def everything():
-    """A small network of every part there is, on toy events."""
+def small_network():
+    """Two streams of different widths, one in a jet frame, one with positions; both are trimmed."""
     torch.manual_seed(5)
-    small = {"width": 4, "layers": 1}
-    frame = FrameSettings(centre="pt", rotate="second", flip=True)
+    frame = FrameSettings(centre="pt", flip=True)
     streams = {
-        "jet1": StreamSettings(**small, max_tokens=6, frame=frame),
-        "jet2": StreamSettings(width=6, layers=1),
-        "kinematics": StreamSettings(**small, max_tokens=3, positions=True),
+        "jet1": StreamSettings(width=6, layers=1, max_tokens=6, frame=frame),
+        "kinematics": StreamSettings(width=4, layers=1, max_tokens=3, positions=True),
     }
-    network = MultiScaleClassifier(resolve("custom", NAMES, streams, CUSTOM[:1]), SCHEMA)
+    network = MultiScaleClassifier(resolve("model-2", list(streams), streams), SCHEMA)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return Bundle(network.eval(), SCHEMA.streams)
+    return Bundle(network.eval(), tuple(SCHEMA.stream(name) for name in streams))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +43,7 @@ def written(tmp_path_factory):
     """A network, where it stands as ONNX, and what runs it."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     path.write_text("an older one")
-    bundle = everything()
+    bundle = small_network()
     assert write_onnx(path, bundle, [toy_events(4, events=20).streams]) < 1e-5
     assert list(path.parent.iterdir()) == [path]
     return bundle, path, onnxruntime.InferenceSession(path)
@@ -75,9 +72,7 @@ def test_any_number_of_events_and_tokens_scores_as_the_network(written, events, 
 def test_inputs_and_metadata_say_what_the_model_takes(written):
     bundle, path, session = written
     inputs = {of.name: (of.type, of.shape[2]) for of in session.get_inputs()}
-    assert inputs == {
-        of.name: ("tensor(float)", len(of.all_columns)) for of in bundle.streams
-    }
+    assert inputs == {of.name: ("tensor(float)", len(of.all_columns)) for of in bundle.streams}
     assert all(isinstance(size, str) for of in session.get_inputs() for size in of.shape[:2])
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["classes"]) == ["background", "signal"]

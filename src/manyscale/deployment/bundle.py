@@ -132,31 +132,31 @@ def write_model_card(
             f"{', '.join(extractor.names)}; at most {settings.max_tokens} tokens"
         )
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    lines = [
-        "# Model card",
-        "",
-        f"Made for telling {CLASSES[1]} from {CLASSES[0]} events: a multi-scale transformer with "
-        f"{parameters:,} parameters, written by manyscale {__version__}. "
-        f'`manyscale.Classifier.load("{folder.name.removesuffix(".tmp")}")` loads it.',
-        "",
-        "## Trained on",
-        *(trained_on or ["This folder does not say; its run or its author may."]),
-        "",
-        "## Inputs and features",
-        *inputs,
-        "",
-        "## Figures",
-        *(figures or ["None were worked out, or they do not stand in this folder."]),
-        "",
-        "## Limits of validity",
-        "- Events like those of the training: the same detector, reconstruction, selection and units "
-        "(GeV, radians). Elsewhere the score is an extrapolation; no figure above holds.",
-        "- The score is the probability of signal where both classes are equally frequent, as far as "
-        "it is calibrated; with other shares only its order is of use.",
-        "- Features beyond 10 standard deviations of the training are cut there. Values must be finite.",
-    ]
+    trained_on = trained_on or ["This folder does not say; its run or its author may."]
+    figures = figures or ["None were worked out, or they do not stand in this folder."]
+    newline = "\n"
+    card = f"""# Model card
+Made for telling {CLASSES[1]} from {CLASSES[0]} events: a multi-scale transformer with {parameters:,} parameters,
+written by manyscale {__version__}. `manyscale.Classifier.load(FOLDER)` loads it.
+
+## Trained on
+{newline.join(trained_on)}
+
+## Inputs and features
+{newline.join(inputs)}
+
+## Figures
+{newline.join(figures)}
+
+## Limits of validity
+- Events like those of the training: the same detector, reconstruction, selection and units (GeV, radians).
+  Elsewhere the score is an extrapolation, and no figure above holds.
+- The score is the probability of signal where both classes are equally frequent, as far as it is calibrated;
+  with other shares only its order is of use.
+- Features beyond 10 standard deviations of the training are cut there. Values must be finite.
+"""
     draft = folder / ".README.md.tmp"
-    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draft.write_text(card, encoding="utf-8")
     draft.replace(folder / "README.md")
 
 

@@ -66,8 +66,8 @@ def real_first(stream: StreamSchema, values: Tensor, most: int) -> Tensor:
     order = torch.argsort(torch.where(kept, place, tokens + place), dim=1)
     # Not known when the graph is made.
     longest = kept.sum(1).max().clamp(min=1).item()
-    torch._check(longest >= 1)
-    torch._check(longest <= tokens)
+    torch._check(longest >= 1)  # noqa: SLF001 - how torch.export is told
+    torch._check(longest <= tokens)  # noqa: SLF001
     values = torch.where(kept[:, :, None], values, 0)
     return values.gather(1, order[:, :, None].expand(events, tokens, columns))[:, :longest]
 
@@ -197,7 +197,9 @@ def _embed(embedding: Embedding, numbers: Tensor, classes: Tensor) -> Tensor:
         first += size
     if embedding.positions is not None:
         place = torch.arange(tokens.shape[1], device=tokens.device)
-        tokens = tokens + embedding.positions(place.clamp(max=embedding.positions.num_embeddings - 1))
+        tokens = tokens + embedding.positions(
+            place.clamp(max=embedding.positions.num_embeddings - 1)
+        )
     class_token = (weight[:, -1] + bias).expand(tokens.shape[0], 1, -1)
     return torch.cat([class_token, tokens], dim=1)
 

@@ -15,7 +15,10 @@ def describe_model(folder: RunFolder, network: MultiScaleClassifier, metrics: Me
     trained_on = [f"- {of.name} ({of.label})" for of in facts.processes]
     if train := facts.splits.get("train"):
         numbers = ", ".join(f"{count:,} {label}" for label, count in train.items())
-        trained_on += ["", f"Training events: {numbers}. Where they are from: `card.yaml` of the run."]
+        trained_on += [
+            "",
+            f"Training events: {numbers}. Where they are from: `card.yaml` of the run.",
+        ]
     figures = [
         f"On {metrics.n_events or 0:,} test events, both classes of the same weight:",
         "",
@@ -31,7 +34,9 @@ def describe_model(folder: RunFolder, network: MultiScaleClassifier, metrics: Me
 def _figures(name: str, of: Figures) -> str:
     error = "" if of.auc_error is None else f" ± {of.auc_error:.4f}"
     rejection = of.background_rejection.get("0.50")
-    rejects = "" if rejection is None or rejection.value is None else (
-        f", background rejection {rejection.value:,.0f} at a signal efficiency of 0.5"
+    rejects = (
+        ""
+        if rejection is None or rejection.value is None
+        else (f", background rejection {rejection.value:,.0f} at a signal efficiency of 0.5")
     )
     return f"- {name}: AUC {of.auc:.4f}{error}{rejects}"
