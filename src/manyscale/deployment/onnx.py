@@ -157,6 +157,7 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
             )
     finally:
         log.setLevel(level)
+    assert program is not None  # noqa: S101 - for the type checker
     model: onnx.ModelProto = program.model_proto
     for node in model.graph.node:  # where in our source they come from, with paths of this machine
         del node.metadata_props[:]

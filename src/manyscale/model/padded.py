@@ -5,6 +5,7 @@ layers, norms and attention work on padding too, and no shape depends on the num
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,9 +15,8 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import Segments, TokenColumns
-from manyscale.model.attention import SelfAttention
 from manyscale.model.classifier import MultiScaleClassifier
-from manyscale.model.layers import Embedding, EncoderLayer, Fusion, FusionSettings
+from manyscale.model.layers import Embedding, EncoderLayer, Fusion, FusionLayer, FusionSettings
 from manyscale.schema import StreamSchema
 
 __all__ = ["PaddedColumns", "PaddedNetwork", "padded_array", "real_first"]
@@ -66,8 +66,8 @@ def real_first(stream: StreamSchema, values: Tensor, most: int) -> Tensor:
     order = torch.argsort(torch.where(kept, place, tokens + place), dim=1)
     # Not known when the graph is made.
     longest = kept.sum(1).max().clamp(min=1).item()
-    torch._check(longest >= 1)  # noqa: SLF001 - how torch.export is told
-    torch._check(longest <= tokens)  # noqa: SLF001
+    torch._check(longest >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001 - for torch.export
+    torch._check(longest <= tokens)  # type: ignore[no-untyped-call] # noqa: SLF001
     values = torch.where(kept[:, :, None], values, 0)
     return values.gather(1, order[:, :, None].expand(events, tokens, columns))[:, :longest]
 
@@ -110,7 +110,7 @@ class PaddedColumns(TokenColumns):
         self.computed = {}
 
     @property
-    def segments(self) -> Segments:  # type: ignore[override]
+    def segments(self) -> Segments:
         """Sums over the tokens of each event, and back."""
         return _PaddedSegments(self.real)  # type: ignore[return-value]
 
@@ -163,14 +163,16 @@ class PaddedNetwork(nn.Module):
             later = _reads(settings.fusion, name)
             for number, layer in enumerate(encoder.layers, start=1):
                 class_only = number == len(encoder.layers) and not later
-                tokens = _layer(layer, tokens, masks[name], class_only=class_only)
+                tokens = _layer(
+                    cast("EncoderLayer", layer), tokens, masks[name], class_only=class_only
+                )
             rows[name] = encoder.norm(tokens)
         for number, (block, of_block) in enumerate(
             zip(network.fusion, settings.fusion, strict=True), start=1
         ):
             name = of_block.query
             rows[name] = _fuse(
-                block,
+                cast("Fusion", block),
                 rows[name],
                 masks[name],
                 [rows[other] for other in of_block.context],
@@ -206,7 +208,7 @@ def _embed(embedding: Embedding, numbers: Tensor, classes: Tensor) -> Tensor:
 
 def _heads(rows: Tensor, heads: int) -> Tensor:
     """(events, heads, tokens, d) of (events, tokens, heads * d)."""
-    return rows.unflatten(2, (heads, -1)).transpose(1, 2)
+    return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _attend(query: Tensor, key_value: Tensor, mask: Tensor, heads: int) -> Tensor:
@@ -219,7 +221,6 @@ def _attend(query: Tensor, key_value: Tensor, mask: Tensor, heads: int) -> Tenso
 
 def _layer(layer: EncoderLayer, tokens: Tensor, mask: Tensor, *, class_only: bool) -> Tensor:
     attention, normed = layer.attention, layer.norm_attention(tokens)
-    assert isinstance(attention, SelfAttention)  # noqa: S101 - for the type checker
     width = tokens.shape[2]
     weight, bias = attention.query_key_value.weight, attention.query_key_value.bias
     if class_only:
@@ -241,7 +242,8 @@ def _fuse(
 ) -> Tensor:
     parts = zip(block.project, block.stream_embedding, contexts, strict=True)
     context = torch.cat([project(rows) + embedding for project, embedding, rows in parts], dim=1)
-    for number, layer in enumerate(block.layers, start=1):
+    for number, module in enumerate(block.layers, start=1):
+        layer = cast("FusionLayer", module)
         across = layer.cross_attention
         found = _attend(
             across.query(layer.norm(tokens)), across.key_value(context), context_mask, across.heads
