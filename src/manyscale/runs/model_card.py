@@ -11,7 +11,7 @@ __all__ = ["describe_model"]
 
 def describe_model(folder: RunFolder, network: MultiScaleClassifier, metrics: Metrics) -> None:
     """Write README.md into the model folder of a run that is being evaluated."""
-    facts = DataFacts.read(folder.root / "data.json")
+    facts = DataFacts.read_if_there(folder.root / "data.json") or DataFacts()
     trained_on = [f"- {of.name} ({of.label})" for of in facts.processes]
     if train := facts.splits.get("train"):
         numbers = ", ".join(f"{count:,} {label}" for label, count in train.items())
