@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import padded
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
 from manyscale.data.feeds import TrainingBatch
@@ -28,6 +27,7 @@ from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
+from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
 from manyscale.runs.train import build_model
 from manyscale.schema import Schema, StreamSchema
@@ -179,12 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     two, one = pool(2, scale), pool(1, scale)
     default = preset_card("model-2")
-    rival = padded.PaddedNetwork(network(default, 2, scale))
+    rival = PaddedNetwork(network(default, 2, scale))
     lengths = {"jet1": scale.slots, "jet2": scale.slots, "kinematics": 4}
 
     def padded_logits(number: int) -> Tensor:
         streams = batch_of(two, number, scale.batch).streams
-        found: Tensor = rival(padded.pad(streams, lengths, scale.device))
+        found: Tensor = rival(rival.arrays(streams, lengths))
         return found
 
     naive = eager(rival, padded_logits, scale)

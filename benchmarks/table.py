@@ -24,7 +24,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import padded
 import rivals
 from manyscale.card import Card, card_text, preset_card
 from manyscale.console import print_table
@@ -33,6 +32,7 @@ from manyscale.data.feeds import epoch_order
 from manyscale.data.npz import from_arrays
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
 from manyscale.runs.demo import demo_card
 from manyscale.runs.generate import generate_dataset
@@ -240,14 +240,14 @@ def model_2(bench: Bench) -> Row:
     lengths["kinematics"] = int(streams["kinematics"].counts.max())
     occupied = sum(int(stream.counts.sum()) for stream in streams.values())
     occupancy = occupied / (len(events) * sum(lengths.values()))
-    rival = padded.PaddedNetwork(network)
+    rival = PaddedNetwork(network)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     label = torch.from_numpy(events.label)
 
     def steps() -> None:
         network.train()
         for chosen in np.split(np.arange(3 * 256), 3):
-            batch = padded.pad({name: of.take(chosen) for name, of in streams.items()}, lengths)
+            batch = rival.arrays({name: of.take(chosen) for name, of in streams.items()}, lengths)
             torch.autograd.backward(nn.functional.cross_entropy(rival(batch), label[chosen]))
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()

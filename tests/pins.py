@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 COMMANDS = (
-    "card", "compare", "convert", "demo", "evaluate", "explain", "generate", "inspect", "limits",
-    "predict", "report", "train",
+    "card", "compare", "convert", "demo", "evaluate", "explain", "export", "generate", "inspect",
+    "limits", "predict", "report", "train",
 )  # fmt: skip
 PRESETS = ("kinematics-only", "concatenation", "model-1", "model-2", "model-3", "custom")
 STREAMS = {
@@ -267,7 +267,10 @@ def run_of(folder):
     }
     for path in sorted(folder.glob("scores/*.parquet")):
         found[f"scores/{path.name}"] = scores_of(path)
-    for pattern in ("metrics.json", "model/*.json", "limits/**/*.json", "explanation/*.json"):
+    for pattern in (
+        "metrics.json", "model/config.json", "model/features.json", "limits/**/*.json",
+        "explanation/*.json",
+    ):  # fmt: skip
         for path in sorted(folder.glob(pattern)):
             found[str(path.relative_to(folder))] = json_of(path)
     return found

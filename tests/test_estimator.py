@@ -1,10 +1,13 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import manyscale as ms
 from helpers.toys import SCHEMA, toy_events
@@ -38,6 +41,16 @@ def test_rules_of_scikit_learn(arrays):
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
     assert model.score(X, y) > 0.7
     assert cross_val_score(small(), X, y, cv=2).shape == (2,)
+
+
+def test_pipeline_grid_search_and_pickle_keep_the_scores(arrays):
+    X, y = arrays
+    pipeline = make_pipeline(FunctionTransformer(), small(epochs=1))
+    search = GridSearchCV(pipeline, {"classifier__learning_rate": [1e-3, 1e-2]}, cv=2).fit(X, y)
+    again = pickle.loads(pickle.dumps(search))  # noqa: S301 - our own
+    np.testing.assert_array_equal(again.predict_proba(X), search.predict_proba(X))
+    assert again.best_params_ == search.best_params_
+    assert again.best_estimator_[-1].history_ == search.best_estimator_[-1].history_
 
 
 def test_labels_may_be_any_two_values(arrays, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from helpers.commands import run, toy_dataset, toy_npz
+from helpers.toys import toy_events
 from manyscale import cli
 from manyscale.card import card_text, load_card
 from manyscale.data.dataset import Dataset
@@ -208,3 +209,43 @@ def test_significance_script(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "240 events" in done.stdout
     assert "sigma" in done.stdout
+
+
+def test_onnx_script_prints_the_scores_of_predict(type_, tmp_path):
+    pytest.importorskip("onnxruntime", reason="ONNX needs the extra deploy")
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra deploy")
+    toy_dataset(tmp_path / "toys", events=120)
+    (tmp_path / "card.yaml").write_text(
+        "preset: kinematics-only\ndata: {dataset: toys}\nstreams: {kinematics: {width: 4, layers: 1}}\n",
+        encoding="utf-8",
+    )
+    events = toy_events(5, events=9).streams["kinematics"]
+    np.savez(tmp_path / "new.npz", kinematics=events.padded())
+    for command in (
+        ("train", "card.yaml", "--out", "run", *QUICK),
+        ("inspect", "run"),
+        ("export", "run", "--out", "model.onnx"),
+        ("predict", "run", "new.npz", "--out", "scores.npz"),
+    ):
+        done = type_(*command)
+        assert done.code == 0, done.err
+        if command[0] == "inspect":
+            assert "has the checksum" in done.out
+        if command[0] == "export":
+            assert re.search(
+                r"difference to the network \d\.\de-0[6-9], on \d+ test events", done.out
+            )
+    card = (tmp_path / "run" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "- hh4b (signal)" in card
+    assert re.search(r"- network: AUC 0\.\d{4}", card)
+    script = [sys.executable, str(FOLDER / "score_onnx.py"), "model.onnx", "new.npz"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    streams, *lines = done.stdout.splitlines()
+    assert streams.startswith("kinematics: pt [GeV], eta, phi [rad], mass [GeV]")
+    printed = [float(line.split()[1]) for line in lines]
+    np.testing.assert_allclose(printed, np.load(tmp_path / "scores.npz")["score"], atol=1e-5)
+    (tmp_path / "run" / "model" / "trees.txt").write_text("tree", encoding="utf-8")
+    done = type_("inspect", "run")
+    assert done.code == 1
+    assert "trees.txt was damaged or changed" in done.err

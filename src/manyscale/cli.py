@@ -330,6 +330,17 @@ def predict(
     typer.echo(f"scores of {events} events: {out}")
 
 
+@app.command(epilog="Example: manyscale export runs/first --out model.onnx")
+def export(run: Run, out: Annotated[Path, typer.Option(help="the model: ends in .onnx")]) -> None:
+    """Write the network of a run as ONNX, features inside, compared with it on its test events."""
+    from manyscale.runs.export import export_run
+
+    difference, events = export_run(run, out)
+    typer.echo(
+        f"{out}: largest difference to the network {difference:.1e}, on {events} test events"
+    )
+
+
 @app.command(epilog="Example: manyscale compare a.yaml b.yaml --out runs/both --seeds 3")
 def compare(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")],

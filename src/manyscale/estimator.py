@@ -1,6 +1,7 @@
 """The multi-scale classifier as an estimator of scikit-learn's shape."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,25 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write a model folder: weights, architecture, features, labels; no pickle."""
         check_is_fitted(self)
         save_bundle(Path(folder), self.network_, self.classes_.tolist())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, joblib and pickle: the network as the files of its model folder."""
+        state = dict(super().__getstate__())
+        if "network_" in state:
+            with TemporaryDirectory() as folder:
+                save_bundle(Path(folder) / "model", state["network_"])
+                files = {path.name: path.read_bytes() for path in Path(folder, "model").iterdir()}
+            state["network_"] = files
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up what `__getstate__` gave; the network is on the CPU until it is used."""
+        if "network_" in state:
+            with TemporaryDirectory() as folder:
+                for name, content in state["network_"].items():
+                    Path(folder, name).write_bytes(content)
+                state = {**state, "network_": load_bundle(folder).network}
+        super().__setstate__(state)
 
     @staticmethod
     def load(folder: Path | str, device: str = "auto") -> "Classifier":

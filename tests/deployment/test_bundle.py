@@ -1,15 +1,18 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from helpers.toys import SCHEMA, toy_events
+from manyscale.checksums import CHECKSUMS, changed_files, write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import RunError
+from manyscale.evaluation.trees import Trees
 from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
@@ -103,6 +106,7 @@ def test_features_are_spelled_out(network, tmp_path):
 def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
     save_bundle(tmp_path / "model", network)
     (tmp_path / "model" / name).write_text(content)
+    write_checksums(tmp_path / "model")
     with pytest.raises(RunError, match=said):
         load_bundle(tmp_path / "model")
     with pytest.raises(RunError, match="no model folder"):
@@ -112,3 +116,49 @@ def test_damaged_model_folder_is_named(network, tmp_path, name, content, said):
 def test_empty_input_gives_no_scores(network):
     nothing = toy_events(1).take(np.array([], np.int64))
     assert class_probabilities(network, nothing.streams).shape == (0, 2)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json"])
+def test_a_flipped_bit_is_found_before_the_file_is_read(network, tmp_path, name):
+    folder = tmp_path / "model"
+    save_bundle(folder, network)
+    assert changed_files(folder) == []
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(RunError, match=rf"{name} was damaged or changed"):
+        load_bundle(folder)
+    (folder / "README.md").unlink()
+    (folder / "more.txt").write_text("")
+    found = ["README.md is missing", "more.txt was added", f"{name} was damaged or changed"]
+    assert changed_files(folder) == found
+
+
+def test_damaged_trees_do_not_reach_lightgbm(tmp_path, monkeypatch):
+    path = tmp_path / "trees.txt"
+    path.write_text("tree")
+    write_checksums(tmp_path)
+    path.write_text("treE")
+    monkeypatch.setattr("lightgbm.Booster", None)
+    with pytest.raises(RunError, match=r"trees\.txt was damaged or changed"):
+        Trees.load(path)
+
+
+def test_folder_without_checksums_still_loads(network, tmp_path):
+    save_bundle(tmp_path, network)
+    (tmp_path / CHECKSUMS).unlink()
+    write_checksums(tmp_path, "README.md")  # as a later evaluation does
+    assert not (tmp_path / CHECKSUMS).exists()
+    load_bundle(tmp_path)
+
+
+def test_folder_of_version_0_1_scores_as_it_did_then():
+    """Written by manyscale 0.1.0, with the scores of ten toy events in `scores.json` beside it."""
+    stored = Path(__file__).with_name("stored")
+    network = load_bundle(stored / "model").network
+    assert changed_files(stored / "model") == []
+    scores = class_probabilities(network, toy_events(7, events=10).streams)[:, 1]
+    expected = json.loads((stored / "scores.json").read_text(encoding="utf-8"))
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    trees = Trees.load(stored / "model" / "trees.txt")
+    assert trees.predict([[3.0]], ["x"])[0] > 0.5 > trees.predict([[-3.0]], ["x"])[0]

@@ -9,15 +9,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
+from manyscale import __version__
+from manyscale.checksums import read_checked, write_checksums
 from manyscale.errors import RunError
 from manyscale.features.jet_frame import FRAMED
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.schema import COLUMNS, Schema, StreamSchema
 from manyscale.settings import write_json
 
-__all__ = ["CLASSES", "PRETRAINED", "Bundle", "load_bundle", "save_bundle"]
+__all__ = [
+    "CLASSES",
+    "PRETRAINED",
+    "Bundle",
+    "described_features",
+    "load_bundle",
+    "save_bundle",
+    "write_model_card",
+]
 
 FORMAT = 3
 #: Classes in the order of the network's outputs: label 0, label 1.
@@ -57,7 +67,9 @@ def save_bundle(
     `classes` names the network's outputs; those of a base are processes.
 
     It holds `weights.safetensors` (weights and standardisation; no date, no path), `config.json`
-    (architecture, columns and labels, where they are not 0 and 1), `features.json` (the features, in order).
+    (architecture, columns and labels, where they are not 0 and 1), `features.json` (the features, in
+    order), `README.md` (see `write_model_card`) and, written last, `checksums.json`. Who adds a file
+    writes the checksums again.
     """
     draft = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
@@ -71,6 +83,24 @@ def save_bundle(
     settings = network.settings.model_dump()
     for name in network.settings.streams:
         settings["streams"][name]["features"] = network.extractor(name).names
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "classes": CLASSES,
+        "streams": streams,
+        "model": settings,
+    }
+    if list(labels) != list(Bundle.labels):
+        config["labels"] = list(labels)
+    write_json(draft / "config.json", config)
+    write_json(draft / "features.json", described_features(network))
+    write_model_card(draft, network)
+    write_checksums(draft)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def described_features(network: MultiScaleClassifier) -> dict[str, list[dict[str, Any]]]:
+    """Say of each stream which features the network sees, in their order, with unit and meaning."""
     features: dict[str, list[dict[str, Any]]] = {}
     for name in network.settings.streams:
         extractor = network.extractor(name)
@@ -86,18 +116,57 @@ def save_bundle(
             if extractor.frame is not None and feature in FRAMED:
                 described["frame"] = extractor.frame.settings.model_dump()
             features[name].append(described)
-    config: dict[str, Any] = {
-        "format": FORMAT,
-        "classes": list(classes),
-        "streams": streams,
-        "model": settings,
-    }
-    if list(labels) != list(Bundle.labels):
-        config["labels"] = list(labels)
-    write_json(draft / "config.json", config)
-    write_json(draft / "features.json", features)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    return features
+
+
+def write_model_card(
+    folder: Path,
+    network: MultiScaleClassifier,
+    *,
+    trained_on: Sequence[str] = (),
+    figures: Sequence[str] = (),
+) -> None:
+    """Write README.md: what the model is made for, trained on and worth, and where it is valid.
+
+    Parameters
+    ----------
+    trained_on, figures
+        Lines of Markdown; without them the card says that they are not known.
+    """
+    inputs = []
+    for name, settings in network.settings.streams.items():
+        extractor = network.extractor(name)
+        inputs.append(
+            f"- `{name}`: columns {', '.join(extractor.stream.all_columns)}; of them the features "
+            f"{', '.join(extractor.names)}; at most {settings.max_tokens} tokens"
+        )
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    trained_on = trained_on or ["This folder does not say; its run or its author may."]
+    figures = figures or ["None were worked out, or they do not stand in this folder."]
+    newline = "\n"
+    card = f"""# Model card
+Made for telling {CLASSES[1]} from {CLASSES[0]} events: a multi-scale transformer with {parameters:,} parameters,
+written by manyscale {__version__}. `manyscale.Classifier.load(FOLDER)` loads it.
+
+## Trained on
+{newline.join(trained_on)}
+
+## Inputs and features
+{newline.join(inputs)}
+
+## Figures
+{newline.join(figures)}
+
+## Limits of validity
+- Events like those of the training: the same detector, reconstruction, selection and units (GeV, radians).
+  Elsewhere the score is an extrapolation, and no figure above holds.
+- The score is the probability of signal where both classes are equally frequent, as far as it is calibrated;
+  with other shares only its order is of use.
+- Features beyond 10 standard deviations of the training are cut there. Values must be finite.
+"""
+    draft = folder / ".README.md.tmp"
+    draft.write_text(card, encoding="utf-8")
+    draft.replace(folder / "README.md")
 
 
 def load_bundle(
@@ -118,13 +187,13 @@ def load_bundle(
     # Another format fails anywhere below; its number says why better than the failure.
     newer = older = False
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_checked(folder / "config.json"))
         newer, older = config["format"] > FORMAT, config["format"] < FORMAT
         streams = tuple(StreamSchema.model_validate(stream) for stream in config["streams"])
         settings = ModelSettings.model_validate(config["model"])
         classes = tuple(config["classes"])
         network = MultiScaleClassifier(settings, Schema(streams=streams), len(classes))
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        network.load_state_dict(load(read_checked(folder / "weights.safetensors")))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error)
         if newer:

@@ -9,6 +9,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from manyscale.checksums import read_checked
 from manyscale.errors import DataError, RunError
 from manyscale.events.work import usable_cores
 from manyscale.statistics.sample import Sample
@@ -157,7 +158,8 @@ class Trees:
     def load(path: Path) -> "Trees":
         """Read what `save` wrote."""
         try:
-            text = path.read_text(encoding="utf-8")
+            # LightGBM does not survive a damaged text.
+            text = read_checked(path).decode("utf-8")
             return Trees(lightgbm.Booster(model_str=text))
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise RunError(f"no boosted trees can be read from {path}: {error}") from error

@@ -95,7 +95,7 @@ class FeatureExtractor(nn.Module):
             raise CardError(f"streams.{stream.name}.features {fault}")
         return FeatureExtractor(stream, chosen, placed, pairs=pairs)
 
-    def raw(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
+    def raw(self, batch: StreamBatch | TokenColumns) -> tuple[Tensor, Tensor]:
         """Compute the features before standardisation.
 
         Returns
@@ -103,25 +103,29 @@ class FeatureExtractor(nn.Module):
         numbers : (tokens, numbers), float32
         classes : (tokens, classes), int64
         """
-        columns = TokenColumns(self.stream, batch)
+        columns = batch if isinstance(batch, TokenColumns) else TokenColumns(self.stream, batch)
         if self.frame is not None:
             columns.computed = self.frame(columns)
-        tokens = len(batch.values)
         numbers = [compute(columns) for compute in self._number_recipes]
         classes = [compute(columns).long() for compute in self._class_recipes]
+        nothing = (*(numbers or classes)[0].shape, 0)
         return (
-            torch.stack(numbers, 1) if numbers else batch.values.new_zeros(tokens, 0),
-            torch.stack(classes, 1) if classes else batch.counts.new_zeros(tokens, 0),
+            torch.stack(numbers, -1) if numbers else self.mean.new_zeros(nothing),
+            torch.stack(classes, -1) if classes else numbers[0].long().new_zeros(nothing),
         )
 
-    def momenta(self, batch: StreamBatch) -> Tensor | None:
+    def momenta(self, batch: StreamBatch | TokenColumns) -> Tensor | None:
         """Compute what pairs are worked out from, (tokens, 4); None where they are not looked at.
 
         From the columns as they are, whatever the frame: pairs look the same in all of them.
         """
-        return None if self._momenta is None else self._momenta(TokenColumns(self.stream, batch))
+        if self._momenta is None:
+            return None
+        columns = batch if isinstance(batch, TokenColumns) else TokenColumns(self.stream, batch)
+        columns.computed = {}
+        return self._momenta(columns)
 
-    def forward(self, batch: StreamBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: StreamBatch | TokenColumns) -> tuple[Tensor, Tensor]:
         """Compute standardised numbers (tokens, numbers) and table rows (tokens, classes)."""
         numbers, classes = self.raw(batch)
         numbers = ((numbers - self.mean) / self.deviation).clamp_(-_CLIP, _CLIP)

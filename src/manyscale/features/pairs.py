@@ -70,7 +70,7 @@ def momenta_of(stream: StreamSchema) -> Callable[[TokenColumns], Tensor]:
         eta, phi = (columns[name] for name in direction)
         eta = eta.clamp(-_FURTHEST, _FURTHEST)
         if mass is None:
-            return torch.stack([logs, eta, phi, torch.zeros_like(eta)], 1)
+            return torch.stack([logs, eta, phi, torch.zeros_like(eta)], -1)
         if mass == "mass":
             mass2 = columns["mass"].clamp(min=0) ** 2
         else:
@@ -79,7 +79,7 @@ def momenta_of(stream: StreamSchema) -> Callable[[TokenColumns], Tensor]:
             mass2 = (energy - momentum) * (energy + momentum) - (_RESOLUTION * energy) ** 2
         ratio = mass2.clamp(min=0) * torch.exp(-2 * logs)
         rapidity = torch.asinh(torch.sinh(eta) * torch.rsqrt(1 + ratio))
-        return torch.stack([logs, rapidity, phi, ratio], 1)
+        return torch.stack([logs, rapidity, phi, ratio], -1)
 
     return compute
 

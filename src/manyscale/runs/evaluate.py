@@ -37,6 +37,7 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import LOG
 from manyscale.reporting import input_plots, physics_plots, score_plots
 from manyscale.runs.folder import RunFolder
+from manyscale.runs.model_card import describe_model
 from manyscale.runs.train import fit_combination, open_data
 from manyscale.schema import COLUMNS, StreamSchema
 from manyscale.settings import write_json
@@ -265,6 +266,7 @@ def evaluate_run(
     score_plots.history(read_history(folder.history)).save(folder.plots, "history")
     _plot_images(folder, test, trial.bundle.streams, card.evaluation.images)
     _plot_training(trial, Sample.of(events.label, prediction.network, weights))
+    describe_model(folder, network, metrics)
     # Last: a run with metrics.json is evaluated, with its scores and plots.
     metrics.write(folder.metrics)
     folder.log(f"evaluated: AUC {metrics.auc:.5f} on {len(test)} events")

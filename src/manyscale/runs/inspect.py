@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyscale.card import load_card
+from manyscale.checksums import CHECKSUMS, changed_files
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import open_npz
 from manyscale.data.parquet import MANIFEST
 from manyscale.data.sources import find_sources, unfinished
 from manyscale.deployment.bundle import load_bundle
-from manyscale.errors import DataError, ManyscaleError
+from manyscale.errors import DataError, ManyscaleError, RunError
 from manyscale.evaluation.yields import normalisation
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, expand, recognise
@@ -78,7 +79,10 @@ def inspect_path(path: Path | str, *, verify: bool = False, luminosity: float = 
         if RunFolder(path).card.is_file():
             return _run(RunFolder(path))
         if (path / "config.json").is_file():
-            return _network(load_bundle(path).network, f"model folder {path}", None)
+            verified = _verify(path)
+            found = _network(load_bundle(path).network, f"model folder {path}", None)
+            found.lines.append(verified)
+            return found
         return _dataset(path, verify=verify, luminosity=luminosity)
     if not path.exists():
         raise DataError(f"there is no {path}")
@@ -101,13 +105,24 @@ def _network(network: MultiScaleClassifier, title: str, chart: Path | None) -> F
     return found
 
 
+def _verify(model: Path) -> str:
+    """Check a model folder against its checksums.json; say that it fits, or raise RunError."""
+    if not (model / CHECKSUMS).is_file():
+        return f"{model} has no {CHECKSUMS}: an older manyscale wrote it, nothing can be verified"
+    if changed := changed_files(model):
+        raise RunError(f"{model} is not as it was written: {'; '.join(changed)}")
+    return f"every file of {model} has the checksum that {CHECKSUMS} says"
+
+
 def _run(folder: RunFolder) -> Found:
     path = folder.root
     if not folder.model.is_dir():
         preset = load_card(folder.card).preset
         resuming = f"`manyscale train {folder.card} --out {path} --resume` resumes it"
         return Found(lines=[f"run {path} of preset {preset}: not trained to its end", resuming])
+    verified = _verify(folder.model)
     found = _network(load_bundle(folder.model).network, f"run {path}", folder.flow_chart)
+    found.lines.append(verified)
     if folder.metrics.is_file():
         metrics = folder.read_metrics()
         error = "" if metrics.auc_error is None else f" ± {metrics.auc_error:.4f}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from manyscale.card import Card, card_text, load_card
+from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
@@ -341,6 +342,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
     beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
     beside.save(draft)
+    write_checksums(draft)
     draft.rename(folder.model)
 
 

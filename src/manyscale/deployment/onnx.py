@@ -1,0 +1,186 @@
+"""ONNX: a trained network, features and standardisation inside, for programs without Python or torch."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manyscale import __version__
+from manyscale.deployment.bundle import CLASSES, Bundle, described_features
+from manyscale.deployment.predict import class_probabilities
+from manyscale.errors import DataError, MissingExtraError, RunError
+from manyscale.events.ragged import PackedStream
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.padded import PaddedNetwork, padded_array, real_first
+from manyscale.schema import COLUMNS
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["OUTPUT", "check_onnx_target", "write_onnx"]
+
+#: Name of the output, the probabilities of the classes.
+OUTPUT = "probabilities"
+# Probabilities that differ by more are no rounding of single precision.
+_MOST = 1e-4
+
+
+class _Scorer(nn.Module):
+    """Arrays as of an npz, one a stream in the network's order, to probabilities (events, classes)."""
+
+    def __init__(self, network: MultiScaleClassifier) -> None:
+        super().__init__()
+        self.padded = PaddedNetwork(network)
+
+    def forward(self, *arrays: Tensor) -> Tensor:
+        network = self.padded.network
+        streams = zip(network.settings.streams.items(), arrays, strict=True)
+        trimmed = {
+            name: real_first(network.extractor(name).stream, values, settings.max_tokens)
+            for (name, settings), values in streams
+        }
+        return self.padded(trimmed).softmax(1)
+
+
+def check_onnx_target(path: Path) -> None:
+    """Refuse, before any work is done, a name that is none of an ONNX file, or missing libraries.
+
+    Raises
+    ------
+    DataError
+        Where the name does not end in .onnx, is that of a folder, or its folder is missing.
+    MissingExtraError
+        Where onnx, onnxscript or onnxruntime is not installed.
+    """
+    if path.suffix != ".onnx":
+        raise DataError(f"a model is exported as ONNX: {path} must end in .onnx")
+    if path.is_dir() or not path.parent.is_dir():
+        fault = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise DataError(f"{path} cannot be written: {fault}")
+    try:
+        import onnx  # noqa: F401, PLC0415 - an extra
+        import onnxruntime  # noqa: F401, PLC0415
+        import onnxscript  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "deploy") from None
+
+
+def write_onnx(path: Path, bundle: Bundle, events: Iterable[Mapping[str, PackedStream]]) -> float:
+    """Write a network as ONNX, once it is found to score events as the network itself does.
+
+    Inputs are named as the streams: float32, (events, tokens, columns), padded as an npz; of any number
+    of events, and of tokens in each stream. Real tokens are found, and trimmed to `max_tokens`, inside.
+    The output `probabilities` is (events, classes). The metadata hold the version (`manyscale`) and,
+    as JSON, `classes`, `labels`, `streams` (columns with units, in order, and `max_tokens`), `features`.
+
+    Parameters
+    ----------
+    path
+        Checked by `check_onnx_target`; an existing file is replaced whole, at the end.
+    bundle
+        The network, on a CPU.
+    events
+        Packed streams by name, columns as the network takes them, to compare scores on; some events
+        each time, of different numbers and lengths.
+
+    Returns
+    -------
+    The largest difference of a probability.
+
+    Raises
+    ------
+    RunError
+        Where probabilities differ by more than 1e-4. No file is written then.
+    """
+    import onnxruntime  # noqa: PLC0415 - an extra
+
+    model = _exported(bundle).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for streams in events:
+        arrays = {of.name: padded_array(of, streams[of.name]) for of in bundle.streams}
+        (found,) = session.run([OUTPUT], arrays)
+        difference = np.abs(found - class_probabilities(bundle.network, streams))
+        # A NaN counts as a difference.
+        largest = max(largest, float(np.nan_to_num(difference, nan=1.0).max(initial=0)))
+    if largest > _MOST:
+        raise RunError(
+            f"the ONNX model gives other probabilities than the network, by up to {largest:.2g}: it is "
+            f"not written. Where tokens have pt 0, or all columns 0, an array cannot hold them"
+        )
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        draft.write_bytes(model)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return largest
+
+
+def _exported(bundle: Bundle) -> "onnx.ModelProto":
+    import onnx  # noqa: PLC0415 - an extra
+    from onnxscript import opset18 as op  # noqa: PLC0415
+
+    def hypot(x: Any, y: Any) -> Any:  # noqa: ANN401 - values of a graph; onnxscript has none
+        return op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y)))
+
+    names = [of.name for of in bundle.streams]
+    sizes = tuple({0: "events", 1: f"tokens_{name}"} for name in names)
+    # Any numbers that are not 0 or 1, which torch would take for constants.
+    examples = tuple(
+        torch.rand(3, 4 + place, len(of.all_columns)) for place, of in enumerate(bundle.streams)
+    )
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Scorer(bundle.network).eval(),
+                examples,
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=[OUTPUT],
+                dynamic_shapes=(sizes,),
+                opset_version=18,
+                custom_translation_table={torch.ops.aten.hypot.default: hypot},
+            )
+    finally:
+        log.setLevel(level)
+    assert program is not None  # noqa: S101 - for the type checker
+    model: onnx.ModelProto = program.model_proto
+    for node in model.graph.node:  # where in our source they come from, with paths of this machine
+        del node.metadata_props[:]
+    del model.graph.value_info[:]
+    network = bundle.network
+    streams = {
+        of.name: {
+            "columns": [{"name": name, "unit": _unit(name)} for name in of.all_columns],
+            "max_tokens": network.settings.streams[of.name].max_tokens,
+        }
+        for of in bundle.streams
+    }
+    about = {
+        "classes": CLASSES,
+        "labels": list(bundle.labels),
+        "streams": streams,
+        "features": described_features(network),
+    }
+    onnx.helper.set_model_props(
+        model, {"manyscale": __version__} | {key: json.dumps(of) for key, of in about.items()}
+    )
+    return model
+
+
+def _unit(column: str) -> str:
+    return COLUMNS[column].unit if column in COLUMNS else ""
