@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.networks import KINDS, network_of
@@ -30,6 +30,7 @@ def padded_scores(network, streams):
         return PaddedNetwork(network)(pad(streams, lengths)).softmax(1).numpy()
 
 
+@example(lengths=[(0, 0, 0), (3, 0, 4)], seed=0, preset="pairs")
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(
