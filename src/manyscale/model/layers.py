@@ -24,6 +24,10 @@ __all__ = [
     "StreamSettings",
 ]
 
+# Layers of an encoder whose attention pairs steer: of three, the first alone gave the same AUC
+# (docs/performance.md), and on a GPU the others take the faster kernel.
+_BIASED = 2
+
 
 class StreamSettings(Settings):
     """How one stream is seen and encoded."""
@@ -202,7 +206,8 @@ class Encoder(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             place = Place(stream, layer=number)
             only = class_only and number == last
-            tokens = layer(tokens, layout, place=place, bias=bias, taps=taps, class_only=only)
+            own = bias if number <= _BIASED else None
+            tokens = layer(tokens, layout, place=place, bias=own, taps=taps, class_only=only)
         tokens = self.norm(tokens)
         return taps.rows(Place(stream, part="output"), tokens, layout)
 
