@@ -25,19 +25,24 @@ from numpy.typing import NDArray
 from torch import nn
 
 import rivals
+from gpu import GPU, pool
 from manyscale.card import Card, card_text, preset_card
 from manyscale.console import print_table
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import epoch_order
 from manyscale.data.npz import from_arrays
+from manyscale.data.packing import PackedEvents
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layers import StreamSettings
 from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
 from manyscale.runs.demo import demo_card
 from manyscale.runs.generate import generate_dataset
 from manyscale.runs.predict import predict_run
 from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
+from manyscale.schema import Schema
+from memory import PROCESSES, STREAM
 from seed_demo import COLUMNS
 from seed_demo import card as seed_card
 
@@ -262,6 +267,32 @@ def model_2(bench: Bench) -> Row:
     )
 
 
+def pairs(bench: Bench) -> Row:
+    """Train Model 1 on random jets of 50 to 100 constituents, with pair biases."""
+    jets = pool(1, GPU._replace(batch=512))
+    events = np.arange(len(jets["jet1"]))
+    packed = PackedEvents(
+        jets, events.astype(np.uint64), events % 2, events % 2, np.ones(len(events))
+    )
+    processes = tuple(reversed(PROCESSES[:2]))
+    data = Dataset.from_events(Schema(streams=(STREAM,), processes=processes), packed)
+    plain, biased = (
+        with_training(
+            Card(preset="model-1", streams={"jet1": StreamSettings(pair_bias=bias)}),
+            batch_size=256,
+            max_steps=4,
+        )
+        for bias in (False, True)
+    )
+    return bench.row(
+        "training, Model 1, 50 to 100 constituents, pair biases",
+        "without them",
+        "",
+        ours=lambda: trained(biased, data)[1],
+        theirs=lambda: trained(plain, data)[1],
+    )
+
+
 def reading(bench: Bench) -> Row:
     """Read a dataset into packed arrays."""
     folder = bench.hh4b_folder
@@ -332,6 +363,7 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
     "padding": padding,
     "linear": linear,
     "model-2": model_2,
+    "pairs": pairs,
     "reading": reading,
     "processes": processes,
     "first-step": first_step,

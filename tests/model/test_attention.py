@@ -7,7 +7,8 @@ import torch
 from helpers.networks import KINDS, network_of
 from helpers.toys import toy_events
 from manyscale.features.columns import to_torch
-from manyscale.model.attention import attend
+from manyscale.features.pairs import pair_features
+from manyscale.model.attention import PairBias, attend
 from manyscale.model.layout import Layout
 from manyscale.model.taps import Taps
 
@@ -73,6 +74,29 @@ def test_a_bias_is_added_to_the_scores():
         attend(None, joined(query, key, value), layout.to_itself, bias=bias),
         one_by_one(query, key, value, layout.event, layout.event, dense),
     )
+
+
+def test_pair_biases_are_those_of_each_pair_and_none_of_class_tokens():
+    layout = layout_of(COUNTS)
+    query, key, value = (rows_of(layout, seed) for seed in range(3))
+    torch.manual_seed(4)
+    pairs = PairBias(heads=2)
+    torch.nn.init.normal_(pairs.narrow.weight)
+    torch.nn.init.normal_(pairs.narrow.bias)
+    momenta = torch.randn(len(layout.token_rows), 4).abs()
+    numbers = torch.zeros(4, layout.rows)
+    numbers[:, layout.token_rows] = momenta.T
+    # Of all rows with all others, head last, written out plainly.
+    features = pair_features(numbers[:, :, None], numbers[:, None]).permute(1, 2, 0)
+    dense = pairs.narrow(torch.nn.functional.gelu(pairs.wide(features))).detach()
+    dense[layout.first_rows] = dense[:, layout.first_rows] = 0
+    found = attend(
+        None, joined(query, key, value), layout.to_itself, bias=pairs(momenta, layout)
+    ).detach()
+    for head in range(2):
+        of_head = (rows[:, head : head + 1] for rows in (query, key, value))
+        expected = one_by_one(*of_head, layout.event, layout.event, dense[..., head])
+        torch.testing.assert_close(found[:, 4 * head : 4 * head + 4], expected)
 
 
 @pytest.mark.parametrize("biased", [False, True])

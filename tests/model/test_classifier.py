@@ -18,6 +18,7 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import FusionSettings, StreamSettings
 from manyscale.model.layout import Buckets
 from manyscale.model.presets import resolve
+from manyscale.model.summary import summarise
 
 # phi relative to the first object gives the order of the objects a meaning: left out here.
 UNORDERED = StreamSettings(features=("log_pt", "eta", "log_mass", "n_btags", "object_class"))
@@ -109,6 +110,17 @@ def test_shared_encoder_halves_the_weights():
         p.numel() for p in together.parameters()
     )
     assert difference == jets
+
+
+def test_summary_counts_every_parameter_once_and_names_pair_biases():
+    network = network_of("pairs")
+    summary = summarise(network)
+    own = [block.parameters for block in summary.blocks]
+    assert sum(own) == summary.parameters == sum(p.numel() for p in network.parameters())
+    encoders = [block for block in summary.blocks if block.kind == "encoder"]
+    assert all("pair biases" in block.lines for block in encoders)
+    jets, _, kinematics = (block.parameters for block in encoders)
+    assert jets == kinematics > 16 * 5
 
 
 def test_positions_make_the_order_of_tokens_matter():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.networks import KINDS, network_of
@@ -11,7 +11,6 @@ from manyscale.deployment.predict import class_probabilities
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import to_torch
 from manyscale.model.padded import PaddedNetwork, real_first
-from manyscale.model.presets import PRESETS
 from manyscale.schema import StreamSchema
 
 LENGTH = 24
@@ -34,6 +33,7 @@ def padded_scores(network, streams):
         return padded(padded.arrays(streams, lengths)).softmax(1).numpy()
 
 
+@example(lengths=[(0, 0, 0), (3, 0, 4)], seed=0, preset="pairs")
 @settings(max_examples=40, deadline=None)
 @given(
     lengths=st.lists(

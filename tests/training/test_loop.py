@@ -213,7 +213,7 @@ def test_an_epoch_tells_where_its_time_went():
 def test_a_process_without_events_gets_an_event_that_counts_nothing():
     events = toy_events(1)
     (part,) = loop._parts(batch_of(events).take(np.arange(0)), 3)
-    network = build_model(Card(), SCHEMA)
+    network = build_model(Card(streams={"jet1": StreamSettings(pair_bias=True)}), SCHEMA)
     batch, label, weight = loop._on_device(part, torch.device("cpu"))
     losses = torch.nn.functional.cross_entropy(network(batch), label, reduction="none")
     (weight * losses).sum().backward()
@@ -278,6 +278,16 @@ def test_other_faults_of_a_step_stay_what_they_are(monkeypatch):
     monkeypatch.setattr(MultiScaleClassifier, "forward", wrong)
     with pytest.raises(RuntimeError, match="a shape is wrong"):
         trained()
+
+
+def test_an_operation_that_is_not_deterministic_is_named(monkeypatch):
+    def without_order(*arguments):
+        return torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+
+    monkeypatch.setattr(MultiScaleClassifier, "forward", without_order)
+    with pytest.raises(RunError, match=r"training.deterministic: put_ does not have .*false"):
+        trained(deterministic=True)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_deterministic_algorithms_train_and_are_left_again():

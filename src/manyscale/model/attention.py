@@ -217,8 +217,8 @@ class SelfAttention(nn.Module):
 class PairBias(nn.Module):
     """What is added to the scores of self-attention: a number for each head and pair of tokens.
 
-    A perceptron of one hidden layer, on what both tokens are to each other. Pairs with a class token,
-    which has no momentum, have the bias 0. At first all have.
+    A perceptron of one hidden layer, on what both tokens are to each other; one for all layers. Pairs with
+    a class token, which has no momentum, have the bias 0. At first all have.
 
     References
     ----------

@@ -15,6 +15,7 @@ from manyscale.model.taps import NO_TAPS, Place, Taps
 from manyscale.settings import Settings, setting
 
 __all__ = [
+    "BIASED_LAYERS",
     "Encoder",
     "EncoderLayer",
     "Fusion",
@@ -23,6 +24,10 @@ __all__ = [
     "HeadSettings",
     "StreamSettings",
 ]
+
+#: Layers of an encoder whose attention pairs steer: of three, the first alone gave the same AUC
+#: (docs/performance.md), and on a GPU the others take the faster kernel.
+BIASED_LAYERS = 2
 
 
 class StreamSettings(Settings):
@@ -207,7 +212,8 @@ class Encoder(nn.Module):
         for number, layer in enumerate(self.layers, start=1):
             place = Place(stream, layer=number)
             only = class_only and number == last
-            tokens = layer(tokens, layout, place=place, bias=bias, taps=taps, class_only=only)
+            own = bias if number <= BIASED_LAYERS else None
+            tokens = layer(tokens, layout, place=place, bias=own, taps=taps, class_only=only)
         tokens = self.norm(tokens)
         return taps.rows(Place(stream, part="output"), tokens, layout)
 

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -502,12 +503,7 @@ def run_loop(
         graph = GraphedStep(
             network.train(), optimizer, typical, longest=longest, clip=settings.clip
         )
-    before = torch.are_deterministic_algorithms_enabled()
-    if settings.deterministic:
-        # cuBLAS reads it when it is first used.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    try:
+    with _deterministic(wanted=settings.deterministic):
         return loop.train(
             wrapped,
             feed,
@@ -522,6 +518,25 @@ def run_loop(
             taps=taps,
             graph=graph,
         )
+
+
+@contextmanager
+def _deterministic(*, wanted: bool) -> Iterator[None]:
+    """Use only what gives the same bits every time, where that is wanted; name what cannot."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if not (wanted and "deterministic implementation" in str(error)):
+            raise
+        said = str(error).split(", but")[0]
+        raise RunError(
+            f"training.deterministic: {said} on this device; set it to false, or take another one"
+        ) from error
     finally:
         torch.use_deterministic_algorithms(before)
 
