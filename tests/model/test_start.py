@@ -105,7 +105,10 @@ def test_layers_that_the_base_lacks_are_fresh():
     [
         ({"width": 16}, "fresh, 16 wide with 2 heads; the base's jet1 is 8 wide with 2"),
         ({"heads": 4}, "fresh, 8 wide with 4 heads; the base's jet1 is 8 wide with 2"),
-        ({"features": ("charge",)}, "fresh, no feature of it is one of the base's jet1"),
+        (
+            {"features": ("charge", "pt", "log_pt")},
+            "fresh, of its 3 features the base's jet1 knows 1",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_and_left_alone(settings, said):

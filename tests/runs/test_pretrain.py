@@ -15,9 +15,11 @@ from manyscale.card import Card
 from manyscale.deployment.bundle import PRETRAINED, load_bundle
 from manyscale.errors import CardError, RunError
 from manyscale.features.columns import to_torch
+from manyscale.model.start import FRESH
 from manyscale.model.taps import Taps
 from manyscale.runs.pretrain import _GROUPS, HiddenFeatures, pretrain_base
 from manyscale.runs.train import start
+from manyscale.schema import StreamSchema
 from manyscale.training.schedule import TrainingSettings
 
 TEXT = """
@@ -115,18 +117,24 @@ def test_hidden_groups_are_hidden_from_whole_events_and_class_tokens_stay():
     assert bool(((sums == 0) | (sums == layout.counts)).all())
 
 
-def test_by_default_jets_start_from_the_packaged_base_and_other_streams_fresh():
-    base = load_bundle(PRETRAINED, base=True).network
-    assert len(base.settings.streams) == 2
-    for name, begins in (("concatenation", True), ("kinematics-only", False)):
+def test_by_default_jets_and_objects_start_from_the_packaged_base():
+    for name, begun in (("model-2", 3), ("concatenation", 2), ("kinematics-only", 1)):
         network = ms.build_model(Card(preset=name), SCHEMA)
-        assert bool(start(network, TrainingSettings()).parameters) is begins
+        taken = start(network, TrainingSettings())
+        assert len(taken.lines) == begun
+        assert not any("fresh" in line for line in taken.lines)
     assert not start(network, TrainingSettings(start="none")).lines
 
 
-def test_a_start_of_which_nothing_fits_is_refused(tmp_path):
-    network = ms.build_model(Card(preset="kinematics-only"), SCHEMA)
-    with pytest.raises(CardError, match=r"nothing of .* fits; kinematics: fresh, the base has no"):
+def test_a_stream_that_the_base_knows_nothing_of_is_no_fault():
+    schema = SCHEMA.model_copy(update={"streams": (StreamSchema(name="x", columns=("f0", "f1")),)})
+    network = ms.build_model(Card(preset="model-1"), schema)
+    assert start(network, TrainingSettings()) == FRESH
+    with pytest.raises(CardError, match=r"nothing of .* fits; x: fresh, the base has no"):
         start(network, TrainingSettings(start=PRETRAINED))
+
+
+def test_a_start_that_is_no_model_is_refused(tmp_path):
+    network = ms.build_model(Card(preset="kinematics-only"), SCHEMA)
     with pytest.raises(RunError, match="is no model folder"):
         start(network, TrainingSettings(start=tmp_path))

@@ -85,7 +85,7 @@ def save_bundle(
         settings["streams"][name]["features"] = network.extractor(name).names
     config: dict[str, Any] = {
         "format": FORMAT,
-        "classes": CLASSES,
+        "classes": list(classes),
         "streams": streams,
         "model": settings,
     }
@@ -93,7 +93,7 @@ def save_bundle(
         config["labels"] = list(labels)
     write_json(draft / "config.json", config)
     write_json(draft / "features.json", described_features(network))
-    write_model_card(draft, network)
+    write_model_card(draft, network, classes=classes)
     write_checksums(draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
@@ -123,6 +123,7 @@ def write_model_card(
     folder: Path,
     network: MultiScaleClassifier,
     *,
+    classes: Sequence[str] = CLASSES,
     trained_on: Sequence[str] = (),
     figures: Sequence[str] = (),
 ) -> None:
@@ -130,6 +131,8 @@ def write_model_card(
 
     Parameters
     ----------
+    classes
+        As of `save_bundle`.
     trained_on, figures
         Lines of Markdown; without them the card says that they are not known.
     """
@@ -143,9 +146,12 @@ def write_model_card(
     parameters = sum(parameter.numel() for parameter in network.parameters())
     trained_on = trained_on or ["This folder does not say; its run or its author may."]
     figures = figures or ["None were worked out, or they do not stand in this folder."]
+    made_for = f"telling {CLASSES[1]} from {CLASSES[0]} events"
+    if tuple(classes) != CLASSES:
+        made_for = f"other trainings to start from (it tells {', '.join(classes)} apart)"
     newline = "\n"
     card = f"""# Model card
-Made for telling {CLASSES[1]} from {CLASSES[0]} events: a multi-scale transformer with {parameters:,} parameters,
+Made for {made_for}: a multi-scale transformer with {parameters:,} parameters,
 written by manyscale {__version__}. `manyscale.Classifier.load(FOLDER)` loads it.
 
 ## Trained on

@@ -36,10 +36,11 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
     """Give a network the weights of another, a base, wherever both mean the same.
 
     An encoder starts from that of the base's stream of the same name, else, where its tokens are the
-    constituents of a jet, from that of the base's constituents. Features that both have keep weights
-    and standardisation of the base, so that they mean what they meant; a feature of the base that is
-    missing is one that it was not shown; a new one enters with weight zero. The encoder of the base
-    may have more layers, or fewer. Fusion blocks and head are taken where they are the same.
+    constituents of a jet, from that of the base's constituents; at least half of its features must be
+    known to the base. These keep weights and standardisation of the base, so that they mean what they
+    meant; a feature of the base that is missing is one that it was not shown; a new one enters with
+    weight zero. The encoder of the base may have more layers, or fewer. Fusion blocks and head are
+    taken where they are the same and all their streams start from the base.
 
     Parameters
     ----------
@@ -49,6 +50,7 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
         Another network, of any number of classes.
     """
     taken: list[nn.Parameter] = []
+    started: set[str] = set()
     lines = []
     for shared in dict.fromkeys(network.encoder_of.values()):
         streams = [name for name, of in network.encoder_of.items() if of == shared]
@@ -65,10 +67,12 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
             )
             continue
         into, from_ = network.encoder(streams[0]), base.encoder(source)
-        known = base.extractor(source)
-        both = [name for name in network.extractor(streams[0]).names if name in known.names]
-        if not both:
-            lines.append(said + f"fresh, no feature of it is one of the base's {source}")
+        names, known = network.extractor(streams[0]).names, base.extractor(source)
+        both = [name for name in names if name in known.names]
+        if 2 * len(both) < len(names):
+            lines.append(
+                said + f"fresh, of its {len(names)} features the base's {source} knows {len(both)}"
+            )
             continue
         for name in streams:
             _take_standardisation(network.extractor(name), known)
@@ -76,7 +80,8 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
         taken += [*into.embedding.linear.parameters(), *into.layers[:layers].parameters()]
         if into.pairs and from_.pairs and _take(into.pairs, from_.pairs):
             taken += into.pairs.parameters()
-        new = [name for name in network.extractor(streams[0]).names if name not in known.names]
+        new = [name for name in names if name not in known.names]
+        started.update(streams)
         lines.append(
             said + f"{layers} of {len(into.layers)} layers and {len(both)} features of the base's "
             f"{source}" + (f"; new: {', '.join(new)}" if new else "")
@@ -85,11 +90,19 @@ def take_over(network: MultiScaleClassifier, base: MultiScaleClassifier) -> Take
         zip(network.settings.fusion, base.settings.fusion, strict=False)
     ):
         same = (block.query, block.context) == (theirs_block.query, theirs_block.context)
-        if same and _take(network.fusion[number], base.fusion[number]):
+        if (
+            same
+            and started.issuperset({block.query, *block.context})
+            and _take(network.fusion[number], base.fusion[number])
+        ):
             taken += network.fusion[number].parameters()
             lines.append(f"fusion block {number + 1}: as the base's")
     same_streams = list(network.settings.streams) == list(base.settings.streams)
-    if taken and same_streams and _take(network.head, base.head):
+    if (
+        same_streams
+        and started.issuperset(network.settings.streams)
+        and _take(network.head, base.head)
+    ):
         taken += network.head.parameters()
         lines.append("head: as the base's")
     return TakenOver(frozenset(taken), tuple(lines))
