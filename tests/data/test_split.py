@@ -83,10 +83,7 @@ def test_another_seed_is_another_split():
 def test_each_event_is_tested_in_exactly_one_fold_whatever_the_order(seed, folds, order):
     ids = IDS[:300]
     places = np.array(
-        [
-            split_places(ids, seed, SplitSettings(folds=folds, fold=fold))
-            for fold in range(folds)
-        ]
+        [split_places(ids, seed, SplitSettings(folds=folds, fold=fold)) for fold in range(folds)]
     )
     np.testing.assert_array_equal((places == 2).sum(axis=0), 1)
     last = SplitSettings(folds=folds, fold=folds - 1)

@@ -67,7 +67,10 @@ def test_folds_are_averaged_and_never_ranked_against_each_other():
             fold.event_ids,
             fold.labels,
             fold.weights,
-            {name: ClassifierScores((one.scores + k) / 9) for name, one in fold.classifiers.items()},
+            {
+                name: ClassifierScores((one.scores + k) / 9)
+                for name, one in fold.classifiers.items()
+            },
         )
         for k, fold in enumerate(folds)
     ]
@@ -82,7 +85,10 @@ def test_folds_are_averaged_and_never_ranked_against_each_other():
     assert plain.auc == pytest.approx(ndtr(2 / 2), abs=3 * plain.auc_error)
     passing = np.mean(
         [
-            1 / evaluate(f.labels, f.classifiers["shift 2"].scores)["background_rejection"]["0.50"]["value"]
+            1
+            / evaluate(f.labels, f.classifiers["shift 2"].scores)["background_rejection"]["0.50"][
+                "value"
+            ]
             for f in folds
         ]
     )
@@ -117,8 +123,9 @@ def test_a_fold_without_background_left_is_one_of_zero_passing():
         return np.where(np.arange(len(labels)) < 50, 0.75, labels * 0.5 + 0.25)
 
     generator = np.random.default_rng(5)
-    clean, dirty = in_folds(generator, 2, scores={"a": apart}), in_folds(
-        generator, 2, scores={"a": mixed}
+    clean, dirty = (
+        in_folds(generator, 2, scores={"a": apart}),
+        in_folds(generator, 2, scores={"a": mixed}),
     )
     (none,) = compare(clean)
     point = none.background_rejection["0.70"]

@@ -16,7 +16,11 @@ def rows(law, sizes=SIZES, error=0.02, name="network", random=None):
         value = law(size)
         if random is not None:
             value *= 1 + error * random.normal()
-        point = {"value": 1 / value, "low": 1 / value / (1 + error), "high": 1 / value / (1 - error)}
+        point = {
+            "value": 1 / value,
+            "low": 1 / value / (1 + error),
+            "high": 1 / value / (1 - error),
+        }
         found.append(
             ComparisonRow(
                 name=name,

@@ -167,7 +167,7 @@ def compare(
             base_variances = np.array([one.variance for one in of_first])
             over = base.mean(axis=0)
             ratios = {}
-            for place in np.flatnonzero((mean > 0) & (over > 0)):
+            for place in np.flatnonzero((mean > 0) & (over > 0)).tolist():
                 p, q = mean[place], over[place]
                 error = variance(
                     base[:, place] / q - shares[:, place] / p,
@@ -208,7 +208,8 @@ def _passing(training: Training, name: str, first: str, efficiencies: Sequence[f
     found = []
     for cut, base_cut in cuts:
         passed, base_passed = scores[background] >= cut, base[background] >= base_cut
-        share, base_share = weights[passed].sum(), weights[base_passed].sum()
-        off, base_off = passed - share, base_passed - base_share
-        found.append((share, (squares * off**2).sum(), (squares * off * base_off).sum()))
-    return _Passing(*np.array(found).T, effective_events(weights))
+        kept, base_kept = weights[passed].sum(), weights[base_passed].sum()
+        off, base_off = passed - kept, base_passed - base_kept
+        found.append((kept, (squares * off**2).sum(), (squares * off * base_off).sum()))
+    share, variance, covariance = np.array(found, np.float64).T
+    return _Passing(share, variance, covariance, effective_events(weights))

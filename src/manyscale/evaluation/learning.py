@@ -42,7 +42,9 @@ def learning_curves(
         own = sorted((row for row in rows if row.name == name), key=lambda row: row.size or 0)
         areas, shares = [], []
         for row in own:
-            areas.append(LearningPoint(events=row.size or 0, value=1 - row.auc, error=row.auc_error))
+            areas.append(
+                LearningPoint(events=row.size or 0, value=1 - row.auc, error=row.auc_error)
+            )
             point = row.background_rejection[TARGET_EFFICIENCY]
             low = 0.0 if point.high is None else 1 / point.high
             share = 0.0 if point.value is None else 1 / point.value

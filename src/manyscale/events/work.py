@@ -33,6 +33,7 @@ from manyscale.events.settings import GenerateSettings
 
 __all__ = [
     "LARGEST_SEED",
+    "SHARE",
     "OneByOne",
     "ProcessPool",
     "Unit",
@@ -52,6 +53,8 @@ _PATIENCE = 10
 # Where Linux says in which control groups this process is, and what these grant.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+#: Environment variable of a process that is to use so many cores only, its share of the machine.
+SHARE = "MANYSCALE_CORES"
 
 AnyUnit = TypeVar("AnyUnit")
 Result = TypeVar("Result")
@@ -153,7 +156,7 @@ def usable_cores() -> int:
         with suppress(OSError, ValueError):
             granted, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
             cores = min(cores, max(1, math.ceil(int(granted) / int(period))))
-    return cores
+    return min(cores, int(os.environ.get(SHARE, cores)))
 
 
 def run_units(

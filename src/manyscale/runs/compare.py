@@ -20,16 +20,17 @@ import torch
 from numpy.typing import NDArray
 
 from manyscale.card import Card, load_card
+from manyscale.data.event_filter import SPLITS, split_places
 from manyscale.data.packing import PackedEvents
 from manyscale.deployment.scores import read_scores
 from manyscale.errors import DataError, ManyscaleError, RunError
 from manyscale.evaluation.compare import ClassifierScores, Training, compare
 from manyscale.evaluation.learning import learning_curves
 from manyscale.evaluation.results import ComparisonRow, read_history
-from manyscale.events.work import OneByOne, ProcessPool, usable_cores
+from manyscale.events.work import SHARE, OneByOne, ProcessPool, usable_cores
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import score_plots
-from manyscale.reporting.comparison import COMPARISON, CURVES, write_comparison
+from manyscale.reporting.comparison import COMPARISON, CURVES, write_comparison_report
 from manyscale.reporting.findings import COMPARISON_PLOT, LEARNING_PLOT
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
@@ -131,62 +132,37 @@ def compare_cards(
             f"a card may not be called '{taken[0]}': the comparison has something else under that "
             f"name; rename its file"
         )
-    if root.is_dir() and any(path.name not in {*cards, *_FILES} for path in root.iterdir()):
+    there = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    if any(name not in {*cards, *_FILES} and not name.startswith(".") for name in there):
         raise RunError(f"{root} holds something else: name another folder")
-    by, turns = ("fold", folds) if folds is not None else ("seed", seeds)
-    sizes = sorted(set(sizes))
-    jobs: list[_Job] = []
-    for size in sizes or [None]:
-        for turn in range(turns):
-            owners: dict[tuple[str, ...] | None, Path] = {}
-            for name, card in cards.items():
-                split: dict[str, Any] = {} if size is None else {"train_events": size}
-                if folds is not None:
-                    split |= {"folds": folds, "fold": turn}
-                data = card.data.model_copy(
-                    update={"split": card.data.split.model_copy(update=split)}
-                )
-                seed = card.seed if folds is not None else card.seed + turn
-                one = card.model_copy(update={"data": data, "seed": seed})
-                folder = root / name
-                if size is not None:
-                    folder /= f"size-{size}"
-                if turns > 1:
-                    folder /= f"{by}-{turn if folds is not None else seed}"
-                one = one if device is None else one.on_device(device)
-                # Trees see the streams, not the network: one training of them serves all such cards.
-                owner = owners.setdefault(card.data.streams, folder)
-                jobs.append(_Job(name, size, turn, one, folder, owner))
+    if device is not None:
+        cards = {name: card.on_device(device) for name, card in cards.items()}
+    jobs = _plan(cards, root, seeds, folds, sizes)
     _check_events(cards, jobs, folds)
     _work_off(jobs, workers, device or "auto")
 
     rows: list[ComparisonRow] = []
-    for size in sizes or [None]:
-        tested: list[tuple[int, Training, PackedEvents, Schema]] = []
-        for turn in range(turns):
-            folders = {
-                job.name: RunFolder(job.folder) for job in jobs if (job.size, job.turn) == (size, turn)
-            }
-            tested.append((turn, *_on_same_events(folders, next(iter(folders.values())))))
-        found = compare([training for _, training, _, _ in tested], _PERCENTS)
-        known = {"size": size} if size is not None else {}
-        rows += [_at_the_usual(row).model_copy(update=known) for row in found]
-    # Of the largest size, which is the last.
+    # The largest size last: plot and scores are of it.
+    for size in dict.fromkeys(job.size for job in jobs):
+        turns: dict[int, dict[str, RunFolder]] = {}
+        for job in jobs:
+            if job.size == size:
+                turns.setdefault(job.turn, {})[job.name] = RunFolder(job.folder)
+        tested = {turn: _on_same_events(of, next(iter(of.values()))) for turn, of in turns.items()}
+        found = compare([training for training, *_ in tested.values()], _PERCENTS)
+        rows += [_as_quoted(row, size) for row in found]
     curves = {row.name: row.background_rejection for row in found}
     score_plots.rejection_curves(curves).save(root / "plots", COMPARISON_PLOT)
-    first = next(iter(cards.values()))
-    numbers = [turn if folds is not None else first.seed + turn for turn, *_ in tested]
-    _write_scores(root / SCORES, by, numbers, [found[1:] for found in tested])
+    _write_scores(root / SCORES, "seed" if folds is None else "fold", tested)
     write_json(root / COMPARISON, [row.plain() for row in rows])
+    drop = [root / CURVES, *(root / "plots").glob(f"{LEARNING_PLOT}.*")]
+    for path in drop:
+        path.unlink(missing_ok=True)
     if sizes:
-        laws = learning_curves(rows, target, seed=first.seed)
+        laws = learning_curves(rows, target, seed=jobs[0].card.seed)
         write_json(root / CURVES, [law.plain() for law in laws])
         score_plots.learning(laws).save(root / "plots", LEARNING_PLOT)
-    else:
-        (root / CURVES).unlink(missing_ok=True)
-        for path in (root / "plots").glob(f"{LEARNING_PLOT}.*"):
-            path.unlink()
-    write_comparison(root, by if turns > 1 else "")
+    write_comparison_report(root)
     return rows
 
 
@@ -201,18 +177,51 @@ def show_comparison(folders: Mapping[str, RunFolder], run: RunFolder) -> list[Co
     return rows
 
 
-def _at_the_usual(row: ComparisonRow) -> ComparisonRow:
-    """The row with the rejections that are quoted."""
+def _as_quoted(row: ComparisonRow, size: int | None) -> ComparisonRow:
+    """The row of a size, with the rejections that are quoted."""
     quoted = [f"{efficiency:.2f}" for efficiency in SIGNAL_EFFICIENCIES]
-    update = {
+    update: dict[str, Any] = {
         field: {key: of[key] for key in quoted if key in of}
         for field in ("background_rejection", "rejection_ratio")
         if (of := getattr(row, field))
     }
-    return row.model_copy(update=update)
+    return row.model_copy(update=update if size is None else update | {"size": size})
 
 
 # ---- before anything is trained ---------------------------------------------------------------
+
+
+def _plan(
+    cards: Mapping[str, Card],
+    root: Path,
+    seeds: int,
+    folds: int | None,
+    sizes: Sequence[int],
+) -> list[_Job]:
+    """All runs, size by size, the smallest first, and fold by fold, or seed by seed."""
+    jobs = []
+    for size in sorted(set(sizes)) or (None,):
+        for shift in range(folds or seeds):
+            owners: dict[tuple[str, ...] | None, Path] = {}
+            for name, card in cards.items():
+                split: dict[str, Any] = {} if size is None else {"train_events": size}
+                seed = card.seed
+                if folds is None:
+                    seed += shift
+                else:
+                    split |= {"folds": folds, "fold": shift}
+                settings = card.data.split.model_copy(update=split)
+                data = card.data.model_copy(update={"split": settings})
+                one = card.model_copy(update={"data": data, "seed": seed})
+                turn = seed if folds is None else shift
+                folder = root / name
+                folder = folder if size is None else folder / f"size-{size}"
+                if (folds or seeds) > 1:
+                    folder /= f"seed-{turn}" if folds is None else f"fold-{turn}"
+                # Trees see the streams, not the network: one training of them serves all such cards.
+                owner = owners.setdefault(card.data.streams, folder)
+                jobs.append(_Job(name, size, turn, one, folder, owner))
+    return jobs
 
 
 def _check_events(cards: Mapping[str, Card], jobs: Sequence[_Job], folds: int | None) -> None:
@@ -229,44 +238,55 @@ def _check_events(cards: Mapping[str, Card], jobs: Sequence[_Job], folds: int | 
                 f"'{name}' would be trained and tested on other events than '{first}': give both "
                 f"cards the same data, split, classes and seed"
             )
-        if folds is not None and name == first:
+        if name == first:
             dataset.require_classes()
             label, fewest = min(dataset.class_counts.items(), key=lambda of: of[1])
-            if fewest < folds:
+            if fewest < (folds or 1):
                 raise DataError(
                     f"the data have {fewest} {label} events, fewer than the {folds} folds: give "
                     f"more events, or fewer folds"
                 )
-    if len(jobs) == len(cards) and jobs[0].size is None:
-        return
+            every = dataset.bookkeeping()
     for job in jobs:
-        if job.name != first:
-            continue
-        dataset = open_data(job.card, most=job.card.data.max_events)
-        if job.size is not None and len(dataset.train) < job.size:
-            raise DataError(
-                f"size {job.size}: {job.folder.name} has {len(dataset.train)} training events only; "
-                f"the largest size may be no more"
-            )
-        for part in (dataset.train, dataset.validation, dataset.test):
-            try:
-                part.require_classes()
-            except DataError as error:
-                raise DataError(f"{job.folder}: {error}; or fewer folds, or a larger size") from None
+        if job.name == first:
+            _check_parts(job, every)
+        if job.done:
+            train_run(job.card, job.folder, resume=True)  # refuses another card
+
+
+def _check_parts(job: _Job, every: PackedEvents) -> None:
+    """Refuse a split of all events that leaves a part too few."""
+    places = split_places(every.event_id, job.card.seed, job.card.data.split)
+    for which, part in enumerate(SPLITS):
+        labels = every.label[places == which]
+        for label, name in ((1, "signal"), (0, "background")):
+            if not (labels == label).any():
+                raise DataError(
+                    f"{job.folder}: its {part} part has no {name} events; give more events, or "
+                    f"fewer folds"
+                )
+    most = int((places == SPLITS.index("train")).sum())
+    if job.size is not None and most < job.size:
+        raise DataError(
+            f"{job.folder}: {job.size} training events are asked for, but there are {most}; give a "
+            f"smaller size, or more events"
+        )
 
 
 # ---- the trainings, side by side --------------------------------------------------------------
 
 
 def _train_and_evaluate(card: Card, folder: Path, trees_from: Path, device: str) -> None:
-    owner = RunFolder(trees_from) if trees_from != folder else None
-    train_run(card, folder, resume=True, trees_from=owner)
+    owner = RunFolder(trees_from)
+    # Where they are not there yet, they are trained here: the same come out.
+    train_run(card, folder, resume=True, trees_from=owner if owner.trees.is_file() else None)
     evaluate_run(folder, device=device)
 
 
 def _take_place(threads: int, gpu: int | None) -> None:
-    """Begin a worker process: its threads, and the only GPU that it sees."""
+    """Begin a worker process: its share of the cores, and the only GPU that it sees."""
     torch.set_num_threads(threads)
+    os.environ[SHARE] = str(threads)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
 
@@ -279,39 +299,38 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
     RunError
         At the end, where some have failed; at once where a worker process has died.
     """
+    # First those whose trees the others can take.
     waiting = [job for job in jobs if not job.done]
-    LOG.info("%d runs, %d of them finished already", len(jobs), len(jobs) - len(waiting))
-    if not waiting:
-        return
+    waiting.sort(key=lambda job: job.folder != job.trees_from)
+    done = len(jobs) - len(waiting)
+    LOG.info("%d runs, %d of them finished already", len(jobs), done)
     # Of all the runs, not of those left: a comparison that is resumed has the same threads.
-    placements = [place(job.card.training) for job in jobs]
-    gpus = torch.cuda.device_count() if any(p.accelerator == "cuda" for p in placements) else 0
-    side = min(workers or gpus or usable_cores(), len(jobs))
-    if any(job.card.training.devices not in {"auto", 1} for job in jobs):
-        side = 1
+    cuda = any(place(job.card.training).accelerator == "cuda" for job in jobs)
+    gpus = torch.cuda.device_count() if cuda else 0
+    alone = any(job.card.training.devices not in {"auto", 1} for job in jobs)
+    side = 1 if alone else min(workers or gpus or usable_cores(), len(jobs))
     threads = max(1, usable_cores() // side)
     failed: list[tuple[_Job, BaseException]] = []
+    running: dict[Future[None], tuple[_Job, Executor]] = {}
     with ExitStack() as stack:
+        stack.push(lambda kind, *_: _tell_how_to_resume(kind, jobs))
         free: list[Executor] = [OneByOne()]
-        if side > 1:
-            free = [stack.enter_context(ProcessPool(1)) for _ in range(side)]
-            for lane, pool in enumerate(free):
-                pool.submit(_take_place, threads, lane % gpus if gpus else None)
-            done = len(jobs) - len(waiting)
+        bar = None
+        if side > 1 and waiting:
+            free = [stack.enter_context(ProcessPool(1)) for _ in range(min(side, len(waiting)))]
+            for number, lane in enumerate(free):
+                lane.submit(_take_place, threads, number % gpus if gpus else None)
             bar = stack.enter_context(progress_bar("comparing", len(jobs), "runs", done))
-        running: dict[Future[None], tuple[_Job, Executor]] = {}
         while waiting or running:
             while waiting and free:
                 job, lane = waiting.pop(0), free.pop(0)
-                if side == 1:
-                    LOG.info("%s", job)
+                LOG.info("%s", job)
                 arguments = (job.card, job.folder, job.trees_from, device)
                 running[lane.submit(_train_and_evaluate, *arguments)] = job, lane
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, lane = running.pop(future)
                 free.append(lane)
-                error = future.exception()
-                if isinstance(error, BrokenExecutor):
+                if isinstance(error := future.exception(), BrokenExecutor):
                     raise RunError(
                         f"the worker of {job} has died; where nothing is said above, it was killed, "
                         f"perhaps for lack of memory. {_resume(jobs)}, with fewer --workers"
@@ -319,8 +338,8 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
                 if error is not None:
                     failed.append((job, error))
                     LOG.info("%s failed: %s", job, error)
-                if side > 1:
-                    bar.advance(1, str(job))
+                if bar is not None:
+                    bar.advance(1)
     if failed:
         job, error = failed[0]
         kind = "" if isinstance(error, ManyscaleError) else f"{type(error).__name__}: "
@@ -328,6 +347,11 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
             f"{len(failed)} of {len(jobs)} runs failed, the others are finished and stay. {job}: "
             f"{kind}{error}. {_resume(jobs)}"
         ) from error
+
+
+def _tell_how_to_resume(kind: type[BaseException] | None, jobs: Sequence[_Job]) -> None:
+    if kind is KeyboardInterrupt:
+        LOG.info(_resume(jobs))
 
 
 def _resume(jobs: Sequence[_Job]) -> str:
@@ -385,21 +409,18 @@ def _on_same_events(
 
 
 def _write_scores(
-    path: Path,
-    by: str,
-    numbers: Sequence[int],
-    tested: Sequence[tuple[Training, PackedEvents, Schema]],
+    path: Path, by: str, tested: Mapping[int, tuple[Training, PackedEvents, Schema]]
 ) -> None:
     """Write the scores of all tested events: of folds each event once, of seeds as often as tested."""
     tables = []
-    for number, (training, events, schema) in zip(numbers, tested, strict=True):
+    for turn, (training, events, schema) in tested.items():
         names = np.array([process.name for process in schema.processes] + ["unknown"], object)
         columns = {
             "event_id": events.event_id,
             "process": names[events.process],
             "label": events.label.astype(np.int8),
             "weight": events.weight,
-            by: np.full(len(events), number, np.int32),
+            by: np.full(len(events), turn, np.int32),
         }
         of = {n: c.scores.astype(np.float32) for n, c in training.classifiers.items()}
         tables.append(pa.table(columns | of))
