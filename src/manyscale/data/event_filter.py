@@ -31,7 +31,7 @@ class SplitSettings(Settings):
     folds: int | None = setting(
         None, "equal parts, one of which is the test, in place of its share; null: none", ge=2
     )
-    fold: int = setting(0, "which of the folds is the test, from 0", ge=0)
+    fold: int = setting(0, "which of the folds is the test", ge=0)
     train_events: int | None = setting(
         None, "training events at most, validation events in proportion; null: all", ge=1
     )

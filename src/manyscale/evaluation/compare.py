@@ -84,7 +84,7 @@ def compare(
     Parameters
     ----------
     trainings
-        With the same classifiers.
+        Classifiers that not all have are left out.
     efficiencies
         Of the signal, at which rejections are given.
 
@@ -95,94 +95,64 @@ def compare(
     """
     pairs = combinations([training.event_ids for training in trainings], 2)
     common = [len(np.intersect1d(a, b)) / math.sqrt(len(a) * len(b)) for a, b in pairs]
-    overlap = float(np.mean(common)) if common else 0.0
-    n = len(trainings)
-
-    def spread(values: Floats) -> Floats:
-        return np.var(values, axis=0, ddof=1) if n > 1 else np.zeros(values.shape[1:])
-
-    def variance(values: Floats, variances: Floats) -> Floats:
-        """Of the mean over the trainings, the first axis."""
-        single = variances.mean(axis=0)
-        both = np.maximum(spread(values), (1 - overlap) * single) / n + overlap * single
-        return np.asarray(both, np.float64)
+    mean = _Mean(len(trainings), float(np.mean(common)) if common else 0.0)
 
     rows = []
     first = next(iter(trainings[0].classifiers))
-    of_first = [_passing(training, first, first, efficiencies) for training in trainings]
+    base = [_passing(training, first, first, efficiencies) for training in trainings]
     for name, known in trainings[0].classifiers.items():
+        # A combination, say, may be missing where there were too few events to fit it.
+        if not all(name in training.classifiers for training in trainings):
+            continue
         samples = [(t.labels, t.classifiers[name].scores, t.weights) for t in trainings]
         areas = np.array([auc(*sample) for sample in samples])
         errors = np.array([auc_error(*sample) for sample in samples])
+        passing = [_passing(training, name, first, efficiencies) for training in trainings]
         figures: dict[str, Any] = {
             "name": name,
-            "trainings": n,
+            "trainings": mean.n,
             "auc": float(areas.mean()),
-            "auc_error": float(np.sqrt(variance(areas, errors**2))),
+            "auc_error": float(np.sqrt(mean.variance(areas, errors**2))),
+            "background_rejection": _rejections(passing, mean, efficiencies),
             "parameters": known.parameters,
         }
-        if n > 1:
-            figures["auc_spread"] = float(np.sqrt(spread(areas)))
+        if mean.n > 1:
+            figures["auc_spread"] = float(areas.std(ddof=1))
         for rate in ("events_per_second", "seconds"):
             found = [getattr(training.classifiers[name], rate) for training in trainings]
             if None not in found:
                 figures[rate] = float(np.mean(found))
         if name != first:
+            of_first = (training.classifiers[first].scores for training in trainings)
             paired = np.array(
                 [
-                    auc_difference(labels, scores, training.classifiers[first].scores, weights)
-                    for training, (labels, scores, weights) in zip(trainings, samples, strict=True)
+                    auc_difference(labels, scores, other, weights)
+                    for (labels, scores, weights), other in zip(samples, of_first, strict=True)
                 ]
             )
             figures |= {
                 "difference_to": first,
                 "difference": float(paired[:, 0].mean()),
-                "difference_error": float(np.sqrt(variance(paired[:, 0], paired[:, 1] ** 2))),
+                "difference_error": float(np.sqrt(mean.variance(paired[:, 0], paired[:, 1] ** 2))),
+                "rejection_ratio": _ratios(passing, base, mean, efficiencies),
             }
-        passing = [_passing(training, name, first, efficiencies) for training in trainings]
-        shares, variances, covariances, events = (
-            np.array([getattr(one, part) for one in passing]) for part in _Passing._fields
-        )
-        mean = shares.mean(axis=0).clip(0, 1)
-        # Where none or all pass nothing varies: as many events as all trainings have together.
-        together = events.mean() / ((1 - overlap) / n + overlap)
-        whole = variance(shares, variances)
-        counts = np.divide(
-            mean * (1 - mean), whole, out=np.full(len(mean), together), where=whole > 0
-        )
-        low, high = binomial_interval(mean * counts, counts)
-        rejections = {}
-        for place, wanted in enumerate(efficiencies):
-            point: dict[str, Any] = {
-                "value": 1 / mean[place] if mean[place] > 0 else None,
-                "low": 1 / high[place],
-                "high": 1 / low[place] if low[place] > 0 else None,
-            }
-            if n > 1 and (shares[:, place] > 0).all():
-                point["spread"] = float(np.std(1 / shares[:, place], ddof=1))
-            rejections[f"{wanted:.2f}"] = Rejection(**point)
-        figures["background_rejection"] = rejections
-        if name != first:
-            base = np.array([one.share for one in of_first])
-            base_variances = np.array([one.variance for one in of_first])
-            over = base.mean(axis=0)
-            ratios = {}
-            for place in np.flatnonzero((mean > 0) & (over > 0)).tolist():
-                p, q = mean[place], over[place]
-                error = variance(
-                    base[:, place] / q - shares[:, place] / p,
-                    variances[:, place] / p**2
-                    + base_variances[:, place] / q**2
-                    - 2 * covariances[:, place] / (p * q),
-                )
-                factor = math.exp(math.sqrt(max(float(error), 0.0)))
-                ratios[f"{efficiencies[place]:.2f}"] = Rejection(
-                    value=q / p, low=q / p / factor, high=q / p * factor
-                )
-            figures["rejection_ratio"] = ratios
         # Made by validation, so that unknown errors are checked as any.
         rows.append(ComparisonRow.model_validate(figures))
     return rows
+
+
+class _Mean(NamedTuple):
+    """What the mean over n trainings is known to, whose test samples overlap."""
+
+    n: int
+    overlap: float
+
+    def variance(self, values: Floats, variances: Floats) -> Floats:
+        """Of the mean over the first axis, from the values and what each test sample is known to."""
+        single = variances.mean(axis=0)
+        spread = np.var(values, axis=0, ddof=1) if self.n > 1 else 0.0
+        found = np.maximum(spread, (1 - self.overlap) * single) / self.n + self.overlap * single
+        return np.asarray(found, np.float64)
 
 
 class _Passing(NamedTuple):
@@ -192,6 +162,61 @@ class _Passing(NamedTuple):
     variance: Floats
     covariance: Floats  # with the share of the first classifier
     events: float  # effective number of background events, in all
+
+
+def _rejections(
+    passing: Sequence[_Passing], mean: _Mean, efficiencies: Sequence[float]
+) -> dict[str, Rejection]:
+    """One over the mean background efficiency at each signal efficiency."""
+    shares = np.array([one.share for one in passing])
+    efficiency = shares.mean(axis=0).clip(0, 1)
+    variance = mean.variance(shares, np.array([one.variance for one in passing]))
+    # Where none or all pass nothing varies: as many events as all trainings have together.
+    together = np.mean([one.events for one in passing]) / (
+        (1 - mean.overlap) / mean.n + mean.overlap
+    )
+    counts = np.full(len(efficiency), together)
+    known = variance > 0
+    counts[known] = (efficiency * (1 - efficiency))[known] / variance[known]
+    low, high = binomial_interval(efficiency * counts, counts)
+    found = {}
+    for place, wanted in enumerate(efficiencies):
+        point: dict[str, Any] = {
+            "value": 1 / efficiency[place] if efficiency[place] > 0 else None,
+            "low": 1 / high[place],
+            "high": 1 / low[place] if low[place] > 0 else None,
+        }
+        if mean.n > 1 and (shares[:, place] > 0).all():
+            point["spread"] = float(np.std(1 / shares[:, place], ddof=1))
+        found[f"{wanted:.2f}"] = Rejection(**point)
+    return found
+
+
+def _ratios(
+    passing: Sequence[_Passing],
+    base: Sequence[_Passing],
+    mean: _Mean,
+    efficiencies: Sequence[float],
+) -> dict[str, Rejection]:
+    """Rejection over that of the first classifier, where both are known; the error of its logarithm."""
+    shares, of_first = (np.array([one.share for one in of]) for of in (passing, base))
+    found = {}
+    for place, wanted in enumerate(efficiencies):
+        p, q = shares[:, place].mean(), of_first[:, place].mean()
+        if not (p > 0 and q > 0):
+            continue
+        variances = [
+            one.variance[place] / p**2
+            + other.variance[place] / q**2
+            - 2 * one.covariance[place] / (p * q)
+            for one, other in zip(passing, base, strict=True)
+        ]
+        moves = of_first[:, place] / q - shares[:, place] / p
+        # Rounding may leave a little below zero of two that are the same.
+        error = max(float(mean.variance(moves, np.array(variances))), 0.0)
+        factor = math.exp(math.sqrt(error))
+        found[f"{wanted:.2f}"] = Rejection(value=q / p, low=q / p / factor, high=q / p * factor)
+    return found
 
 
 def _passing(training: Training, name: str, first: str, efficiencies: Sequence[float]) -> _Passing:

@@ -143,7 +143,6 @@ def comparison_table(rows: Sequence[results.ComparisonRow]) -> Table:
                 f"over {base}'s, at 0.70": _ratio(row.rejection_ratio.get("0.70")),
                 "parameters": count(row.parameters),
                 "training [s]": UNKNOWN if row.seconds is None else f"{row.seconds:,.1f}",
-                "events per second": count(row.events_per_second),
             }
             for row in rows
         ],

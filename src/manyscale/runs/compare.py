@@ -344,7 +344,7 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
         job, error = failed[0]
         kind = "" if isinstance(error, ManyscaleError) else f"{type(error).__name__}: "
         raise RunError(
-            f"{len(failed)} of {len(jobs)} runs failed, the others are finished and stay. {job}: "
+            f"{len(failed)} of {len(jobs)} runs failed; what is finished stays. {job}: "
             f"{kind}{error}. {_resume(jobs)}"
         ) from error
 
@@ -424,6 +424,7 @@ def _write_scores(
         }
         of = {n: c.scores.astype(np.float32) for n, c in training.classifiers.items()}
         tables.append(pa.table(columns | of))
+    # Of a classifier that not all trainings have, the others' events have no score.
     draft = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.concat_tables(tables), draft)
+    pq.write_table(pa.concat_tables(tables, promote_options="default"), draft)
     draft.replace(path)
