@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import tasks
 from helpers.commands import toy_dataset, write_parts
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card, DataSettings, load_card
@@ -136,6 +137,7 @@ def test_a_resumed_comparison_is_equal_and_repeats_nothing(compared, cards, tmp_
 def test_side_by_side_gives_the_same_as_one_after_the_other(compared, cards, tmp_path, monkeypatch):
     """Of one thread each, as tests have; the workers are processes of their own."""
     monkeypatch.setattr(compare, "usable_cores", lambda: 2)
+    monkeypatch.setattr(compare, "_train_and_evaluate", tasks.train_without_plots)
     compare_cards({"narrow": cards["narrow"]}, tmp_path / "one", folds=2)
     found, before = (columns_of(of / "scores.parquet") for of in (tmp_path / "one", compared))
     np.testing.assert_array_equal(found["event_id"], before["event_id"])

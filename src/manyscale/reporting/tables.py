@@ -127,26 +127,25 @@ def comparison_table(rows: Sequence[results.ComparisonRow]) -> Table:
         errors = (
             f"Means over {trainings} trainings with their errors, statistical or of the spread, "
             "whichever is larger; differences and ratios are paired in each training; intervals are of "
-            "68%; spread: standard deviation over the trainings."
+            "68%."
         )
     return Table.of(
         "all on the same test events, class-balanced weights",
         [
             {
                 "classifier": row.name,
-                "training events": count(row.size),
+                "events": count(row.size),
                 "AUC": value(row.auc, row.auc_error),
-                "spread": UNKNOWN if row.auc_spread is None else f"{row.auc_spread:.2g}",
                 f"minus {base}": formatting.signed(row.difference, row.difference_error),
                 "rejection at 0.50": rejection(row.background_rejection.get("0.50")),
                 "rejection at 0.70": rejection(row.background_rejection.get("0.70")),
-                f"over {base}'s, at 0.70": _ratio(row.rejection_ratio.get("0.70")),
+                "ratio at 0.70": _ratio(row.rejection_ratio.get("0.70")),
                 "parameters": count(row.parameters),
                 "training [s]": UNKNOWN if row.seconds is None else f"{row.seconds:,.1f}",
             }
             for row in rows
         ],
-        f"{errors} Rejection at 0.50: of background, with half the signal kept.",
+        f"{errors} Rejection at 0.50: of background, with half the signal kept; ratio: to that of {base}.",
     )
 
 
@@ -157,7 +156,8 @@ def rejections_table(rows: Sequence[results.ComparisonRow]) -> Table:
         [
             {
                 "classifier": row.name,
-                "training events": count(row.size),
+                "events": count(row.size),
+                "AUC, spread": UNKNOWN if row.auc_spread is None else f"{row.auc_spread:.2g}",
                 **{
                     key: rejection(point)
                     + ("" if point.spread is None else f", spread {short(point.spread)}")
@@ -166,7 +166,8 @@ def rejections_table(rows: Sequence[results.ComparisonRow]) -> Table:
             }
             for row in rows
         ],
-        "With the 68% interval; “above” is the limit where no background event is left.",
+        "With the 68% interval; “above” is the limit where no background event is left; spread: standard "
+        "deviation over the trainings.",
     )
 
 

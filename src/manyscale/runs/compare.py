@@ -108,6 +108,7 @@ def compare_cards(
     workers
         Trainings side by side, each with its share of the cores, or on its GPU; without it as many as
         there are cores, or GPUs. Cards that ask for several devices each are trained one by one.
+        The workers are processes: a script that calls this does so under `if __name__ == "__main__":`.
     device
         auto, cpu or cuda; without it, the networks are trained where their cards say.
 
