@@ -5,6 +5,7 @@ nothing but another card.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -289,7 +290,9 @@ def _take_place(threads: int, gpu: int | None) -> None:
     torch.set_num_threads(threads)
     os.environ[SHARE] = str(threads)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        # Of those that a batch system has granted.
+        granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = granted.split(",")[gpu] if granted else str(gpu)
 
 
 def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
@@ -358,7 +361,7 @@ def _tell_how_to_resume(kind: type[BaseException] | None, jobs: Sequence[_Job]) 
 def _resume(jobs: Sequence[_Job]) -> str:
     left = sum(not job.done for job in jobs)
     typed = sys.argv[1:2] == ["compare"]
-    command = " ".join(["manyscale", *sys.argv[1:]]) if typed else "the same call"
+    command = shlex.join(["manyscale", *sys.argv[1:]]) if typed else "the same call"
     return f"{left} are left: `{command}` resumes them"
 
 
