@@ -146,6 +146,7 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
+    cores = min(cores, int(os.environ.get(SHARE, cores)))
     try:
         own = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -156,7 +157,7 @@ def usable_cores() -> int:
         with suppress(OSError, ValueError):
             granted, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
             cores = min(cores, max(1, math.ceil(int(granted) / int(period))))
-    return min(cores, int(os.environ.get(SHARE, cores)))
+    return cores
 
 
 def run_units(
