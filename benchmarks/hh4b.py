@@ -41,7 +41,7 @@ def main() -> None:
     dataset = generate_dataset(cards["model-2"], chosen.out / "data")
     print_cutflow(dataset.schema.processes)
     rows = compare_cards(cards, chosen.out, seeds=chosen.seeds)
-    print_comparison(rows, trainings=chosen.seeds)
+    print_comparison(rows)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for place, cards in enumerate((named, unnamed)):
             rows = compare_cards(cards, Path(scratch) / str(place), seeds=chosen.seeds)
-            print_comparison(rows, trainings=chosen.seeds)
+            print_comparison(rows)
 
 
 if __name__ == "__main__":

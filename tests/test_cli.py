@@ -202,18 +202,29 @@ def test_convert_makes_a_dataset_that_trains(type_, train, npz):
     type_("convert", files[0].split("=")[1], "--label", "signal", "--out", "mine", code=1)
 
 
-def test_compare_prints_one_table_with_the_trees(type_, dataset):
-    for preset in ("concatenation", "kinematics-only"):
-        Path(f"{preset}.yaml").write_text(f"preset: {preset}\ndata: {{dataset: {dataset}}}\n")
-    type_("compare concatenation.yaml kinematics-only.yaml --out both --seeds 2", *QUICK)
+def test_compare_of_sizes_and_seeds_prints_a_table_and_how_many_events_it_takes(type_, dataset):
+    Path("a.yaml").write_text(f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\n")
+    sizes = "compare a.yaml --out both --seeds 2 --sizes"
+    done = type_(sizes, "100,50", "--target", "3", "--workers", "1", *QUICK)
     rows = read_json("both/comparison.json")
-    assert [row["name"] for row in rows] == [
-        "concatenation", "kinematics-only", "trees", "combined",
-    ]  # fmt: skip
-    assert rows[1]["difference_to"] == "concatenation"
-    aucs = [read_json(f"both/concatenation/seed-{s}/metrics.json")["auc"] for s in (1, 2)]
-    assert rows[0]["auc"] == pytest.approx(np.mean(aucs))
-    assert rows[0]["auc_error"] == pytest.approx(np.std(aucs, ddof=1) / np.sqrt(2))
+    assert [(row["name"], row["size"]) for row in rows] == [
+        (name, size) for size in (50, 100) for name in dict.fromkeys(r["name"] for r in rows)
+    ]
+    assert {"a", "trees"} <= {row["name"] for row in rows}
+    aucs = [read_json(f"both/a/size-100/seed-{seed}/metrics.json")["auc"] for seed in (1, 2)]
+    (row,) = (row for row in rows if (row["name"], row["size"]) == ("a", 100))
+    assert row["auc"] == pytest.approx(np.mean(aucs))
+    assert row["auc_error"] >= np.std(aucs, ddof=1) / np.sqrt(2) - 1e-12
+    assert sum(read_json("both/a/size-50/seed-2/data.json")["splits"]["train"].values()) == 50
+    curves = read_json("both/learning.json")
+    assert curves[1]["target"] == pytest.approx(1 / 3)
+    assert "events for a rejection of 3" in done.out
+    assert Path("both/plots/comparison_learning.svg").is_file()
+    page = Path("both/report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml") == 2
+    assert "learning curves" in page
+    assert "seeds" in type_("compare a.yaml --out two --folds 2 --seeds 2", code=2).err
+    assert "numbers of events" in type_("compare a.yaml --out two --sizes 5k", code=2).err
 
 
 def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, train, dataset):

@@ -341,26 +341,60 @@ def export(run: Run, out: Annotated[Path, typer.Option(help="the model: ends in 
     )
 
 
-@app.command(epilog="Example: manyscale compare a.yaml b.yaml --out runs/both --seeds 3")
+@app.command(epilog="Example: manyscale compare a.yaml b.yaml --out runs/both --folds 5")
 def compare(
     cards: Annotated[list[Path], typer.Argument(metavar="CARD...", help="cards, one a model")],
-    out: Annotated[Path, typer.Option(help="folder for the runs and their table")],
-    seeds: Annotated[int, typer.Option(min=1, help="trainings of each card")] = 1,
+    out: Annotated[Path, typer.Option(help="folder for the runs, their table and report")],
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="trainings of each card, each event tested in one")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="trainings of each card, with other seeds and splits")
+    ] = 1,
+    sizes: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="training events: learning curves")
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(min=1, help="rejection at 0.70 for which to say the events it takes"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="trainings side by side; without it, one a core or GPU"),
+    ] = None,
     changes: Changes = None,
     device: TrainingDevice = None,
 ) -> None:
     """Train several cards on the same events: one table with paired errors, trees beside."""
     from manyscale.card import load_card
     from manyscale.console import print_comparison
+    from manyscale.reporting.comparison import read_curves
     from manyscale.runs.compare import compare_cards
 
     show()
+    if folds is not None and seeds > 1:
+        raise typer.BadParameter("give either --folds or --seeds")
+    try:
+        numbers = [int(size) for size in sizes.split(",")] if sizes else []
+    except ValueError:
+        numbers = [0]
+    if any(number < 1 for number in numbers):
+        raise typer.BadParameter(f"--sizes {sizes}: numbers of events, say 1000,5000,20000")
     loaded = {path.stem: load_card(path, changes or []) for path in cards}
     if len(loaded) < len(cards):
         raise typer.BadParameter("two cards have the same file name")
-    rows = compare_cards(loaded, out, seeds=seeds, device=device)
-    print_comparison(rows, trainings=seeds)
-    typer.echo(f"table: {out / 'comparison.json'}")
+    rows = compare_cards(
+        loaded,
+        out,
+        folds=folds,
+        seeds=seeds,
+        sizes=numbers,
+        target=target,
+        workers=workers,
+        device=device,
+    )
+    print_comparison(rows, read_curves(out))
+    typer.echo(f"report: {out / 'report.html'}")
 
 
 @app.command(epilog="Example: manyscale report runs/first")

@@ -6,7 +6,7 @@ from rich import table as rich_table
 from rich.box import SIMPLE
 from rich.console import Console
 
-from manyscale.evaluation.results import ComparisonRow, Explanation, Limits, Metrics
+from manyscale.evaluation.results import ComparisonRow, Explanation, LearningCurve, Limits, Metrics
 from manyscale.reporting import findings, tables
 from manyscale.reporting.tables import Table
 from manyscale.schema import Process
@@ -90,9 +90,11 @@ def print_explanation(explanation: Explanation) -> None:
     _print_lines(explanation.notices)
 
 
-def print_comparison(rows: Sequence[ComparisonRow], trainings: int = 1) -> None:
-    """Print classifiers on the same test events; over several trainings the rows are means."""
-    print_table(tables.comparison_table(rows, trainings))
+def print_comparison(rows: Sequence[ComparisonRow], curves: Sequence[LearningCurve] = ()) -> None:
+    """Print classifiers on the same test events, and their learning curves."""
+    print_table(tables.comparison_table(rows))
+    if curves:
+        print_table(tables.learning_table(curves))
 
 
 def print_cutflow(processes: Sequence[Process]) -> None:

@@ -131,6 +131,20 @@ def test_the_split_is_that_of_events_in_memory_and_of_the_seed(tmp_path):
     assert len(other.test) > len(other.train)
 
 
+def test_fewer_training_events_are_nested_and_leave_the_test_as_it_is(tmp_path):
+    events = toy_events(2, events=400)
+    whole = on_disk(tmp_path, events)
+    known = set()
+    for most in (20, 100):
+        few = Dataset.from_events(SCHEMA, events, split=SplitSettings(train_events=most), seed=1)
+        assert len(few.train) == most
+        assert len(few.validation) == round(most * 0.15 / 0.7)
+        assert_same_events(few.test.events(), whole.test.events())
+        chosen = {*few.train.event_ids.tolist(), *few.validation.event_ids.tolist()}
+        assert known < chosen < {*whole.event_ids.tolist()} - {*whole.test.event_ids.tolist()}
+        known = chosen
+
+
 def test_a_part_of_the_split_is_not_split_again():
     with pytest.raises(DataError, match="train part already"):
         _ = Dataset.from_events(SCHEMA, toy_events(1)).train.test

@@ -79,8 +79,35 @@ def test_another_seed_is_another_split():
     assert same.mean() == pytest.approx(expected, abs=0.02)
 
 
+@given(st.integers(0, 2**31 - 1), st.integers(2, 12), st.permutations(range(300)))
+def test_each_event_is_tested_in_exactly_one_fold_whatever_the_order(seed, folds, order):
+    ids = IDS[:300]
+    places = np.array(
+        [split_places(ids, seed, SplitSettings(folds=folds, fold=fold)) for fold in range(folds)]
+    )
+    np.testing.assert_array_equal((places == 2).sum(axis=0), 1)
+    last = SplitSettings(folds=folds, fold=folds - 1)
+    np.testing.assert_array_equal(
+        split_places(ids[list(order)], seed, last), places[-1][list(order)]
+    )
+
+
+def test_the_rest_of_a_fold_keeps_the_ratio_of_training_and_validation():
+    settings = SplitSettings(train=0.6, validation=0.2, test=0.2, folds=4, fold=3)
+    found = np.bincount(split_places(IDS, 5, settings), minlength=3) / len(IDS)
+    np.testing.assert_allclose(found, [0.75 * 0.75, 0.25 * 0.75, 0.25], atol=0.015)
+
+
 @pytest.mark.parametrize(
-    "shares", [{"train": 0.8}, {"train": 0.0, "validation": 0.5, "test": 0.5}, {"test": -0.15}]
+    "shares",
+    [
+        {"train": 0.8},
+        {"train": 0.0, "validation": 0.5, "test": 0.5},
+        {"test": -0.15},
+        {"fold": 1},
+        {"folds": 3, "fold": 3},
+        {"folds": 1},
+    ],
 )
 def test_shares_that_make_no_whole_are_refused(shares):
     with pytest.raises(ValidationError):

@@ -2,80 +2,195 @@
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
+from sklearn.metrics import roc_auc_score
 
-from manyscale.evaluation.compare import ClassifierScores, average, compare
-from manyscale.evaluation.results import ComparisonRow, Rejection
-from manyscale.statistics.metrics import auc_difference, evaluate
+from manyscale.evaluation.compare import ClassifierScores, Training, compare
+from manyscale.statistics.metrics import auc, auc_difference, auc_error, evaluate
+
+
+def training(generator, shifts=(2.0, 1.0), events=500, ids=None, scores=None):
+    """One training of classifiers whose signal stands by so many deviations above background."""
+    labels = generator.integers(0, 2, events)
+    if scores is None:
+        shared = generator.normal(size=events)
+        scores = {
+            f"shift {shift:g}": ndtr((shift * labels + shared + generator.normal(size=events)) / 2)
+            for shift in shifts
+        }
+    else:
+        scores = {name: values(labels) for name, values in scores.items()}
+    ids = np.arange(events, dtype=np.uint64) if ids is None else ids
+    classifiers = {name: ClassifierScores(values) for name, values in scores.items()}
+    return Training(ids, labels, np.ones(events), classifiers)
+
+
+def in_folds(generator, folds, **given):
+    """Trainings that share no test event."""
+    return [
+        training(generator, ids=np.arange(500 * k, 500 * (k + 1), dtype=np.uint64), **given)
+        for k in range(folds)
+    ]
 
 
 def test_rows_hold_the_figures_of_each_and_the_paired_difference_to_the_first():
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 500)
-    good, bad = (1 / (1 + np.exp(-generator.normal(shift * labels))) for shift in (2, 1))
-    classifiers = {"model": ClassifierScores(good, 10, 5.0), "trees": ClassifierScores(bad)}
-    first, second = (row.plain() for row in compare(labels, np.ones(500), classifiers))
+    one = training(np.random.default_rng(0))
+    good, bad = one.classifiers["shift 2"].scores, one.classifiers["shift 1"].scores
+    classifiers = {"model": ClassifierScores(good, 10, 5.0, 3.0), "trees": ClassifierScores(bad)}
+    rows = compare([Training(one.event_ids, one.labels, one.weights, classifiers)])
+    first, second = (row.plain() for row in rows)
     assert "difference" not in first
-    assert (first["parameters"], first["events_per_second"]) == (10, 5)
-    assert second["background_rejection"] == evaluate(labels, bad)["background_rejection"]
-    assert (second["parameters"], second["events_per_second"]) == (None, None)
+    assert (first["parameters"], first["events_per_second"], first["seconds"]) == (10, 5, 3)
+    figures = evaluate(one.labels, bad)
+    assert (second["auc"], second["auc_error"]) == pytest.approx(
+        (figures["auc"], figures["auc_error"])
+    )
+    for key, point in figures["background_rejection"].items():
+        assert second["background_rejection"][key] == pytest.approx(point)
+    assert (second["parameters"], second.get("seconds")) == (None, None)
     assert second["difference_to"] == "model"
-    expected = auc_difference(labels, bad, good)
-    assert (second["difference"], second["difference_error"]) == expected
+    expected = auc_difference(one.labels, bad, good)
+    assert (second["difference"], second["difference_error"]) == pytest.approx(expected)
+    ratio = second["rejection_ratio"]["0.70"]
+    rejections = [row["background_rejection"]["0.70"]["value"] for row in (second, first)]
+    assert ratio["value"] == pytest.approx(rejections[0] / rejections[1])
+    assert ratio["low"] < ratio["value"] < ratio["high"] < 1
 
 
-def row(auc, error, difference=None, rejection=None):
-    given = {} if difference is None else {"difference": difference, "difference_error": error}
-    points = {} if rejection is None else {"0.50": rejection}
-    return ComparisonRow(name="m", auc=auc, auc_error=error, background_rejection=points, **given)
+def test_folds_are_averaged_and_never_ranked_against_each_other():
+    """The scores of each fold stand on a scale of their own, which means nothing."""
+    generator = np.random.default_rng(3)
+    folds = in_folds(generator, 4)
+    (plain, other) = compare(folds)
+    moved = [
+        Training(
+            fold.event_ids,
+            fold.labels,
+            fold.weights,
+            {
+                name: ClassifierScores((one.scores + k) / 9)
+                for name, one in fold.classifiers.items()
+            },
+        )
+        for k, fold in enumerate(folds)
+    ]
+    assert compare(moved) == [plain, other]
+    joined = [np.concatenate([m.classifiers["shift 2"].scores for m in moved])]
+    labels = np.concatenate([m.labels for m in moved])
+    assert roc_auc_score(labels, joined[0]) < plain.auc - 0.1
+    areas = [auc(f.labels, f.classifiers["shift 2"].scores) for f in folds]
+    assert plain.auc == pytest.approx(np.mean(areas))
+    assert plain.auc_spread == pytest.approx(np.std(areas, ddof=1))
+    # In closed form: signal and background are normal, 2 apart, each of variance 2.
+    assert plain.auc == pytest.approx(ndtr(2 / 2), abs=3 * plain.auc_error)
+    passing = np.mean(
+        [
+            1
+            / evaluate(f.labels, f.classifiers["shift 2"].scores)["background_rejection"]["0.50"][
+                "value"
+            ]
+            for f in folds
+        ]
+    )
+    assert plain.background_rejection["0.50"].value == pytest.approx(1 / passing)
 
 
-APART = [np.arange(4, dtype=np.uint64), np.arange(4, 8, dtype=np.uint64)]
-HALF = [np.arange(4, dtype=np.uint64), np.arange(2, 6, dtype=np.uint64)]
+def test_error_is_never_less_than_the_statistical_one_and_grows_with_the_spread():
+    generator = np.random.default_rng(4)
+    fold = training(generator)
+    errors = auc_error(fold.labels, fold.classifiers["shift 2"].scores)
+    # The same figures twice, of other events: no spread.
+    again = Training(fold.event_ids + np.uint64(500), fold.labels, fold.weights, fold.classifiers)
+    assert compare([fold, again])[0].auc_error == pytest.approx(errors / np.sqrt(2))
+    # Of the same events: the second says nothing new.
+    assert compare([fold, fold])[0].auc_error == pytest.approx(errors)
+    worse = training(generator, shifts=(0.0, 1.0), ids=again.event_ids)
+    worse = Training(
+        worse.event_ids,
+        worse.labels,
+        worse.weights,
+        dict(zip(fold.classifiers, worse.classifiers.values(), strict=True)),
+    )
+    (row, _) = compare([fold, worse])
+    assert row.auc_error == pytest.approx(row.auc_spread / np.sqrt(2))
 
 
-def test_error_adds_what_common_test_events_make_common():
-    rows = [[row(0.8, 0.03, 0.1)], [row(0.9, 0.01, 0.3)]]
-    (one,) = average(rows, APART)
-    assert one.auc == pytest.approx(0.85)
-    assert one.auc_error == pytest.approx(0.05)
-    assert (one.difference, one.difference_error) == pytest.approx((0.2, 0.1))
-    (other,) = average(rows, HALF)
-    common = 0.5 * (0.03**2 + 0.01**2) / 2
-    assert other.auc_error == pytest.approx(np.sqrt(0.05**2 + common))
-    assert other.difference_error == pytest.approx(np.sqrt(0.1**2 + common))
-    assert average([[row(0.8, None)], [row(0.9, 0.1)]], APART)[0].auc_error is None
+def test_a_fold_without_background_left_is_one_of_zero_passing():
+    def apart(labels):
+        return labels * 0.5 + 0.25
+
+    def mixed(labels):
+        return np.where(np.arange(len(labels)) < 50, 0.75, labels * 0.5 + 0.25)
+
+    generator = np.random.default_rng(5)
+    clean, dirty = (
+        in_folds(generator, 2, scores={"a": apart}),
+        in_folds(generator, 2, scores={"a": mixed}),
+    )
+    (none,) = compare(clean)
+    point = none.background_rejection["0.70"]
+    assert (point.value, point.high) == (None, None)
+    background = sum((fold.labels == 0).sum() for fold in clean)
+    assert point.low == pytest.approx(1 / (1 - 0.15865 ** (1 / background)), rel=1e-3)
+    (some,) = compare([clean[0], dirty[1]])
+    share = ((dirty[1].labels == 0)[:50]).sum() / (dirty[1].labels == 0).sum()
+    assert some.background_rejection["0.70"].value == pytest.approx(2 / share)
 
 
-def test_rejections_are_averaged_or_only_limits():
-    known = [Rejection(value=value, low=value - 10, high=value + 20) for value in (100, 120)]
-    (one,) = average([[row(0.8, 0.1, rejection=point)] for point in known], HALF)
-    error = np.sqrt(10**2 + 0.5 * 15**2)
-    found = one.background_rejection["0.50"]
-    assert (found.value, found.low, found.high) == pytest.approx((110, 110 - error, 110 + error))
-    limit = Rejection(value=None, low=70, high=None)
-    (one,) = average([[row(0.8, 0.1, rejection=p)] for p in (known[0], limit)], APART)
-    assert one.background_rejection["0.50"] == Rejection(value=None, low=70, high=None)
+def test_constant_scores_know_nothing_and_break_nothing():
+    generator = np.random.default_rng(6)
+    scores = {
+        "network": lambda labels: np.full(len(labels), 0.5),
+        "trees": lambda labels: ndtr(labels + generator.normal(size=len(labels))),
+    }
+    first, second = compare(in_folds(generator, 3, scores=scores))
+    assert (first.auc, first.auc_error, first.auc_spread) == pytest.approx((0.5, 0, 0))
+    point = first.background_rejection["0.70"]
+    assert (point.value, point.low, point.spread) == pytest.approx((1, 1, 0))
+    assert point.high == pytest.approx(1, abs=0.01)
+    assert second.difference > 5 * second.difference_error > 0
+    assert second.rejection_ratio["0.70"].low > 1
 
 
-def test_error_covers_where_that_of_independent_trainings_would_not():
-    """Mean over ten splits of 2000 events, 30% tested in each; the truth is known."""
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_errors_cover_what_they_say(share):
+    """Means over five trainings of varying quality; the test samples are folds, or overlap."""
     generator = np.random.default_rng(1)
-    covered, too_small = 0, 0
-    datasets = 400
-    for _ in range(datasets):
-        events = generator.normal(size=2000)
-        trainings, tested = [], []
-        for _ in range(10):
-            chosen = generator.permutation(2000)[:600].astype(np.uint64)
-            # The figure: the mean of the test events, and what the training does to it.
-            value = events[chosen].mean() + generator.normal(0, 0.02)
-            error = events[chosen].std(ddof=1) / np.sqrt(600)
-            trainings.append([row(value, error)])
-            tested.append(chosen)
-        (one,) = average(trainings, tested)
-        covered += abs(one.auc) < one.auc_error
-        spread = np.std([rows[0].auc for rows in trainings], ddof=1)
-        too_small += abs(one.auc) < spread / np.sqrt(10)
-    # 68.3% within three standard deviations of 400 tries.
-    assert covered / datasets == pytest.approx(0.683, abs=0.07)
-    assert too_small / datasets < 0.5
+    n, events, shifts, noise, width = 5, 1200, {"good": 1.5, "bad": 1.2}, 0.5, np.sqrt(1.25)
+    areas = {name: ndtr(shift / width / np.sqrt(2)) for name, shift in shifts.items()}
+    # Of the background as much lies above the median of the signal, which stands at the shift.
+    passing = {name: ndtr(-shift / width) for name, shift in shifts.items()}
+    covered = []
+    for _ in range(120):
+        labels = generator.integers(0, 2, events)
+        common = generator.normal(size=events)
+        own = {name: common + noise * generator.normal(size=events) for name in shifts}
+        places = generator.permutation(events)
+        trainings = []
+        for k in range(n):
+            chosen = places[k::n]
+            if share is not None:
+                chosen = generator.permutation(events)[: int(share * events)]
+            move = generator.normal(0, 0.05)
+            scores = {
+                name: ClassifierScores((shift + move) * labels[chosen] + own[name][chosen])
+                for name, shift in shifts.items()
+            }
+            ids = chosen.astype(np.uint64)
+            trainings.append(Training(ids, labels[chosen], np.ones(len(chosen)), scores))
+        good, bad = compare(trainings, (0.5,))
+        point = bad.rejection_ratio["0.50"]
+        covered.append(
+            (
+                abs(good.auc - areas["good"]) < good.auc_error,
+                abs(bad.difference - areas["bad"] + areas["good"]) < bad.difference_error,
+                point.low < passing["good"] / passing["bad"] < point.high,
+            )
+        )
+    area, difference, ratio = np.mean(covered, axis=0)
+    # 68.3% within three standard deviations of so many tries; more where the maximum was taken.
+    deviation = np.sqrt(0.683 * 0.317 / len(covered))
+    for found in (area, difference):
+        assert 0.683 - 3 * deviation < found < 0.683 + 4 * deviation
+    # The cuts are taken as given: what the signal fluctuates is not in it.
+    assert 0.5 < ratio < 0.683 + 4 * deviation

@@ -18,7 +18,7 @@ from manyscale.events.settings import (
     GenerateSettings,
     TrackSettings,
 )
-from manyscale.events.work import ProcessPool, plan, run_units, usable_cores
+from manyscale.events.work import SHARE, ProcessPool, plan, run_units, usable_cores
 
 UNITS = list(range(7))
 
@@ -50,6 +50,8 @@ def test_cores_are_those_that_a_batch_system_or_a_container_grants(
     assert usable_cores() == cores
     (tmp_path / "own").unlink()
     assert usable_cores() == 8
+    monkeypatch.setenv(SHARE, "3")
+    assert usable_cores() == 3
 
 
 class _Attempts:

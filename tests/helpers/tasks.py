@@ -63,3 +63,12 @@ def prepare_slowly(train):
 
     module.fit_features = slow
     train()
+
+
+def train_without_plots(*arguments):
+    """A run of a comparison; drawing takes longer than all else of a small one."""
+    from manyscale.reporting.figure import Drawn  # noqa: PLC0415
+    from manyscale.runs.compare import _train_and_evaluate  # noqa: PLC0415
+
+    Drawn.save = lambda _, folder, name: folder.mkdir(exist_ok=True)
+    _train_and_evaluate(*arguments)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from manyscale.errors import DataError
+from manyscale.evaluation.results import LearningCurve
 from manyscale.reporting import score_plots as plots
 from manyscale.statistics.metrics import background_rejection
 from manyscale.statistics.sample import Sample
@@ -31,6 +32,24 @@ def test_roc_ends_where_no_background_is_left():
     rejection = drawn.figure.axes[0].lines[0].get_ydata()
     assert np.isnan(rejection[:50]).all()
     assert rejection[-1] == 2.0
+
+
+def test_learning_curves_show_rejections_and_a_limit_where_no_background_is_left():
+    points = [{"events": 1000, "value": 0.02, "error": 0.004}]
+    points.append({"events": 4000, "value": 0.0, "error": 0.005})
+    law = {"a": 0.0, "b": 2.0, "c": 0.5}
+    figures = ("1 - AUC", "background efficiency at 0.70")
+    curves = [
+        LearningCurve(name="network", figure=figure, points=points, law=law) for figure in figures
+    ]
+    above, below = plots.learning(curves).figure.axes
+    assert below.get_ylabel() == "background rejection at 0.70"
+    (marks,) = (container[0] for container in below.containers)
+    np.testing.assert_allclose(marks.get_xydata(), [[1000, 50]])
+    limit, fitted = (line.get_xydata() for line in below.lines[-2:])
+    np.testing.assert_allclose(limit, [[4000, 200]])
+    np.testing.assert_allclose(fitted[:, 1], np.sqrt(fitted[:, 0]) / 2)
+    assert above.get_ylabel() == "1 - AUC"
 
 
 def test_overtraining_is_seen_in_the_class_that_has_it_and_only_there():

@@ -388,7 +388,13 @@ class Dataset:
             raise DataError(
                 f"these events are the {self._restriction.part} part already; split the whole dataset"
             )
-        return self._derived(replace(self._restriction, part=name))
+        part = self._derived(replace(self._restriction, part=name))
+        most = self._split.train_events
+        if most is None or name == "test":
+            return part
+        if name == "validation":
+            most = max(1, round(most * self._split.validation / self._split.train))
+        return part.sample(most)
 
     def _with_streams(self, names: Sequence[str]) -> "Dataset":
         if not names or len(set(names)) < len(names):

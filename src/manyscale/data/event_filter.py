@@ -22,32 +22,54 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 class SplitSettings(Settings):
-    """Shares of the three parts; together they are 1."""
+    """Shares of the three parts, together 1; or which of several folds is the test."""
 
     train: float = setting(0.7, "share of the events that the network learns from", gt=0, lt=1)
     validation: float = setting(0.15, "share by which the best epoch is chosen", gt=0, lt=1)
     test: float = setting(0.15, "share that the figures are made of", gt=0, lt=1)
+
+    folds: int | None = setting(
+        None, "equal parts, one of which is the test, in place of its share; null: none", ge=2
+    )
+    fold: int = setting(0, "which of the folds is the test", ge=0)
+    train_events: int | None = setting(
+        None, "training events at most, validation events in proportion; null: all", ge=1
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> "SplitSettings":
         total = math.fsum((self.train, self.validation, self.test))
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train, validation and test must add up to 1, not to {total:.12g}")
+        if self.fold >= (self.folds or 1):
+            have = f"{self.folds} folds count from 0" if self.folds else "there are no folds"
+            raise ValueError(f"fold is {self.fold}, but {have}")
         return self
 
 
 def split_places(
     event_id: NDArray[np.uint64], seed: int, settings: SplitSettings
 ) -> NDArray[np.int64]:
-    """Place of each event's part in `SPLITS`, (events,).
+    """Place of each event's part in `SPLITS`, (events,): a pure function of event_id and seed.
+
+    With folds each event is the test of exactly one of them; the others are training and
+    validation, in the ratio of their shares.
 
     Examples
     --------
     >>> split_places(np.arange(4, dtype=np.uint64), 1, SplitSettings())
     array([2, 1, 2, 2])
     """
-    edges = [settings.train, settings.train + settings.validation]
-    return np.searchsorted(edges, uniform(event_id, f"split {seed}"), side="right")
+    draw = uniform(event_id, f"split {seed}")
+    if settings.folds is None:
+        edges = [settings.train, settings.train + settings.validation]
+        return np.searchsorted(edges, draw, side="right")
+    # The folds stand in a ring of draws; validation is what comes next to the test in it.
+    after = (draw - (settings.fold + 1) / settings.folds) % 1
+    validation = settings.validation / (settings.train + settings.validation)
+    places = np.where(after < validation * (1 - 1 / settings.folds), 1, 0)
+    places[np.floor(draw * settings.folds) == settings.fold] = 2
+    return places
 
 
 def split_names(

@@ -47,6 +47,7 @@ class Rejection(Record):
     value: float | None
     low: float
     high: float | None
+    spread: Known = None  # over several trainings
 
 
 class Figures(Record):
@@ -214,19 +215,62 @@ class Metrics(Figures):
 
 
 class ComparisonRow(Record):
-    """One classifier of several on the same test events."""
+    """One classifier of several on the same test events; over several trainings the means."""
 
     name: str
+    # Events that it was trained on at most; None: all of the training part.
+    size: int | None = None
+    trainings: int = 1
     auc: float
     auc_error: Known = None
+    auc_spread: Known = None  # over several trainings
     background_rejection: dict[str, Rejection] = Field(default_factory=dict)
     # Of the network, and of its training; None where they mean nothing.
     parameters: int | None = None
     events_per_second: float | None = None
-    # AUC of this one minus that of `difference_to`, and its paired error.
+    seconds: float | None = None
+    # AUC of this one minus that of `difference_to`, its rejection over that one's, paired.
     difference_to: str = ""
     difference: float | None = None
     difference_error: Known = None
+    rejection_ratio: dict[str, Rejection] = Field(default_factory=dict)
+
+
+# ---- learning.json ----------------------------------------------------------------------------
+
+
+class LearningPoint(Record):
+    """A figure after training on so many events."""
+
+    events: int
+    value: float
+    error: Known = None
+
+
+class PowerLaw(Record):
+    """a + b n^-c, fitted; `a_error` None: a is 0, as too few sizes were run to tell."""
+
+    a: float
+    b: float
+    c: float
+    a_error: Known = None
+    b_error: Known = None
+    c_error: Known = None
+
+
+class LearningCurve(Record):
+    """A figure of one classifier against the number n of its training events."""
+
+    name: str
+    figure: str  # "1 - AUC", or "background efficiency at 0.70": one over the rejection
+    points: tuple[LearningPoint, ...]
+    law: PowerLaw | None = None
+    notice: str = ""  # why there is no law
+    # Events by which the figure falls to `target`; None: not reached, or not within the error.
+    target: float | None = None
+    needed: Known = None
+    needed_low: Known = None
+    needed_high: Known = None
 
 
 # ---- limits/limits.json -----------------------------------------------------------------------

@@ -33,6 +33,7 @@ from manyscale.events.settings import GenerateSettings
 
 __all__ = [
     "LARGEST_SEED",
+    "SHARE",
     "OneByOne",
     "ProcessPool",
     "Unit",
@@ -52,6 +53,8 @@ _PATIENCE = 10
 # Where Linux says in which control groups this process is, and what these grant.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+#: Environment variable of a process that is to use so many cores only, its share of the machine.
+SHARE = "MANYSCALE_CORES"
 
 AnyUnit = TypeVar("AnyUnit")
 Result = TypeVar("Result")
@@ -143,6 +146,7 @@ def usable_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
+    cores = min(cores, int(os.environ.get(SHARE, cores)))
     try:
         own = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:

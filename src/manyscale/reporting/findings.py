@@ -19,6 +19,7 @@ from manyscale.reporting.formatting import quantity, short, sigmas, signed, valu
 
 __all__ = [
     "COMPARISON_PLOT",
+    "LEARNING_PLOT",
     "SECTIONS",
     "caption_of",
     "check_sentences",
@@ -244,6 +245,8 @@ def tiles(metrics: Metrics, limits: Limits | None) -> list[tuple[str, str]]:
 
 #: Name of the plot that belongs to the table of several classifiers.
 COMPARISON_PLOT = "comparison_roc"
+#: Name of the plot of learning curves.
+LEARNING_PLOT = "comparison_learning"
 #: Ids of the sections of the report that have plots.
 SECTIONS = ("figures", "significance", "limits", "explanations", "comparison", "plots")
 
@@ -309,7 +312,10 @@ similarity (explanations): Which layers and streams say the same of the events: 
     unrelated.
 comparison_roc (comparison): All classifiers on the same test events, class-balanced weights.
     Bands: 68% intervals of the background efficiency; the events being the same, the bands move
-    together.
+    together. Of several trainings the efficiencies are averaged, each at its own cut.
+comparison_learning (comparison): Background rejection and 1 - AUC against the number of training
+    events, with the fitted laws a + b n^-c. The test events are the same for all sizes, so that the
+    points of all curves move together.
 history (plots): Loss and validation AUC after each epoch. The weights of the epoch with the lowest
     validation loss (dotted line) are those that were kept.
 confusion (plots): Where the test events of each true class go when the cut is at a signal

@@ -4,6 +4,7 @@ import base64
 import json
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,10 +31,18 @@ from manyscale.model.summary import Summary
 from manyscale.reporting import findings, formatting, tables
 from manyscale.settings import Record, read_json, read_text
 
-__all__ = ["PlotFigure", "figures_by_section", "lightened", "write_report"]
+__all__ = [
+    "MOST_BYTES",
+    "PlotFigure",
+    "figures_by_section",
+    "lightened",
+    "rows_if_there",
+    "write_page",
+    "write_report",
+]
 
 # Bytes of a page that opens at once on a phone: all of it, what is not figures, all chosen events.
-_MOST = 3_000_000
+MOST_BYTES = 3_000_000
 _MOST_WORDS = 250_000
 _MOST_EVENTS = 600_000
 
@@ -53,6 +62,11 @@ def write_report(run: Path) -> Path:
     RunError
         Where a file of the first kind is missing, or any is not what it should be.
     """
+    return write_page(run, "report.html.jinja", _context(run))
+
+
+def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
+    """Fill a template of `reporting/page` and write it as report.html, whole or not at all."""
     environment = Environment(
         loader=PackageLoader("manyscale", "reporting/page"),
         autoescape=True,
@@ -62,10 +76,10 @@ def write_report(run: Path) -> Path:
     )
     for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
         environment.filters[write.__name__] = write
-    page = environment.get_template("report.html.jinja").render(_context(run))
-    draft = run / ".report.html.tmp"
+    page = environment.get_template(template).render(context)
+    draft = folder / ".report.html.tmp"
     draft.write_text(page, encoding="utf-8")
-    path = run / "report.html"
+    path = folder / "report.html"
     draft.replace(path)
     return path
 
@@ -93,8 +107,8 @@ def _context(run: Path) -> dict[str, Any]:
         "data": data,
         "network": Summary.read_if_there(run / "summary.json"),
         "flow_chart": _data_uri(chart) if chart.is_file() else None,
-        "comparison": _rows_if_there(run / "comparison.json", ComparisonRow),
-        "separation": _rows_if_there(run / "plots" / "separation.json", Separation),
+        "comparison": rows_if_there(run / "comparison.json", ComparisonRow),
+        "separation": rows_if_there(run / "plots" / "separation.json", Separation),
         "limits": Limits.read_if_there(run / "limits" / "limits.json"),
         "explanation": explanation,
         # Without its summary an explanation was not finished: its checks are not told.
@@ -104,14 +118,14 @@ def _context(run: Path) -> dict[str, Any]:
         )
         if explanation
         else [],
-        "sections": figures_by_section(run / "plots", _MOST - _MOST_WORDS - len(embedded)),
+        "sections": figures_by_section(run / "plots", MOST_BYTES - _MOST_WORDS - len(embedded)),
         "display": display,
         "display_json": embedded,
         "displayed": len(every_event.events) if every_event else 0,
     }
 
 
-def _rows_if_there(path: Path, kind: type[R]) -> tuple[R, ...]:
+def rows_if_there(path: Path, kind: type[R]) -> tuple[R, ...]:
     """Read a JSON file that holds a list of records; nothing where there is none."""
     if not path.is_file():
         return ()

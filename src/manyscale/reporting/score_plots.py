@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from manyscale.evaluation.results import LearningCurve, Rejection
 from manyscale.reporting.figure import (
     CLASS_COLOURS,
     CLASS_NAMES,
@@ -23,13 +24,20 @@ from manyscale.statistics.ks_test import KsTest, ks_test
 from manyscale.statistics.metrics import background_rejection
 from manyscale.statistics.sample import Sample
 
-__all__ = ["confusion", "history", "overtraining", "roc", "score_distributions"]
+__all__ = [
+    "confusion",
+    "history",
+    "learning",
+    "overtraining",
+    "rejection_curves",
+    "roc",
+    "score_distributions",
+]
 
 _EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
 _SCORE_BINS = 25
 
 
-@styled
 def roc(
     labels: ArrayLike, scores: Mapping[str, ArrayLike], weights: ArrayLike | None = None
 ) -> Drawn:
@@ -50,24 +58,40 @@ def roc(
     DataError
         As `Sample.of`.
     """
+    return rejection_curves(
+        {
+            name: {
+                key: Rejection.model_validate(point)
+                for key, point in background_rejection(
+                    labels, score, weights, _EFFICIENCIES
+                ).items()
+            }
+            for name, score in scores.items()
+        }
+    )
+
+
+@styled
+def rejection_curves(classifiers: Mapping[str, Mapping[str, Rejection]]) -> Drawn:
+    """Draw background rejections, by classifier and signal efficiency, with their intervals as bands."""
     figure = Figure()
     axes = figure.subplots()
-    styles = classifier_styles(scores)
+    styles = classifier_styles(classifiers)
     curves = []
-    for name, score in scores.items():
-        points = background_rejection(labels, score, weights, _EFFICIENCIES).values()
+    for name, points in classifiers.items():
+        efficiencies = [float(key) for key in points]
         # Unknown is NaN, which is not drawn: the curve ends, the band goes on to its limit.
         rejection, low, high = (
-            np.array([point[key] for point in points], np.float64)
+            np.array([getattr(point, key) for point in points.values()], np.float64)
             for key in ("value", "low", "high")
         )
         colour, dashes = styles[name]
-        axes.plot(_EFFICIENCIES, rejection, color=colour, linestyle=dashes, label=name)
-        axes.fill_between(_EFFICIENCIES, low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(efficiencies, rejection, color=colour, linestyle=dashes, label=name)
+        axes.fill_between(efficiencies, low, high, color=colour, alpha=0.25, linewidth=0)
         curves.append(
             {
                 "classifier": name,
-                "signal efficiency": _EFFICIENCIES,
+                "signal efficiency": efficiencies,
                 "background rejection": rejection,
                 "68% low": low,
                 "68% high": high,
@@ -186,6 +210,61 @@ def history(rows: Sequence[Mapping[str, float]]) -> Drawn:
         axes.axvline(best, color=GREY, linestyle="dotted", label=f"best epoch, {best:g}")
     above.legend(loc="upper right")
     return Drawn(figure, table)
+
+
+@styled
+def learning(curves: Sequence[LearningCurve]) -> Drawn:
+    """Rejection and 1 - AUC against the number of training events, with the laws that were fitted."""
+    names = list(dict.fromkeys(curve.figure for curve in curves))
+    figure = Figure(figsize=(5.6, 3.6 * len(names)))
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    styles = classifier_styles({curve.name for curve in curves})
+    table = []
+    for curve in curves:
+        axes = panels[names.index(curve.figure)]
+        colour, dashes = styles[curve.name]
+        sizes, values, errors = (
+            np.array([getattr(point, key) for point in curve.points], np.float64)
+            for key in ("events", "value", "error")
+        )
+        # One over the efficiency is the rejection; of none left the limit.
+        inverted = curve.figure != names[0]
+        low, high = values - errors, values + errors
+        shown, ends = values, (low, high)
+        if inverted:
+            with np.errstate(divide="ignore"):
+                shown = 1 / np.where(values > 0, values, np.nan)
+                ends = 1 / high, np.where(low > 0, 1 / low, np.nan)
+        known = np.isfinite(shown)
+        bars = np.nan_to_num(np.abs(np.array(ends) - shown))[:, known]
+        axes.errorbar(
+            sizes[known], shown[known], yerr=bars, fmt="o", color=colour, label=curve.name
+        )
+        for size, limit in zip(sizes[~known], ends[0][~known], strict=True):
+            axes.plot(size, limit, "^", color=colour)
+        if curve.law is not None:
+            dense = np.geomspace(sizes.min(), 10 * sizes.max(), 60)
+            law = curve.law.a + curve.law.b * dense**-curve.law.c
+            within = law > 0
+            drawn = 1 / law[within] if inverted else law[within]
+            axes.plot(dense[within], drawn, color=colour, linestyle=dashes, linewidth=1)
+        table.append(
+            {
+                "classifier": curve.name,
+                "figure": curve.figure,
+                "training events": sizes,
+                "value": values,
+                "error": errors,
+            }
+        )
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        efficiency_ = name.removeprefix("background efficiency at ")
+        axes.set_ylabel(name if name == names[0] else f"background rejection at {efficiency_}")
+    panels[-1].set_xlabel("training events")
+    panels[0].legend(loc="best")
+    return Drawn(figure, stacked(table))
 
 
 @styled

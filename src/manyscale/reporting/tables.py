@@ -25,10 +25,12 @@ __all__ = [
     "history_table",
     "importance_table",
     "layer_table",
+    "learning_table",
     "limits_table",
     "mix_table",
     "process_table",
     "provenance_table",
+    "rejections_table",
     "sculpting_table",
     "separation_table",
     "splits_table",
@@ -119,30 +121,94 @@ def classifier_table(metrics: results.Metrics) -> Table:
     )
 
 
-def comparison_table(rows: Sequence[results.ComparisonRow], trainings: int = 1) -> Table:
+def comparison_table(rows: Sequence[results.ComparisonRow]) -> Table:
     """Several classifiers on the same test events; over several trainings the rows are means."""
     base = next((row.difference_to for row in rows if row.difference_to), "first")
-    errors = (
-        "Differences are paired; rejections with their 68% interval."
-        if trainings == 1
-        else f"All means over {trainings} trainings with other seeds, and so splits, with their errors."
-    )
+    trainings = max((row.trainings for row in rows), default=1)
+    errors = "Errors are statistical, differences and ratios paired; intervals are of 68%."
+    if trainings > 1:
+        errors = (
+            f"Means over {trainings} trainings with their errors, statistical or of the spread, "
+            "whichever is larger; differences and ratios are paired in each training; intervals are of "
+            "68%."
+        )
     return Table.of(
         "all on the same test events, class-balanced weights",
         [
             {
                 "classifier": row.name,
+                "events": count(row.size),
                 "AUC": value(row.auc, row.auc_error),
                 f"minus {base}": formatting.signed(row.difference, row.difference_error),
                 "rejection at 0.50": rejection(row.background_rejection.get("0.50")),
                 "rejection at 0.70": rejection(row.background_rejection.get("0.70")),
+                "ratio at 0.70": _ratio(row.rejection_ratio.get("0.70")),
                 "parameters": count(row.parameters),
-                "training events per second": count(row.events_per_second),
+                "training [s]": UNKNOWN if row.seconds is None else f"{row.seconds:,.1f}",
             }
             for row in rows
         ],
-        f"{errors} Rejection at 0.50: of background, with half the signal kept.",
+        f"{errors} Rejection at 0.50: of background, with half the signal kept; ratio: to that of {base}.",
     )
+
+
+def rejections_table(rows: Sequence[results.ComparisonRow]) -> Table:
+    """Background rejections at all signal efficiencies that are quoted, with their spread."""
+    return Table.of(
+        "background rejection by signal efficiency",
+        [
+            {
+                "classifier": row.name,
+                "events": count(row.size),
+                "AUC, spread": UNKNOWN if row.auc_spread is None else f"{row.auc_spread:.2g}",
+                **{
+                    key: rejection(point)
+                    + ("" if point.spread is None else f", spread {short(point.spread)}")
+                    for key, point in row.background_rejection.items()
+                },
+            }
+            for row in rows
+        ],
+        "With the 68% interval; “above” is the limit where no background event is left; spread: standard "
+        "deviation over the trainings.",
+    )
+
+
+def learning_table(curves: Sequence[results.LearningCurve]) -> Table:
+    """Laws of the learning curves, and how many events it takes for a rejection."""
+    rows = []
+    for curve in curves:
+        row = {"classifier": curve.name, "figure": curve.figure}
+        if law := curve.law:
+            row |= {
+                "a": quantity(law.a, law.a_error) if law.a_error else "0, not fitted",
+                "b": quantity(law.b, law.b_error),
+                "c": value(law.c, law.c_error),
+            }
+            if curve.target:
+                low, high = (
+                    "any" if end is None else short(end)
+                    for end in (curve.needed_low, curve.needed_high)
+                )
+                needed = "not reached" if curve.needed is None else short(curve.needed)
+                row[f"events for a rejection of {short(1 / curve.target)}"] = (
+                    needed if low == high == "any" else f"{needed} ({low} to {high})"
+                )
+        else:
+            row["a"] = curve.notice
+        rows.append(row)
+    return Table.of(
+        "learning curves, a + b / nᶜ of n training events",
+        rows,
+        "Fitted to the sizes that were run; beyond them it is an extrapolation, whose interval of 68% "
+        "holds as far as the law does. With three sizes or fewer a is taken as 0, which is optimistic.",
+    )
+
+
+def _ratio(interval: results.Rejection | None) -> str:
+    if interval is None or interval.value is None:
+        return UNKNOWN
+    return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high or 0:.2f})"
 
 
 # ---- what an analysis would find --------------------------------------------------------------

@@ -25,6 +25,7 @@ __all__ = [
     "log_loss",
     "roc_curve",
     "separation",
+    "tightest_cuts",
 ]
 
 #: Signal efficiencies at which the background rejection is quoted.
@@ -183,6 +184,24 @@ def _spread(sample: Sample, placements: Floats) -> float:
     return math.sqrt(sum(parts))
 
 
+def tightest_cuts(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    weights: ArrayLike | None = None,
+    signal_efficiencies: Sequence[float] = SIGNAL_EFFICIENCIES,
+) -> list[float]:
+    """Highest thresholds that keep so much of the signal; events at the threshold pass.
+
+    Examples
+    --------
+    >>> tightest_cuts([0, 1, 1], [0.1, 0.5, 0.9], signal_efficiencies=(0.5, 1.0))
+    [0.9, 0.5]
+    """
+    curve = roc_curve(labels, scores, weights)
+    reached = (curve.signal >= wanted * (1 - _ROUNDING) for wanted in signal_efficiencies)
+    return [float(curve.threshold[int(np.argmax(where))]) for where in reached]
+
+
 def background_rejection(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -206,12 +225,11 @@ def background_rejection(
     2.0
     """
     sample = Sample.of(labels, scores, weights)
-    curve = roc_curve(labels, scores, weights)
     of_background, weight = sample.scores[~sample.signal], sample.weights[~sample.signal]
     out: dict[str, dict[str, float | None]] = {}
-    for wanted in signal_efficiencies:
-        reached = curve.signal >= wanted * (1 - _ROUNDING)
-        kept = efficiency(weight, of_background >= curve.threshold[int(np.argmax(reached))])
+    cuts = tightest_cuts(labels, scores, weights, signal_efficiencies)
+    for wanted, cut in zip(signal_efficiencies, cuts, strict=True):
+        kept = efficiency(weight, of_background >= cut)
         out[f"{wanted:.2f}"] = {
             "value": 1 / kept.value if kept.value > 0 else None,
             "low": 1 / kept.high,
