@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from manyscale.errors import RunError
+from manyscale.writing import write_whole
 
 __all__ = ["Known", "Record", "Settings", "read_json", "read_text", "setting", "write_json"]
 
@@ -119,6 +120,4 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

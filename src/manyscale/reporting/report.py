@@ -29,6 +29,7 @@ from manyscale.evaluation.results import (
 from manyscale.model.summary import Summary
 from manyscale.reporting import findings, formatting, tables
 from manyscale.settings import Record, read_json, read_text
+from manyscale.writing import write_whole
 
 __all__ = ["PlotFigure", "figures_by_section", "lightened", "write_report"]
 
@@ -63,10 +64,8 @@ def write_report(run: Path) -> Path:
     for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
         environment.filters[write.__name__] = write
     page = environment.get_template("report.html.jinja").render(_context(run))
-    draft = run / ".report.html.tmp"
-    draft.write_text(page, encoding="utf-8")
     path = run / "report.html"
-    draft.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.features.summaries import summaries
+from manyscale.interrupts import held
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
 from manyscale.model.summary import summarise
@@ -50,6 +52,7 @@ from manyscale.training.distributed import (
     wait_for_first,
 )
 from manyscale.training.graph import GraphedStep, can_graph
+from manyscale.writing import disk_errors, whole, write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -181,8 +184,9 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
         return Metrics.read(folder.metrics)
     if process_rank() > 0:
         return None
-    metrics = evaluate_run(root)
-    write_report(folder.root)
+    with disk_errors(), folder.locked():
+        metrics = evaluate_run(root)
+        write_report(folder.root)
     return metrics
 
 
@@ -205,7 +209,7 @@ def train_run(
     root
         The run's folder; it may not hold a run, except with `resume`.
     resume
-        Go on from the last epoch; on a finished run nothing is done.
+        Go on from the last checkpoint; on a finished run nothing is done.
     trees_from
         A run on the same events whose trees are taken instead of training them again.
 
@@ -254,8 +258,16 @@ def train_run(
 
 
 @name_lost_processes()
+@disk_errors()
 def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder | None) -> None:
     """Train in this process; of several, the first alone writes, and fits what is not of the loop."""
+    with ExitStack() as claims:
+        _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
+
+
+def _train_claimed(
+    card: Card, folder: RunFolder, claims: ExitStack, *, resume: bool, trees_from: RunFolder | None
+) -> None:
     fabric = make_fabric(card.training)
     first = fabric.is_global_zero
     dataset = open_data(card, most=card.data.max_events)
@@ -269,10 +281,10 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
             part.require_classes()
             _ = part.balance  # refuses weights that cannot be balanced
         fit_features(network, train)
-        folder.claim(resume=resume)
+        claims.enter_context(folder.claimed(resume=resume))
         if not (begun := folder.card.is_file()):
-            folder.write_card(card_text(card, "manyscale card, as run"))
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+            folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
         for notice in dataset.notices:
             folder.log(notice)
@@ -289,7 +301,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         ).write(folder.root / "data.json")
         summary = summarise(network)
         summary.write(folder.summary)
-        folder.flow_chart.write_text(flow_chart(summary), encoding="utf-8")
+        write_whole(folder.flow_chart, flow_chart(summary))
     wait_for_first(fabric)
 
     try:
@@ -307,22 +319,21 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     folder.log(f"trained {state.epoch} epochs, {state.step} steps; best epoch {state.best_epoch}")
 
     # The model folder comes into being whole: with the trees.
-    draft = folder.root / "model.tmp"
-    save_bundle(draft, network)
-    if trees_from is not None:
-        shutil.copy(trees_from.trees, draft / folder.trees.name)
-    else:
-        LOG.info("training the boosted trees")
-        extractors = tree_extractors(dataset)
-        watched, names = _table(validation, MOST_WATCHED, extractors)
-        learned, _ = _table(train, MOST_EVENTS, extractors)
-        # 0: all cores that this process may use. The trees are the same for any number of threads.
-        trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
-        trees.save(draft / folder.trees.name)
-    draft.rename(folder.model)
+    with whole(folder.model) as draft:
+        save_bundle(draft, network)
+        if trees_from is not None:
+            shutil.copy(trees_from.trees, draft / folder.trees.name)
+        else:
+            LOG.info("training the boosted trees")
+            extractors = tree_extractors(dataset)
+            watched, names = _table(validation, MOST_WATCHED, extractors)
+            learned, _ = _table(train, MOST_EVENTS, extractors)
+            # 0: all cores that this process may use. The trees are the same for any number of threads.
+            trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
+            trees.save(draft / folder.trees.name)
 
 
-def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
+def fit_network(  # noqa: C901, PLR0915 - what the loop is handed, in one piece
     network: MultiScaleClassifier,
     card: Card,
     *,
@@ -368,11 +379,11 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
     assert isinstance(stepper, torch.optim.Optimizer)  # noqa: S101 - for the type checker
     broadcast_weights(fabric, network)
     state = TrainingState()
-    if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
-        state = checkpoint.load(last, network, optimizer)
+    if folder and (resumed := checkpoint.resume(folder.checkpoints, network, optimizer)):
+        state = resumed
         if state.scaler:
             fabric.strategy.precision.load_state_dict(state.scaler)
-        LOG.info(f"resumed after epoch {state.epoch}")
+        LOG.info(f"resumed after epoch {state.epoch}, step {state.step}")
     check_same_step(fabric, state.step)
 
     # The processes hold their shares of the training events, but each all validation events.
@@ -380,9 +391,14 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
     held_out = validation.bookkeeping()
     weights = validation.balanced_weights(held_out)
 
+    signals: list[int] = []
+
     def validate() -> loop.Validation:
-        found = predict(network, validation, rank=rank, world=world)
-        share = [probabilities[:, 1] for _, probabilities in found]
+        share = []
+        for _, probabilities in predict(network, validation, rank=rank, world=world):
+            if signals:
+                raise KeyboardInterrupt
+            share.append(probabilities[:, 1])
         signal = interleave(fabric, np.concatenate(share), len(held_out))
         return loop.Validation(
             loss=log_loss(held_out.label, signal, weights),
@@ -404,13 +420,13 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
 
     def save(state: TrainingState) -> None:
         if folder is not None and fabric.is_global_zero:
-            if board is not None:
+            if board is not None and not state.begun:
                 board.log_metrics(state.history[-1], step=state.epoch)
                 board.save()
+            if state.history:
+                folder.write_history(state.history)
             state.scaler = fabric.strategy.precision.state_dict()
             checkpoint.save(folder.checkpoints, state, network, optimizer)
-            folder.write_history(state.history)
-        fabric.barrier()
 
     feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
     graph = None
@@ -426,18 +442,20 @@ def fit_network(  # noqa: PLR0915 - what the loop is handed, in one piece
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     try:
-        return loop.train(
-            wrapped,
-            feed,
-            settings,
-            card.seed,
-            fabric=fabric,
-            optimizer=stepper,
-            validate=validate,
-            save=save,
-            state=state,
-            graph=graph,
-        )
+        with held() as signals:
+            return loop.train(
+                wrapped,
+                feed,
+                settings,
+                card.seed,
+                fabric=fabric,
+                optimizer=stepper,
+                validate=validate,
+                save=save,
+                state=state,
+                graph=graph,
+                signals=signals,
+            )
     finally:
         torch.use_deterministic_algorithms(before)
 
