@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from manyscale import __version__, interrupts
-from manyscale.errors import ManyscaleError
+from manyscale.errors import ManyscaleError, printable
 from manyscale.progress import show
 from manyscale.writing import disk_errors
 
@@ -76,7 +76,7 @@ def main() -> None:
             traceback.print_exc()
         ours = isinstance(error, ManyscaleError)
         said = error if ours else f"{type(error).__name__}: {error} (--debug shows where)"
-        typer.echo(f"error: {said}", err=True)
+        typer.echo(printable(f"error: {said}"), err=True)
         # A worker process that the signal reached first may have been noticed before it.
         raise SystemExit(interrupts.RESUMABLE if ended else 1) from None
 

@@ -27,8 +27,13 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def disk_errors() -> Iterator[None]:
+def disk_errors(path: Path | None = None) -> Iterator[None]:
     """Say in plain words what a full disk, or a folder that may not be written, raises.
+
+    Parameters
+    ----------
+    path
+        What is written, for the system does not always say.
 
     Raises
     ------
@@ -40,9 +45,8 @@ def disk_errors() -> Iterator[None]:
     except ConnectionError:
         raise
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
         raise RunError(
-            f"cannot read or write{where}: {error.strerror or error}; what was complete before is "
+            f"cannot read or write {error.filename or path or 'a file'}: {error.strerror or error}; what was complete before is "
             f"as it was, and the same command can be given again"
         ) from error
 
@@ -69,7 +73,7 @@ def whole(path: Path) -> Iterator[Path]:
         As `disk_errors`.
     """
     draft = path.with_name(f".{path.name}{_DRAFT}")
-    with disk_errors():
+    with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove(draft)
@@ -82,6 +86,8 @@ def whole(path: Path) -> Iterator[Path]:
             _to_disk(path.parent)
         except BaseException:
             remove(draft)
+            # Its writer may have had a draft of its own.
+            remove(draft.with_name(draft.name + _DRAFT))
             raise
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from manyscale.errors import RunError
+from manyscale.errors import RunError, printable
 from manyscale.evaluation.results import (
     ComparisonRow,
     DataFacts,
@@ -65,7 +65,7 @@ def write_report(run: Path) -> Path:
         environment.filters[write.__name__] = write
     page = environment.get_template("report.html.jinja").render(_context(run))
     path = run / "report.html"
-    write_whole(path, page)
+    write_whole(path, printable(page))
     return path
 
 

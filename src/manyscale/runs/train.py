@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.data.dataset import Dataset
@@ -320,7 +321,10 @@ def _train_claimed(
 
     # The model folder comes into being whole: with the trees.
     with whole(folder.model) as draft:
-        save_bundle(draft, network)
+        try:
+            save_bundle(draft, network)
+        except SafetensorError as error:  # its writer says so of a full disk
+            raise RunError(f"cannot write the weights into {folder.root}: {error}") from error
         if trees_from is not None:
             shutil.copy(trees_from.trees, draft / folder.trees.name)
         else:
