@@ -86,7 +86,7 @@ def deep_manifest(folder):
 
 def flipped_part(folder):
     data = toy_dataset(folder / "data", events=20)
-    path = sorted((data / "parts").glob("*.parquet"))[0]
+    path = min((data / "parts").glob("*.parquet"))
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)

@@ -42,9 +42,9 @@ class Disk:
     def pass_or_raise(self, name, path):
         """Count an operation; raise where it may not be."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")
+            path = Path(f"/proc/self/fd/{path}").readlink()
         path = os.fspath(path)
-        if not os.path.abspath(path).startswith(self.root):
+        if not os.path.abspath(path).startswith(self.root):  # noqa: PTH100 - links stay as they are
             return
         number = len(self.done)
         self.done.append((name, path))

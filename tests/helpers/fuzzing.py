@@ -17,7 +17,9 @@ from manyscale.card import load_card, preset_card_text
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.scores import read_scores
+from manyscale.evaluation.results import DataFacts, read_history
 from manyscale.events.files.formats import expand
+from manyscale.model.summary import Summary
 from manyscale.reporting.report import write_report
 from manyscale.runs.convert import Request, convert_files
 from manyscale.runs.inspect import inspect_path
@@ -81,7 +83,10 @@ def good_files(root, run):
     def mapped(name):
         return lambda copy, out: _converted(copy / name, out, card=copy / "map.yaml")
 
-    def of_run(name):
+    def of_run(name, read):
+        return run, name, lambda copy, _: read(copy / name)
+
+    def of_report(name):
         return run, name, lambda copy, _: write_report(copy)
 
     return {
@@ -100,11 +105,11 @@ def good_files(root, run):
         "scores": (one, "scores.parquet", lambda copy, _: read_scores(copy / "scores.parquet")),
         "safetensors": (run, "model/weights.safetensors", lambda copy, _: load_bundle(copy / "model")),
         "config.json": (run, "model/config.json", lambda copy, _: load_bundle(copy / "model")),
-        "metrics.json": of_run("metrics.json"),
-        "data.json": of_run("data.json"),
-        "summary.json": of_run("summary.json"),
-        "history.csv": of_run("history.csv"),
-        "plot.csv": of_run("plots/roc.csv"),
+        "data.json": of_run("data.json", DataFacts.read),
+        "summary.json": of_run("summary.json", Summary.read),
+        "history.csv": of_run("history.csv", read_history),
+        "metrics.json": of_report("metrics.json"),
+        "plot.csv": of_report("plots/roc.csv"),
     }  # fmt: skip
 
 
@@ -181,16 +186,19 @@ def in_time(seconds=SECONDS):
 def try_one(kind, number, files, place):
     """Spoil a file and read it; return what was said of it, None where it was accepted.
 
+    That of number -1 is left as it is.
+
     Raises whatever is no ManyscaleError.
     """
     folder, name, read = files[kind]
-    rng = np.random.default_rng([number, sum(kind.encode())])
+    rng = np.random.default_rng([abs(number), sum(kind.encode())])
     shutil.rmtree(place, ignore_errors=True)
     copy = place / "copy"
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("checkpoints", "*.pdf", "*.svg"))
     content = (folder / name).read_bytes()
     as_json = name.endswith(".json") and number % 2
-    (copy / name).write_bytes((spoil_json if as_json else spoil)(content, rng))
+    if number >= 0:
+        (copy / name).write_bytes((spoil_json if as_json else spoil)(content, rng))
     before = {path for path in copy.rglob("*") if path.name != "report.html"}
     try:
         with in_time():
