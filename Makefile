@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-gpu clean
+.PHONY: help setup demo test lint faults fuzz bench bench-gpu clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,12 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+faults: $(READY)  ## let each file operation of the commands fail, or be the last, in turn
+	FAULTS_EACH=1 $(BIN)/pytest -q tests/faults
+
+fuzz: $(READY)  ## read 10,000 spoiled files
+	FUZZ_CASES=530 $(BIN)/pytest -q -n 2 tests/fuzz
 
 bench: $(READY)  ## measure rates against their rivals
 	$(BIN)/python benchmarks/table.py

@@ -25,6 +25,7 @@ from manyscale.card import load_card, preset_card_text
 from manyscale.events.ragged import PackedStream
 from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
+from manyscale.training import checkpoint
 
 
 def read_json(path):
@@ -415,9 +416,9 @@ def test_killed_training_is_resumed_to_the_same_bits(type_, dataset, tmp_path):
         "--set", f"data.dataset={dataset}", "--set", "training.batch_size=4", "--out",
     ]  # fmt: skip
     Path("card.yaml").write_text("preset: kinematics-only\ntraining: {epochs: 6}\n")
-    first = tmp_path / "run" / "checkpoints" / "epoch-00001"
+    checkpoints = tmp_path / "run" / "checkpoints"
     with subprocess.Popen([*command, "run"], stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not first.is_dir():
+        while process.poll() is None and not [*checkpoints.glob("epoch-*")]:
             time.sleep(0.01)
         process.kill()
     assert not (tmp_path / "run" / "model").exists()
@@ -501,7 +502,9 @@ def test_mixed_precision_trains(train, dataset):
     train(f"data: {{dataset: {dataset}}}\n", change)
 
 
-def test_interrupt_ends_with_130_and_a_run_that_can_be_resumed(dataset, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_ends_a_run_that_can_be_resumed(type_, dataset, tmp_path, number, code):
+    """Its exit code says so; while it lives, no other process may write it."""
     (tmp_path / "card.yaml").write_text(
         f"preset: kinematics-only\ndata: {{dataset: {dataset}}}\ntraining: {{epochs: 10000}}\n"
     )
@@ -513,11 +516,16 @@ def test_interrupt_ends_with_130_and_a_run_that_can_be_resumed(dataset, tmp_path
         "run",
     ]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not (tmp_path / "run" / "checkpoints").is_dir():
+        checkpoints = tmp_path / "run" / "checkpoints"
+        while process.poll() is None and not [*checkpoints.glob("epoch-*")]:
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        refused = type_("train card.yaml --out run --resume", code=1)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert f"written by another process (process {process.pid} on " in refused.err
+    assert process.returncode == code
+    assert checkpoint.saved(checkpoints)
+    assert not (tmp_path / "run" / ".lock").exists()
     assert "with --resume" in err
     assert "interrupted" in err
     assert "Traceback" not in err

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from manyscale import __version__
-from manyscale.errors import ManyscaleError
+from manyscale import __version__, interrupts
+from manyscale.errors import ManyscaleError, printable
 from manyscale.progress import show
+from manyscale.writing import disk_errors
 
 __all__ = ["app", "main"]
 
@@ -51,25 +52,33 @@ Units = Annotated[
 
 
 def main() -> None:
-    """Run the command line; exit with 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    """Run the command line; exit with 0 done, 1 failed, 2 bad usage, 75 or 130 interrupted.
+
+    130 after Ctrl-C; after SIGTERM or SIGUSR1 `interrupts.RESUMABLE`: the same command goes on.
+    """
     # Threads that wait for each other sleep instead of spinning: on a core shared with another
     # program spinning halves the rate, on a free one sleeping costs a tenth.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
+    ended = interrupts.obey()
     try:
-        app(args=arguments, prog_name="manyscale")
+        with disk_errors():
+            app(args=arguments, prog_name="manyscale")
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             typer.echo("interrupted", err=True)
+            if ended:
+                raise SystemExit(interrupts.RESUMABLE) from None
         raise
     except Exception as error:  # noqa: BLE001 - a fault of ours: still one line, and a way to see more
         if debug:
             traceback.print_exc()
         ours = isinstance(error, ManyscaleError)
         said = error if ours else f"{type(error).__name__}: {error} (--debug shows where)"
-        typer.echo(f"error: {said}", err=True)
-        raise SystemExit(1) from None
+        typer.echo(printable(f"error: {said}"), err=True)
+        # A worker process that the signal reached first may have been noticed before it.
+        raise SystemExit(interrupts.RESUMABLE if ended else 1) from None
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it

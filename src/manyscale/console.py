@@ -6,6 +6,7 @@ from rich import table as rich_table
 from rich.box import SIMPLE
 from rich.console import Console
 
+from manyscale.errors import printable
 from manyscale.evaluation.results import ComparisonRow, Explanation, LearningCurve, Limits, Metrics
 from manyscale.reporting import findings, tables
 from manyscale.reporting.tables import Table
@@ -28,7 +29,7 @@ def print_table(table: Table) -> None:
     if not table.rows:
         return
     drawn = rich_table.Table(
-        title=table.title or None,
+        title=printable(table.title) or None,
         title_justify="left",
         title_style="bold",
         box=SIMPLE,
@@ -37,21 +38,21 @@ def print_table(table: Table) -> None:
     )
     names = table.header or [""] * len(table.rows[0])
     for name, figures in zip(names, table.figures, strict=True):
-        drawn.add_column(name, justify="right" if figures else "left", overflow="fold")
+        drawn.add_column(printable(name), justify="right" if figures else "left", overflow="fold")
     for row in table.rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(printable, row))
     wide = Console(highlight=False, markup=False)
     if not wide.is_terminal:
         wide.width = _PLAIN_WIDTH
     wide.print(drawn)
     if table.note:
         errors = Console(highlight=False, markup=False, stderr=True)
-        errors.print(table.note, style="dim", soft_wrap=True)
+        errors.print(printable(table.note), style="dim", soft_wrap=True)
 
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in filter(None, lines):
-        Console(highlight=False, markup=False).print(line, soft_wrap=True)
+        Console(highlight=False, markup=False).print(printable(line), soft_wrap=True)
 
 
 def print_metrics(metrics: Metrics) -> None:

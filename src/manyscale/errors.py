@@ -1,5 +1,7 @@
 """The exceptions a user can meet. Each message says what is wrong, where, and what to do."""
 
+import re
+
 __all__ = [
     "CardError",
     "DataError",
@@ -7,7 +9,24 @@ __all__ = [
     "MissingBranchError",
     "MissingExtraError",
     "RunError",
+    "printable",
 ]
+
+# Control characters but tab and line feed, and bytes of file names that are no characters.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    r"""Spell out characters that would steer a terminal, or make an SVG or a page none.
+
+    Names of files, processes and branches may come from a stranger.
+
+    Examples
+    --------
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class ManyscaleError(ValueError):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from manyscale.errors import RunError
+from manyscale.writing import write_whole
 
 __all__ = ["Known", "Record", "Settings", "read_json", "read_text", "setting", "write_json"]
 
@@ -111,14 +112,13 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
     """Read a JSON file of a run; raises RunError as `read_text`, and where it is not JSON."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not JSON: {error}") from error
 
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON whole or not at all."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")

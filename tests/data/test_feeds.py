@@ -176,6 +176,16 @@ def test_the_order_is_a_function_of_seed_and_epoch(train):
         assert np.count_nonzero(other == first) < 10
 
 
+@pytest.mark.parametrize("memory", [WINDOW, 1e9])
+def test_an_epoch_begun_in_its_middle_goes_on_as_the_whole_one(train, memory):
+    feed = make_feed(train, everything, memory / 1e6, 7)
+    steps = [ids(batch) for batch in feed.batches(1, 64)]
+    for first in (1, len(steps) // 2, len(steps) - 1, len(steps)):
+        left = [ids(batch) for batch in feed.batches(1, 64, first)]
+        assert len(left) == len(steps) - first
+        assert all(map(np.array_equal, left, steps[first:]))
+
+
 def process_of(train, order):
     events = train.events()
     place = np.argsort(ids(events))

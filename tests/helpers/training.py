@@ -16,13 +16,12 @@ from manyscale.training.schedule import TrainingSettings, learning_rate
 
 @contextmanager
 def interrupted_after(steps):
-    """Raise, and expect, what Ctrl-C raises after so many steps of the training in the block."""
-    left = iter(range(steps))
+    """Break the training in the block off after so many steps, as a kill does, and expect it."""
 
-    def stopping(*arguments):
-        if next(left, None) is None:
+    def stopping(step, *arguments):
+        if step == steps:
             raise KeyboardInterrupt
-        return learning_rate(*arguments)
+        return learning_rate(step, *arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patch.setattr(loop, "learning_rate", stopping)

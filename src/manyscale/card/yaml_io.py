@@ -25,6 +25,9 @@ __all__ = ["card_text", "load_card", "parse_card", "preset_card_text"]
 # Where a key stands: names of keys, and indices of list items.
 Location = tuple[int | str, ...]
 
+# More values than any card has.
+_LARGEST = 100_000
+
 # JSON's words to YAML's, in pydantic's messages.
 _WORDS = {"an object": "a mapping", "a valid array": "a list", "null": "empty"}
 
@@ -86,7 +89,11 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
 
 def _read_yaml(text: str, source: str) -> dict[str, Any]:
     try:
+        if (size := _size(YAML(typ="safe", pure=True).compose(text), {})) > _LARGEST:
+            raise CardError(f"{source}: with its aliases written out this has {size:,} values")
         content = YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise CardError(f"{source}: this is nested too deeply for a card") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source} line {mark.line + 1}" if mark else source
@@ -100,6 +107,16 @@ def _read_yaml(text: str, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CardError(f"{source}: a card is a mapping of keys to values, not {content!r:.60}")
     return content
+
+
+def _size(node: Node | None, known: dict[int, int]) -> int:
+    """Values below a node once its aliases are written out, which a few lines make billions."""
+    if id(node) not in known:
+        known[id(node)] = 1  # a node may hold itself
+        below = node.value if isinstance(node, MappingNode | SequenceNode) else ()
+        nodes = (one for part in below for one in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] += sum(_size(one, known) for one in nodes)
+    return known[id(node)]
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

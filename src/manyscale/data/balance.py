@@ -15,6 +15,7 @@ from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
 from manyscale.schema import Label, Process
 from manyscale.settings import Record
+from manyscale.statistics.sample import LARGEST_WEIGHT, TOO_LARGE
 
 __all__ = ["Balance", "ClassMix", "Rule", "Totals", "balanced_weights", "mix_notices", "mix_rules"]
 
@@ -177,6 +178,8 @@ class Totals:
             events += len(batch)
             known = batch.process >= 0
             process, weight = batch.process[known], batch.weight[known]
+            if len(weight) and (largest := np.abs(weight).max()) > LARGEST_WEIGHT:
+                raise DataError(f"an event has the weight {largest:g} (or minus it): {TOO_LARGE}")
             counts += np.bincount(process, minlength=len(processes))
             weights += np.bincount(process, weight, len(processes))
             weights2 += np.bincount(process, np.square(weight), len(processes))

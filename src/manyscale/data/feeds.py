@@ -72,7 +72,7 @@ class Feed(Protocol):
     def events(self) -> int:
         """Number of training events, of all processes together."""
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[TrainingBatch]:
         """Give the batches of an epoch in turn.
 
         Parameters
@@ -81,6 +81,8 @@ class Feed(Protocol):
             From 0.
         batch_size
             Events of a step, over all processes together; the last may have fewer.
+        first
+            Step of the epoch to begin with, where the others are done.
         """
 
 
@@ -142,9 +144,9 @@ class MemoryFeed:
         self._rank, self._world = rank, world
         self.events = events
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[TrainingBatch]:
         """Give the batches of an epoch in turn, of each the share of this process; see `Feed`."""
-        order = epoch_order(self.events, self._seed, epoch)
+        order = epoch_order(self.events, self._seed, epoch)[first * batch_size :]
         for together in batch_events(order, batch_size):
             # The order is one for all processes. What falls to each varies a little from step to
             # step, which is the price of holding each event once.

@@ -87,7 +87,7 @@ class FolderFeed:
         """Number of training events."""
         return int(self._counts.events.sum())
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainingBatch]:
+    def batches(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[TrainingBatch]:
         """Give the batches of an epoch in turn, of each the share of this process; see `Feed`.
 
         Raises
@@ -99,8 +99,8 @@ class FolderFeed:
             return
         plan = EpochPlan(self._counts, self._block, self._seed, epoch)
         begun: list[TrainingBatch] = []
-        step = 0
-        for block in self._blocks(plan):
+        step = first
+        for block in self._blocks(plan, first * batch_size):
             while step * batch_size < block.end:
                 end = (step + 1) * batch_size
                 begun.append(block.between(step * batch_size, end))
@@ -110,8 +110,8 @@ class FolderFeed:
                 begun = []
                 step += 1
 
-    def _blocks(self, plan: EpochPlan) -> Iterator["_Block"]:
-        """Give the blocks in turn, and read one ahead."""
+    def _blocks(self, plan: EpochPlan, first: int) -> Iterator["_Block"]:
+        """Give the blocks in turn from the one with event `first` of the epoch; read one ahead."""
         stop = threading.Event()
         # Filled in turn: a block is good until the next but one is asked for.
         buffers = (EventBuffer(), EventBuffer())
@@ -124,8 +124,9 @@ class FolderFeed:
 
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
             try:
-                ahead = thread.submit(read, 0)
-                for number in range(plan.blocks):
+                begin = min(first // self._block, plan.blocks - 1)
+                ahead = thread.submit(read, begin)
+                for number in range(begin, plan.blocks):
                     block = ahead.result()
                     if number + 1 < plan.blocks:
                         ahead = thread.submit(read, number + 1)

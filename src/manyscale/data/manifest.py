@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{folder} is no dataset: it has no {MANIFEST}{unfinished}")
     try:
         return Manifest.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise DataError(f"{path} cannot be read: {reason}") from error
 

@@ -1,6 +1,7 @@
 """Padded arrays, of npz files or in memory, as events: real tokens found, values checked."""
 
 import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ __all__ = [
 
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, TypeError,
-    OverflowError, SyntaxError, RuntimeError,
+    OverflowError, SyntaxError, RuntimeError, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -243,6 +244,9 @@ def _look_at(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Npz
         header = file.tell()
     array = NpzArray(path, info.filename, dtype, shape, fortran, header)
     stored = header + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    # No deflated byte stands for more than 1032.
+    if info.compress_type == zipfile.ZIP_DEFLATED and info.file_size > 1032 * info.compress_size:
+        raise ValueError(f"array '{array.name}' claims more than the file can hold")
     if not dtype.hasobject and info.file_size != stored:
         raise ValueError(f"array '{array.name}' should have {stored} bytes, has {info.file_size}")
     return array
@@ -275,6 +279,8 @@ def _check(dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> None:
         )
     if not shape[0]:
         raise DataError(f"{where}: the array has no events")
+    if not shape[1]:  # of a few bytes, and any number of events
+        raise DataError(f"{where}: the array has no room for a token")
     if not shape[2]:
         raise DataError(f"{where}: the array has no columns")
 

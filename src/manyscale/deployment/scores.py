@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import feather
 
 from manyscale.data.packing import PackedEvents
-from manyscale.errors import DataError, MissingExtraError
+from manyscale.errors import DataError, MissingExtraError, RunError
 
 __all__ = ["FORMATS", "Scores", "check_target", "column_of", "read_scores", "write_scores"]
 
@@ -180,7 +180,7 @@ def _write(
         schema = pa.schema(
             {n: pa.string() if t.kind == "U" else pa.from_numpy_dtype(t) for n, t in types.items()}
         )
-        with pq.ParquetWriter(path, schema) as writer:
+        with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
             for table in tables(*types):
                 writer.write_table(pa.table(table))
     else:
@@ -191,6 +191,17 @@ def _write(
 
 
 def read_scores(path: Path) -> Scores:
-    """Read back a Parquet file of scores."""
-    table = pq.read_table(path)
+    """Read back a Parquet file of scores.
+
+    Raises
+    ------
+    RunError
+        Where it is missing or damaged.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"the scores {path} cannot be read ({error}): evaluate the run again"
+        ) from error
     return Scores({name: table[name].to_numpy() for name in table.column_names})

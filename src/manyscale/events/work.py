@@ -248,8 +248,9 @@ class ProcessPool(ProcessPoolExecutor):
         super().__init__(workers, mp_context=context, initializer=_prepare_worker)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401
-        """Submit a call; a worker that is started for it inherits that SIGINT is blocked."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        """Submit a call; a worker that is started for it inherits that these are blocked."""
+        ours = {signal.SIGINT, signal.SIGUSR1}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
         try:
             return super().submit(fn, *args, **kwargs)
         finally:

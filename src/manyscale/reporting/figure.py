@@ -23,6 +23,8 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from manyscale.errors import printable
+
 __all__ = [
     "CLASS_COLOURS",
     "CLASS_NAMES",
@@ -160,6 +162,8 @@ class Drawn:
             # matplotlib makes a formula of what stands between two dollars; here it is part of a name.
             if not _FORMULA.search(text.get_text()):
                 text.set_parse_math("$" not in text.get_text())
+            if (shown := printable(text.get_text())) != text.get_text():
+                text.set_text(shown)
         drawing = io.StringIO()
         # No date, no program: they would change the bytes.
         self.figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})

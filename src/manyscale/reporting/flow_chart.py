@@ -13,6 +13,7 @@ from html import escape
 from math import copysign
 from typing import NamedTuple
 
+from manyscale.errors import printable
 from manyscale.model.summary import Block, Summary
 
 __all__ = ["Arrow", "Box", "Chart", "flow_chart", "lay_out"]
@@ -256,5 +257,5 @@ def _words(
 ) -> str:
     return (
         f'<text x="{x:g}" y="{y:g}" dy="0.35em" font-size="{size}" font-weight="{weight}" '
-        f'text-anchor="{anchor}" fill="{_INK}">{escape(words)}</text>'
+        f'text-anchor="{anchor}" fill="{_INK}">{escape(printable(words))}</text>'
     )

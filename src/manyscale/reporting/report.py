@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from manyscale.errors import RunError
+from manyscale.errors import RunError, printable
 from manyscale.evaluation.results import (
     ComparisonRow,
     DataFacts,
@@ -30,6 +30,7 @@ from manyscale.evaluation.results import (
 from manyscale.model.summary import Summary
 from manyscale.reporting import findings, formatting, tables
 from manyscale.settings import Record, read_json, read_text
+from manyscale.writing import write_whole
 
 __all__ = [
     "MOST_BYTES",
@@ -76,11 +77,8 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
     )
     for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
         environment.filters[write.__name__] = write
-    page = environment.get_template(template).render(context)
-    draft = folder / ".report.html.tmp"
-    draft.write_text(page, encoding="utf-8")
     path = folder / "report.html"
-    draft.replace(path)
+    write_whole(path, printable(environment.get_template(template).render(context)))
     return path
 
 

@@ -2,21 +2,24 @@
 
 import csv
 import datetime as dt
+import fcntl
 import importlib.metadata
 import io
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from manyscale.errors import RunError
 from manyscale.evaluation.results import Metrics
+from manyscale.progress import LOG
 from manyscale.settings import write_json
-from manyscale.training.checkpoint import latest
+from manyscale.training.checkpoint import saved
+from manyscale.writing import is_draft, remove, write_whole
 
 __all__ = ["RunFolder"]
 
@@ -25,6 +28,8 @@ _LIBRARIES = (
     "pydantic", "awkward", "fastjet", "pythia8mc",
 )  # fmt: skip
 
+_LOCK = ".lock"
+
 
 class RunFolder:
     """The files of a run; complete or resumable at every instant."""
@@ -32,6 +37,7 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.card = root / "card.yaml"  # complete, as run
+        self.provenance = root / "provenance.json"  # versions, commit, machine, command, data
         self.model = root / "model"  # weights, config, features: see deployment.bundle
         self.trees = self.model / "trees.txt"  # the boosted trees, as LightGBM's text
         self.checkpoints = root / "checkpoints"  # what a killed training is resumed from
@@ -84,30 +90,68 @@ class RunFolder:
             )
         return Metrics.read(self.metrics)
 
-    def claim(self, *, resume: bool) -> None:
-        """Make the folder ready for training.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the run; what a killed one leaves is no lock.
 
         Raises
         ------
         RunError
-            Where it holds a run and `resume` is not asked for, or anything else.
+            Where another process writes it: says which.
+        """
+        path = self.root / _LOCK
+        with path.open("a+", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise RunError(
+                    f"{self.root} is being written by another process ({lock.read()}): wait for its "
+                    f"end, or end it"
+                ) from None
+            except OSError as error:  # some disks of clusters know no locks
+                LOG.warning("%s cannot be locked (%s): see to it that one process alone writes it",
+                            self.root, error.strerror)  # fmt: skip
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def claimed(self, *, resume: bool) -> Iterator[None]:
+        """Make the folder ready for training, locked; drop what a killed process was writing.
+
+        Raises
+        ------
+        RunError
+            Where it holds a run and `resume` is not asked for, or anything else; as `locked`.
         """
         if self.root.exists() and not self.root.is_dir():
             raise RunError(f"{self.root} is a file; name a folder for the run")
-        # The demo keeps its events in its run's own folder.
-        if self.root.is_dir() and any(path.name != "data" for path in self.root.iterdir()):
+        # The demo keeps its events in its run's own folder. The card is the first file that counts.
+        known = {"data", self.provenance.name, _LOCK}
+        if self.root.is_dir() and any(
+            path.name not in known and not is_draft(path) for path in self.root.iterdir()
+        ):
             if not self.card.is_file():
                 raise RunError(f"{self.root} holds something that is no run: name another folder")
             if not resume:
-                does = "resume it" if latest(self.checkpoints) else "start it afresh"
+                does = "resume it" if saved(self.checkpoints) else "start it afresh"
                 raise RunError(
                     f"{self.root} already holds a run: add --resume to {does}, or name another folder"
                 )
         self.root.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            for path in filter(is_draft, self.root.iterdir()):
+                remove(path)
+            yield
 
     def write_card(self, text: str) -> None:
         """Write card.yaml, whole."""
-        _replace(self.card, text)
+        write_whole(self.card, text)
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write history.csv anew, whole."""
@@ -115,7 +159,7 @@ class RunFolder:
         writer = csv.DictWriter(text, fieldnames=list(rows[-1]))
         writer.writeheader()
         writer.writerows(rows)
-        _replace(self.history, text.getvalue())
+        write_whole(self.history, text.getvalue())
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt."""
@@ -141,14 +185,7 @@ class RunFolder:
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "data": dict(data),
         }
-        write_json(self.root / "provenance.json", content)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file under another name, then put it in its place: it is whole at every instant."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8", newline="")
-    draft.replace(path)
+        write_json(self.provenance, content)
 
 
 def _commit() -> str | None:

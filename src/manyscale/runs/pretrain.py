@@ -1,5 +1,6 @@
 """A base: a network that has learned many processes, from whose weights other trainings start."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from manyscale.runs.train import fit_features, model_settings, open_data, run_lo
 from manyscale.statistics.metrics import auc
 from manyscale.training import loop
 from manyscale.training.distributed import make_fabric, refuse_launcher
+from manyscale.writing import disk_errors
 
 __all__ = ["HiddenFeatures", "pretrain_base"]
 
@@ -112,7 +114,7 @@ def pretrain_base(card: Card, root: Path | str, *, resume: bool = False) -> Path
         _by_process(network, part, names) for part in (dataset.train, dataset.validation)
     )
 
-    def validate() -> loop.Validation:
+    def validate(signals: Sequence[int]) -> loop.Validation:  # noqa: ARG001 - it is short
         found = class_probabilities(network, held_out.streams).astype(np.float64)
         of_true = found[np.arange(len(found)), held_out.label]
         # Of each process against all others.
@@ -122,29 +124,29 @@ def pretrain_base(card: Card, root: Path | str, *, resume: bool = False) -> Path
             auc=float(np.mean(aucs)),
         )
 
-    folder.claim(resume=resume)
-    text = card_text(card, "manyscale pretrain, as run")
-    if folder.card.is_file() and folder.card.read_text(encoding="utf-8") != text:
-        raise RunError(f"{root} was begun with another card: resume with {folder.card}")
-    folder.write_card(text)
-    folder.write_provenance({"source": dataset.source, "events": len(dataset)})
-    state = run_loop(
-        network,
-        card,
-        feed=MemoryFeed(train, len(train), card.seed),
-        validate=validate,
-        fabric=make_fabric(card.training),
-        folder=folder,
-        taps=HiddenFeatures(network),
-    )
-    LOG.info(
-        "best epoch %d: loss %.4f, mean AUC of each process against the others %.4f",
-        state.best_epoch,
-        state.best_loss,
-        state.history[state.best_epoch - 1]["validation_auc"],
-    )
-    save_bundle(folder.model, network, classes=names)
-    return folder.model
+    with disk_errors(), folder.claimed(resume=resume):
+        text = card_text(card, "manyscale pretrain, as run")
+        if folder.card.is_file() and folder.card.read_text(encoding="utf-8") != text:
+            raise RunError(f"{root} was begun with another card: resume with {folder.card}")
+        folder.write_card(text)
+        folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+        state = run_loop(
+            network,
+            card,
+            feed=MemoryFeed(train, len(train), card.seed),
+            validate=validate,
+            fabric=make_fabric(card.training),
+            folder=folder,
+            taps=HiddenFeatures(network),
+        )
+        LOG.info(
+            "best epoch %d: loss %.4f, mean AUC of each process against the others %.4f",
+            state.best_epoch,
+            state.best_loss,
+            state.history[state.best_epoch - 1]["validation_auc"],
+        )
+        save_bundle(folder.model, network, classes=names)
+        return folder.model
 
 
 def _by_process(network: MultiScaleClassifier, part: Dataset, names: list[str]) -> TrainingBatch:

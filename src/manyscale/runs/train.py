@@ -2,14 +2,15 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from manyscale.card import Card, card_text, load_card
 from manyscale.checksums import write_checksums
@@ -31,6 +32,7 @@ from manyscale.evaluation.trees import MOST_EVENTS, MOST_WATCHED, Table, Trees
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.features.summaries import summaries
+from manyscale.interrupts import held
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.model.presets import resolve
 from manyscale.model.start import FRESH, TakenOver, take_over
@@ -58,6 +60,7 @@ from manyscale.training.distributed import (
 )
 from manyscale.training.graph import GraphedStep, can_graph
 from manyscale.training.schedule import TrainingSettings
+from manyscale.writing import disk_errors, whole, write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -191,8 +194,9 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
         return Metrics.read(folder.metrics)
     if process_rank() > 0:
         return None
-    metrics = evaluate_run(root)
-    write_report(folder.root)
+    with disk_errors(), folder.locked():
+        metrics = evaluate_run(root)
+        write_report(folder.root)
     return metrics
 
 
@@ -215,7 +219,7 @@ def train_run(
     root
         The run's folder; it may not hold a run, except with `resume`.
     resume
-        Go on from the last epoch; on a finished run nothing is done.
+        Go on from the last checkpoint; on a finished run nothing is done.
     trees_from
         A run on the same events whose trees are taken instead of training them again.
 
@@ -267,8 +271,16 @@ def train_run(
 
 
 @name_lost_processes()
+@disk_errors()
 def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder | None) -> None:
     """Train in this process; of several, the first alone writes, and fits what is not of the loop."""
+    with ExitStack() as claims:
+        _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
+
+
+def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
+    card: Card, folder: RunFolder, claims: ExitStack, *, resume: bool, trees_from: RunFolder | None
+) -> None:
     fabric = make_fabric(card.training)
     first = fabric.is_global_zero
     dataset = open_data(card, most=card.data.max_events)
@@ -285,10 +297,10 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     # Every process: which weights were taken over decides how fast they learn.
     taken = start(network, card.training)
     if first:
-        folder.claim(resume=resume)
+        claims.enter_context(folder.claimed(resume=resume))
         if not (begun := folder.card.is_file()):
-            folder.write_card(card_text(card, "manyscale card, as run"))
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+            folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
         notices = [*dataset.notices, *taken.lines, *_mirror_notices(network, card)]
         for notice in notices:
@@ -306,7 +318,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         ).write(folder.root / "data.json")
         summary = summarise(network)
         summary.write(folder.summary)
-        folder.flow_chart.write_text(flow_chart(summary), encoding="utf-8")
+        write_whole(folder.flow_chart, flow_chart(summary))
     wait_for_first(fabric)
 
     try:
@@ -330,21 +342,23 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
     folder.log(f"trained {state.epoch} epochs, {state.step} steps; best epoch {state.best_epoch}")
 
     # The model folder comes into being whole: with the trees.
-    draft = folder.root / "model.tmp"
-    save_bundle(draft, network)
-    if trees_from is not None:
-        trees = Trees.load(trees_from.trees)
-    else:
-        LOG.info("training the boosted trees")
-        extractors = tree_extractors(dataset.schema.streams)
-        watched, names = _table(validation, MOST_WATCHED, extractors)
-        learned, _ = _table(train, MOST_EVENTS, extractors)
-        # 0: all cores that this process may use. The trees are the same for any number of threads.
-        trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
-    beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
-    beside.save(draft)
-    write_checksums(draft)
-    draft.rename(folder.model)
+    with whole(folder.model) as draft:
+        try:
+            save_bundle(draft, network)
+        except SafetensorError as error:  # its writer says so of a full disk
+            raise RunError(f"cannot write the weights into {folder.root}: {error}") from error
+        if trees_from is not None:
+            trees = Trees.load(trees_from.trees)
+        else:
+            LOG.info("training the boosted trees")
+            extractors = tree_extractors(dataset.schema.streams)
+            watched, names = _table(validation, MOST_WATCHED, extractors)
+            learned, _ = _table(train, MOST_EVENTS, extractors)
+            # 0: all cores that this process may use. The trees are the same for any number of threads.
+            trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
+        beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
+        beside.save(draft)
+        write_checksums(draft)
 
 
 def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOver:
@@ -405,16 +419,20 @@ def fit_network(
     held_out = validation.bookkeeping()
     weights = validation.balanced_weights(held_out)
 
-    def validate() -> loop.Validation:
-        found = predict(network, validation, rank=rank, world=world)
-        share = [probabilities[:, 1] for _, probabilities in found]
+    feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
+
+    def validate(signals: Sequence[int]) -> loop.Validation:
+        share = []
+        for _, probabilities in predict(network, validation, rank=rank, world=world):
+            if signals:
+                raise KeyboardInterrupt
+            share.append(probabilities[:, 1])
         signal = interleave(fabric, np.concatenate(share), len(held_out))
         return loop.Validation(
             loss=log_loss(held_out.label, signal, weights),
             auc=auc(held_out.label, signal, weights),
         )
 
-    feed = make_feed(train, network.trim, card.data.memory, card.seed, rank=rank, world=world)
     return run_loop(
         network, card, feed=feed, validate=validate, fabric=fabric, taken=taken, folder=folder
     )
@@ -425,7 +443,7 @@ def run_loop(
     card: Card,
     *,
     feed: Feed,
-    validate: Callable[[], loop.Validation],
+    validate: Callable[[Sequence[int]], loop.Validation],
     fabric: "Fabric",
     taken: TakenOver = FRESH,
     folder: RunFolder | None = None,
@@ -438,7 +456,7 @@ def run_loop(
     feed
         Gives the batches.
     validate
-        Evaluates the network as it stands.
+        Evaluates the network as it stands; given the signals that have come, it may break off.
     taps
         Changes what the network sees in training.
     """
@@ -466,11 +484,11 @@ def run_loop(
     assert isinstance(stepper, torch.optim.Optimizer)  # noqa: S101 - for the type checker
     broadcast_weights(fabric, network)
     state = TrainingState()
-    if folder is not None and (last := checkpoint.latest(folder.checkpoints)) is not None:
-        state = checkpoint.load(last, network, optimizer)
+    if folder and (resumed := checkpoint.resume(folder.checkpoints, network, optimizer)):
+        state = resumed
         if state.scaler:
             fabric.strategy.precision.load_state_dict(state.scaler)
-        LOG.info(f"resumed after epoch {state.epoch}")
+        LOG.info(f"resumed after epoch {state.epoch}, step {state.step}")
     check_same_step(fabric, state.step)
 
     board = None
@@ -488,13 +506,13 @@ def run_loop(
 
     def save(state: TrainingState) -> None:
         if folder is not None and fabric.is_global_zero:
-            if board is not None:
+            if board is not None and not state.begun:
                 board.log_metrics(state.history[-1], step=state.epoch)
                 board.save()
+            if state.history:
+                folder.write_history(state.history)
             state.scaler = fabric.strategy.precision.state_dict()
             checkpoint.save(folder.checkpoints, state, network, optimizer)
-            folder.write_history(state.history)
-        fabric.barrier()
 
     graph = None
     if graphed and feed.events >= settings.batch_size:
@@ -503,7 +521,7 @@ def run_loop(
         graph = GraphedStep(
             network.train(), optimizer, typical, longest=longest, clip=settings.clip
         )
-    with _deterministic(wanted=settings.deterministic):
+    with _deterministic(wanted=settings.deterministic), held() as signals:
         return loop.train(
             wrapped,
             feed,
@@ -511,12 +529,13 @@ def run_loop(
             card.seed,
             fabric=fabric,
             optimizer=stepper,
-            validate=validate,
+            validate=partial(validate, signals),
             save=save,
             state=state,
             mirror=mirror_of(network, card) if settings.mirrored else None,
             taps=taps,
             graph=graph,
+            signals=signals,
         )
 
 

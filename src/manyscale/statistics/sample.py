@@ -8,9 +8,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from manyscale.errors import DataError
 
-__all__ = ["Floats", "Mean", "Sample", "effective_events", "variance_of_mean", "weighted_mean"]
+__all__ = [
+    "LARGEST_WEIGHT",
+    "TOO_LARGE",
+    "Floats",
+    "Mean",
+    "Sample",
+    "effective_events",
+    "variance_of_mean",
+    "weighted_mean",
+]
 
 Floats = NDArray[np.float64]
+
+#: Of larger weights the squares, or their sums, are no numbers any more.
+LARGEST_WEIGHT = 1e100
+TOO_LARGE = f"weights beyond {LARGEST_WEIGHT:g} cannot be added up; scale them, or look for damage"
 
 
 def effective_events(weights: ArrayLike) -> float:
@@ -130,12 +143,13 @@ class Sample(NamedTuple):
         _refuse_first(~np.isin(label, (0, 1)), "label", label, "labels are 1 signal, 0 background")
         _refuse_first(np.isnan(score), "score", score, "look for odd inputs of that event")
         _refuse_first(~np.isfinite(weight), "weight", weight, "weights must be finite")
+        _refuse_first(np.abs(weight) > LARGEST_WEIGHT, "weight", weight, TOO_LARGE)
         signal = label.astype(bool)
         for name, members in (("signal", signal), ("background", ~signal)):
             if not members.any():
                 raise DataError(f"there are no {name} events: two classes are needed to evaluate")
             total = weight[members].sum()
-            if total <= 0:
+            if total < 1 / LARGEST_WEIGHT:
                 raise DataError(
                     f"the weights of the {members.sum()} {name} events sum to {total:g}; "
                     "a class needs a sum above 0: give more events, or other weights"

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from manyscale.errors import CardError, ManyscaleError, RunError
 from manyscale.events.work import usable_cores
+from manyscale.interrupts import ENDING
 from manyscale.progress import LOG, is_shown, show
 from manyscale.training.schedule import TrainingSettings
 
@@ -35,8 +36,10 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 __all__ = [
     "LostProcessError",
     "Placement",
+    "agreement",
     "broadcast_weights",
     "check_same_step",
+    "gather",
     "interleave",
     "launch",
     "leave",
@@ -57,6 +60,8 @@ PREPARATION_TIMEOUT = timedelta(days=30)
 # Seconds given to processes to end by themselves, and to the cause of a failure to be seen before
 # its consequences.
 _GRACE = 3.0
+# ... and, where they are interrupted, to write a checkpoint.
+_SAVING = 10.0
 _CAUSE_FIRST = 15.0
 _TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
@@ -284,6 +289,32 @@ def check_same_step(fabric: "Fabric", step: int) -> None:
         )
 
 
+def agreement(fabric: "Fabric") -> Callable[[int], int]:
+    """How processes agree: what is returned gives, in all of them, the largest number of any."""
+    if fabric.world_size == 1:
+        return int
+    # By Gloo, on the CPU: a GPU would have to be waited for.
+    group = torch.distributed.new_group(backend="gloo", timeout=TIMEOUT)
+
+    def largest(number: int) -> int:
+        told = torch.tensor(number)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX, group=group)
+        return int(told)
+
+    return largest
+
+
+def gather(fabric: "Fabric", numbers: list[float]) -> list[list[float]]:
+    """Give all processes the numbers of each."""
+    if fabric.world_size == 1:
+        return [numbers]
+    own = torch.tensor(numbers, dtype=torch.float64, device=fabric.device)
+    found = fabric.all_gather(own)
+    assert isinstance(found, torch.Tensor)  # noqa: S101
+    every: list[list[float]] = found.tolist()
+    return every
+
+
 def interleave(fabric: "Fabric", share: NDArray[np.float32], events: int) -> NDArray[np.float32]:
     """Join what the processes have of each event: of n processes the first has events 0, n, 2n, ...
 
@@ -330,7 +361,7 @@ def name_lost_processes() -> Iterator[None]:
         raise LostProcessError(
             f"training process {launched.rank} of {launched.processes} (counted from 0) has lost "
             f"the others: one has ended, and says itself why, or has not answered in time; --resume "
-            f"resumes after the last epoch ({str(error).splitlines()[0]})"
+            f"resumes after the last checkpoint ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -386,14 +417,14 @@ def launch(work: Callable[[], None], count: int) -> None:
             how += ", perhaps for lack of memory" if death.signal_name == "SIGKILL" else ""
         died = RunError(
             f"training process {death.error_index} (counted from 0) {how}; the others were ended "
-            f"too. --resume resumes after the last epoch"
+            f"too. --resume resumes after the last checkpoint"
         )
         raise (errors[0] if errors else died) from None
     finally:
         for process in context.processes:
             process.terminate()
         for process in context.processes:
-            process.join(_GRACE)
+            process.join(_SAVING)
             process.kill()
 
 
@@ -405,7 +436,7 @@ def _process(
     shown: bool,  # noqa: FBT001
 ) -> None:
     """What each started process does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, _interrupt)
     os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
     if "OMP_NUM_THREADS" not in os.environ:
@@ -432,6 +463,6 @@ def _process(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's arguments
     # Ctrl-C reaches parent and children, and the parent then asks the children to end: once is enough.
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt

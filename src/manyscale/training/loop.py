@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,9 @@ from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import NO_TAPS, Taps
 from manyscale.progress import progress_bar
+from manyscale.training import checkpoint
 from manyscale.training.checkpoint import TrainingState
+from manyscale.training.distributed import agreement, gather
 from manyscale.training.graph import GraphedStep
 from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
 
@@ -54,6 +56,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
     mirror: Mirror | None = None,
     taps: Taps = NO_TAPS,
     graph: GraphedStep | None = None,
+    signals: Sequence[int] = (),
 ) -> TrainingState:
     """Train the network from where `state` stands to the end, and load its best weights.
 
@@ -73,32 +76,44 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
     validate
         Evaluates the network as it stands; gives the same in all processes.
     save
-        Writes a checkpoint; called after each epoch, in all processes.
+        Writes a checkpoint; called in all processes, after each epoch, within one every
+        `checkpoint.SECONDS`, and where a signal asks for the end.
     mirror
         Mirrors events at random.
     taps
         Changes what the network sees in training, by torch's own random numbers.
     graph
         On a GPU, does the steps of batches that fit at once.
+    signals
+        Those held back that ask for the end; see `interrupts.held`.
 
     Raises
     ------
+    KeyboardInterrupt
+        Where there are such, once a checkpoint is written.
     RunError
         Where a gradient is not finite, before it reaches the weights: names events and feature.
         Where memory runs out: says which settings would halve what is needed.
     """
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     steps = total_steps(settings, feed.events)
+    largest, written = agreement(fabric), time.monotonic()
     with progress_bar("training", steps, "steps", done=state.step) as bar:
-        while state.step < steps:
+        while state.step < steps or state.begun:
             if settings.patience and state.epoch - state.best_epoch >= settings.patience:
                 break
             network.train()
             begun, clock = time.perf_counter(), Clock(device)
             watch = _GradientWatch(optimizer, device)
-            loss_sum = torch.zeros((), device=device)
-            weight_sum, seen = 0.0, 0
-            for share in feed.batches(state.epoch, settings.batch_size):
+            # Of an epoch that was left in its middle: what this process had added up until then. Of
+            # more processes than now it takes over several.
+            before = np.sum([[0.0, 0.0], *state.sums[rank::world]], axis=0)
+            loss_sum = torch.tensor(before[0], dtype=torch.float32, device=device)
+            weight_sum = float(before[1])
+            skipped = seen = state.begun * settings.batch_size
+            rate = learning_rate(max(0, state.step - 1), steps, settings)
+            batches = feed.batches(state.epoch, settings.batch_size, state.begun)
+            for share in batches if state.step < steps else ():
                 if mirror is not None:
                     share = mirror(share, state.epoch)  # noqa: PLW2901
                 together = min(settings.batch_size, feed.events - seen)
@@ -148,7 +163,18 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
                 clock.mark("optimizer")
                 seen += together
                 state.step += 1
+                state.begun += 1
                 bar.advance(1)
+                late = time.monotonic() - written > checkpoint.SECONDS
+                if due := largest(2 if signals else int(late)):
+                    if (bad := watch.last()) is not None:
+                        raise _not_finite(bad, network, settings, state, device)
+                    state.sums = gather(fabric, [float(loss_sum), weight_sum])
+                    save(state)
+                    fabric.barrier()
+                    written = time.monotonic()
+                    if due > 1:
+                        raise KeyboardInterrupt
                 if state.step == steps:
                     break
 
@@ -161,9 +187,15 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
             seconds = time.perf_counter() - begun
 
             network.eval()
+            state.sums = gather(fabric, [float(loss_sum), weight_sum])
             validated = time.perf_counter()
-            validation = validate()
+            try:
+                validation = validate()
+            except KeyboardInterrupt:
+                save(state)
+                raise
             state.epoch += 1
+            state.begun, state.sums = 0, []
             if validation.loss < state.best_loss or not state.best:
                 state.best = {key: value.clone() for key, value in network.state_dict().items()}
                 state.best_epoch = state.epoch
@@ -174,13 +206,15 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
                     "validation_loss": validation.loss,
                     "validation_auc": validation.auc,
                     "learning_rate": rate,
-                    "events_per_second": seen / seconds,
+                    "events_per_second": (seen - skipped) / seconds,
                     **clock.seconds(),
                     "validation_seconds": time.perf_counter() - validated,
                     "peak_memory_mb": peak_memory_mb(device),
                 }
             )
             save(state)
+            fabric.barrier()
+            written = time.monotonic()
             bar.advance(0, note=f"loss {validation.loss:.4f}, AUC {validation.auc:.4f}")
     network.load_state_dict(state.best)
     network.eval()

@@ -118,7 +118,10 @@ def _glob(path: str) -> list[str]:
 
 
 def _listed(path: str) -> list[str]:
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list of files {path} cannot be read: {error}") from error
     named = [line for line in lines if line and not line.startswith("#")]
     files = [file for name in named for file in _glob(_beside(name, path))]
     for file in files:

@@ -172,8 +172,9 @@ def _format(head: bytes, path: str) -> str:
 def _parse(head: bytes, text: bytes, kind: str, path: str, entry: int) -> Any:  # noqa: ANN401
     """Read one event by itself, so that damage is found where it is."""
     event, fault = None, None
-    # Particles missing HepMC3 would find too, but print it where it cannot be kept from it.
-    if kind != "HepMC3" or _has_its_particles(text):
+    # What is missing HepMC would find too, but print it where it cannot be kept from it, and of
+    # HepMC2 end the process by it: a particle without a vertex is a null pointer.
+    if (_has_its_particles if kind == "HepMC3" else _has_its_vertices)(text):
         try:
             with _quiet(), pyhepmc.open(io.BytesIO(head + b"\nE " + text), format=kind) as file:
                 event = file.read()
@@ -191,6 +192,24 @@ def _parse(head: bytes, text: bytes, kind: str, path: str, entry: int) -> Any:  
 def _has_its_particles(text: bytes) -> bool:
     promised = text.partition(b"\n")[0].split()
     return len(promised) > 2 and promised[2] == str(text.count(b"\nP ")).encode()
+
+
+def _has_its_vertices(text: bytes) -> bool:
+    """Whether an event of HepMC2 has the vertices of its first line, and these their particles."""
+    first, _, rest = text.partition(b"\n")
+    # By vertex: the first particle is behind the vertex, and those are as many as it says.
+    before, *vertices = (b"\n" + rest).split(b"\nV ")
+    lines = [vertex.partition(b"\n")[0].split() for vertex in vertices]
+    there = [vertex.count(b"\nP ") for vertex in vertices]
+    try:
+        return (
+            b"\nP " not in before
+            and int(first.split()[7]) == len(vertices)
+            and all(int(fields[0]) < 0 for fields in lines)
+            and there == [int(fields[6]) + int(fields[7]) for fields in lines]
+        )
+    except (ValueError, IndexError):
+        return False
 
 
 def _wrong_names(head: bytes, text: bytes, kind: str) -> str | None:

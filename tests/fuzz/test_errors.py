@@ -1,0 +1,250 @@
+"""Every kind of bad input that the project knows has its row in docs/errors.md, with what is said of it."""
+
+import io
+import re
+import resource
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.lib import format as npy_format
+
+import manyscale as ms
+from helpers.commands import toy_dataset, toy_npz, write_parts
+from helpers.generator_files import hepmc_event, hepmc_text
+from helpers.networks import network_of
+from helpers.toys import SCHEMA, toy_events
+from helpers.training import trained
+from manyscale.card import load_card, parse_card
+from manyscale.data.dataset import Dataset
+from manyscale.deployment.bundle import load_bundle, save_bundle
+from manyscale.deployment.scores import read_scores
+from manyscale.evaluation.results import Metrics
+from manyscale.events.files.formats import expand
+from manyscale.runs.folder import RunFolder
+from manyscale.runs.inspect import inspect_path
+from manyscale.runs.train import train_run
+from manyscale.training import checkpoint
+
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+DEEP = "[" * 100_000
+
+
+def _npz(path, shape, header=None, data=b""):
+    """An npz of one array whose header says what it likes."""
+    file = io.BytesIO()
+    described = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    npy_format.write_array_header_1_0(file, described)
+    content = file.getvalue() if header is None else header
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("arr_0.npy", content + data)
+
+
+def _read(path):
+    toy_npz(path.with_name("good.npz"), 20, signal=False)
+    ms.read_npz(signal=path, background=path.with_name("good.npz"))
+
+
+def cut_npz(folder):
+    path = toy_npz(folder / "s.npz", 20, signal=True)
+    path.write_bytes(path.read_bytes()[:100])
+    _read(path)
+
+
+def pickled(folder):
+    np.savez(folder / "s.npz", np.array([[["a", {}]]], object))
+    _read(folder / "s.npz")
+
+
+def claims_events(folder):
+    _npz(folder / "s.npz", (10**11, 2, 3), data=b"x" * 50)
+    _read(folder / "s.npz")
+
+
+def claims_no_tokens(folder):
+    _npz(folder / "s.npz", (10**12, 0, 3))
+    _read(folder / "s.npz")
+
+
+def header_of_nonsense(folder):
+    text = b"{'descr': '<f8', (((\n"
+    head = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    _npz(folder / "s.npz", (), header=head)
+    _read(folder / "s.npz")
+
+
+def deep_manifest(folder):
+    data = toy_dataset(folder / "data", events=20)
+    (data / "dataset.json").write_text(DEEP, encoding="utf-8")
+    Dataset.open(data)
+
+
+def flipped_part(folder):
+    data = toy_dataset(folder / "data", events=20)
+    path = min((data / "parts").glob("*.parquet"))
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    Dataset.open(data).events()
+
+
+def large_weights(folder):
+    events = toy_events(1, events=20)
+    events = replace(events, weight=np.full(20, 1e308))
+    data = Dataset.open(write_parts(folder / "data", SCHEMA, events))
+    data.train.balance.weights(data.train.bookkeeping())
+
+
+def unknown_key(folder):
+    parse_card("trainin: {epochs: 3}", "card.yaml")
+
+
+def alias_bomb(folder):
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    parse_card("\n".join(lines), "card.yaml")
+
+
+def deep_card(folder):
+    parse_card(DEEP, "card.yaml")
+
+
+def tagged_card(folder):
+    parse_card("seed: !!python/object/apply:os.system [id]", "card.yaml")
+
+
+def binary_card(folder):
+    (folder / "card.yaml").write_bytes(b"\xff\xfe\x00")
+    load_card(folder / "card.yaml")
+
+
+def cut_hdf5(folder):
+    path = folder / "events.h5"
+    with h5py.File(path, "w") as file:
+        file["events/pt"] = np.ones(1000)
+    path.write_bytes(path.read_bytes()[:3000])
+    inspect_path(path)
+
+
+def loose_particle(folder):
+    """pyhepmc followed a null pointer here, and ended the process."""
+    event = hepmc_event([(211, 1, None, (50.0, 0.0, 1.0, 51.0))])
+    text = hepmc_text(folder / "a", [event], "HepMC2")
+    (folder / "events.hepmc").write_bytes(re.sub(rb"\nV [^\n]*", b"", text))
+    inspect_path(folder / "events.hepmc")
+
+
+def binary_list(folder):
+    toy_npz(folder / "a.npz", 5, signal=True)
+    (folder / "files.txt").write_bytes(f"{folder}/a.npz\n".encode() + b"\xff\xfe")
+    expand([str(folder / "files.txt")])
+
+
+def cut_scores(folder):
+    path = folder / "test.parquet"
+    pq.write_table(pa.table({"score": np.ones(100)}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    read_scores(path)
+
+
+def deep_metrics(folder):
+    (folder / "metrics.json").write_text(DEEP, encoding="utf-8")
+    Metrics.read(folder / "metrics.json")
+
+
+def cut_weights(folder):
+    save_bundle(folder / "model", network_of("model-1"))
+    path = folder / "model" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    load_bundle(folder / "model")
+
+
+def _card(folder, **training):
+    for name in ("s", "b"):
+        toy_npz(folder / f"{name}.npz", 40, name == "s")
+    text = (
+        f"preset: model-1\ndata: {{signal: {{jet1: {folder}/s.npz}}, "
+        f"background: {{jet1: {folder}/b.npz}}}}\ntraining: {{epochs: 1, batch_size: 64}}"
+    )
+    return parse_card(text, "card.yaml")
+
+
+def full_disk(folder):
+    card = _card(folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        train_run(card, folder / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        left = {path.name for path in (folder / "run").rglob("*")}
+        assert not [name for name in left if ".tmp" in name or name == ".lock"]
+
+
+def taken_folder(folder):
+    (folder / "thesis.tex").write_text("mine", encoding="utf-8")
+    with RunFolder(folder).claimed(resume=True):
+        pass
+
+
+def second_process(folder):
+    with RunFolder(folder).locked(), RunFolder(folder).locked():
+        pass
+
+
+def damaged_checkpoints(folder):
+    run = RunFolder(folder)
+    trained(run, epochs=1)
+    for path in checkpoint.saved(run.checkpoints):
+        path.write_bytes(b"cut short")
+    trained(run, epochs=1)
+
+
+CASES = {
+    "an npz cut short": cut_npz,
+    "an npz with Python objects": pickled,
+    "an npz that claims more than it can hold": claims_events,
+    "an npz of any number of events without a token": claims_no_tokens,
+    "an npz whose header is nonsense": header_of_nonsense,
+    "dataset.json nested without end": deep_manifest,
+    "a part of a dataset with a changed bit": flipped_part,
+    "event weights near the largest number": large_weights,
+    "a key that no card has": unknown_key,
+    "a few lines of YAML that stand for billions": alias_bomb,
+    "a card nested without end": deep_card,
+    "a card that asks for code to be run": tagged_card,
+    "a card that is no text": binary_card,
+    "an HDF5 file cut short": cut_hdf5,
+    "a HepMC2 event with particles of no vertex": loose_particle,
+    "a list of files that is no text": binary_list,
+    "scores cut short": cut_scores,
+    "metrics.json nested without end": deep_metrics,
+    "weights of a model cut short": cut_weights,
+    "no room on the disk": full_disk,
+    "a folder that holds something else": taken_folder,
+    "a run that another process writes": second_process,
+    "checkpoints that are all damaged": damaged_checkpoints,
+}
+
+
+def rows():
+    text = PAGE.read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| (.+?) \| `(.+)` \|$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_what_is_said_stands_in_the_docs(what, tmp_path):
+    with pytest.raises(ms.ManyscaleError) as caught:
+        CASES[what](tmp_path)
+    said = str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "runs/first")
+    pattern = re.escape(rows().get(what, "")).replace("…", ".*")
+    assert re.fullmatch(pattern, said, re.DOTALL), f"| {what} | `{said}` |"
+
+
+def test_the_docs_name_no_other():
+    assert list(rows()) == list(CASES)

@@ -1,0 +1,116 @@
+"""File operations that fail, or are the last of a process, in turn."""
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot as plt
+
+from manyscale import cli
+
+# What needs room on the disk, and what does not.
+_TAKING = ("mkdir", "fsync", "open")
+_OTHERS = ("rename", "replace", "unlink", "remove", "rmdir")
+
+
+class KilledError(BaseException):
+    """The process has ended here: nothing that it does afterwards reaches the disk."""
+
+
+class Disk:
+    """Counts the operations that change files under a folder; the one of number `at` goes wrong.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    at
+        From 0; None: all go well.
+    kills
+        Whether the process ends before it. Else the disk is full: it fails, and so does from then
+        on all that needs room.
+    """
+
+    def __init__(self, root, at=None, *, kills=False):
+        self.root, self.at, self.kills = os.fspath(root), at, kills
+        self.done = []  # name and path of each operation
+
+    def pass_or_raise(self, name, path):
+        """Count an operation; raise where it may not be."""
+        if isinstance(path, int):
+            path = Path(f"/proc/self/fd/{path}").readlink()
+        path = os.fspath(path)
+        if not os.path.abspath(path).startswith(self.root):  # noqa: PTH100 - links stay as they are
+            return
+        number = len(self.done)
+        self.done.append((name, path))
+        if self.at is None or number < self.at:
+            return
+        if self.kills:
+            raise KilledError
+        if number == self.at or name in _TAKING:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    @contextlib.contextmanager
+    def watched(self):
+        """Watch what is done in the block."""
+
+        def watching(name):
+            real = getattr(os, name)
+
+            def operation(path, *arguments, dir_fd=None, **options):
+                known = path if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").resolve() / path
+                self.pass_or_raise(name, known)
+                if dir_fd is not None:
+                    options["dir_fd"] = dir_fd
+                return real(path, *arguments, **options)
+
+            return operation
+
+        real_open = io.open
+
+        def opening(file, mode="r", *arguments, **options):
+            if set(mode) & set("wax+") and not isinstance(file, int):
+                self.pass_or_raise("open", file)
+            return real_open(file, mode, *arguments, **options)
+
+        def drawn(_, target, **options):
+            """Drawing is slow, and no file operation."""
+            content = _PLOT if options["format"] == "svg" else "%PDF"
+            if isinstance(target, io.StringIO):
+                target.write(content)
+            else:
+                Path(target).write_text(content, encoding="utf-8")
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("fsync", "mkdir", *_OTHERS):
+                patch.setattr(os, name, watching(name))
+            patch.setattr(io, "open", opening)
+            patch.setattr("builtins.open", opening)
+            patch.setattr(plt.Figure, "savefig", drawn)
+            yield
+
+
+_PLOT = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="10pt" height="10pt" viewBox="0 0 10 10"></svg>'
+)
+
+
+def command(*words):
+    """Type `manyscale WORDS`; return its exit code and stderr."""
+    said = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        patch.setattr(sys, "argv", ["manyscale", *map(str, words)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return end.code or 0, said.getvalue()
+    return 0, said.getvalue()
