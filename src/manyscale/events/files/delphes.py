@@ -29,7 +29,7 @@ from manyscale.events.files.reader import (
     divide_streams,
     nothing,
 )
-from manyscale.events.files.root_files import open_root, reading
+from manyscale.events.files.root_files import open_root, open_tree, reading
 from manyscale.events.jets import cluster, find_jets, hardest_two
 from manyscale.events.kinematics import Momentum
 from manyscale.events.objects import (
@@ -186,7 +186,7 @@ class DelphesTree:
             )
         self.branches: dict[str, Any] = {}
         try:
-            tree = file[name]
+            tree = open_tree(file, name)
             self.n_entries = int(tree.num_entries)
             for branch in tree.branches:
                 for one in (branch, *branch.branches):
