@@ -352,9 +352,7 @@ class GenerateSettings(Settings):
                     changed[name] = min(most, value * random.lognormal(sigma=self.spread))
             return section.model_copy(update=changed)
 
-        return self.model_copy(
-            update={"detector": drawn(self.detector), "jets": drawn(self.jets)}
-        )
+        return self.model_copy(update={"detector": drawn(self.detector), "jets": drawn(self.jets)})
 
     def pythia_lines(self, process: str) -> tuple[str, ...]:
         """All settings of Pythia for a process, in the order in which they are read."""

@@ -4,7 +4,6 @@ import csv
 import datetime as dt
 import importlib.metadata
 import io
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from manyscale.errors import RunError
 from manyscale.evaluation.results import Metrics
+from manyscale.events.work import usable_cores
 from manyscale.settings import write_json
 from manyscale.training.checkpoint import latest
 
@@ -136,7 +136,7 @@ class RunFolder:
             "machine": {
                 "system": platform.platform(),
                 "processor": platform.machine(),
-                "cores": os.cpu_count(),
+                "cores": usable_cores(),
             },
             "command": " ".join(["manyscale", *sys.argv[1:]]),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

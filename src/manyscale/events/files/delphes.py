@@ -52,7 +52,6 @@ from manyscale.schema import (
     NEUTRAL_HADRON,
     PHOTON,
     SUBJETS,
-    Generated,
     StreamSchema,
     collision_streams,
 )
@@ -551,15 +550,15 @@ class DelphesReader:
                     weights=batch.varied(self.convert.variations or (), n_varied),
                     observables=expressions.values(columns, last - first),
                 )
-                generated = Generated(
+                empty = 0 if pairs.n_members is None else int((pairs.n_members == 0).sum())
+                yield select_batch(
+                    detected,
+                    streams,
+                    self.generate,
+                    +Counter({_NO_CONSTITUENTS: empty}),
                     cross_section=section,
                     cross_section_error=error,
-                    sum_weights=float(detected.weight.sum()),
-                    sum_weights2=float(np.square(detected.weight).sum()),
                 )
-                empty = 0 if hits is None else int(ak.sum(ak.num(pairs.members, axis=2) == 0))
-                notes = Counter({_NO_CONSTITUENTS: empty} if empty else {})
-                yield select_batch(detected, streams, self.generate, generated, notes)
 
     @contextmanager
     def _open(self, path: str) -> Iterator[DelphesTree]:
@@ -638,7 +637,7 @@ class _Batch:
         momentum = Momentum.of_polar(pt, eta, phi, energy)
         counts, references = jets.n_references, jets.references
         if not self._layout.inside or counts is None or references is None:
-            return None, JetPairs(event, momentum, None), None if counts is None else counts[place]
+            return None, JetPairs(event, momentum), None if counts is None else counts[place]
         everything, unique = self._merge(self._layout.inside)
         # Which jet each reference is of, the event of that, and what it points to.
         jet, reference = pair_up(place.ravel(), counts)
@@ -655,11 +654,9 @@ class _Batch:
         kept = everything.pt > 0
         hits = everything.take(np.flatnonzero(kept))
         there = kept[found]
-        # Indices among the hits that are kept, counted from the event's first.
-        first = np.cumsum(hits.counts) - hits.counts
-        index = (np.cumsum(kept) - 1)[found[there]] - first[at[there]]
-        members = ak.unflatten(index, np.bincount(jet[there], minlength=place.size))
-        return hits, JetPairs(event, momentum, ak.unflatten(members, np.full(len(event), 2))), None
+        members = (np.cumsum(kept) - 1)[found[there]]  # places among those that are kept
+        n_members = np.bincount(jet[there], minlength=place.size).reshape(-1, 2)
+        return hits, JetPairs(event, momentum, members, n_members), None
 
     def n_btags(self, pairs: JetPairs) -> NDArray[np.int64]:
         """(pairs, 2): tagged small jets within the radius of each fat jet, at most 2.
