@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,6 @@ from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 __all__ = [
     "MANIFEST",
     "PARTS",
-    "GroupSizes",
     "PartBook",
     "PartWriter",
     "claim_folder",
@@ -416,23 +415,16 @@ def read_book(path: Path) -> tuple[PartBook, int]:
         ) from error
 
 
-class GroupSizes(NamedTuple):
-    """Sizes of the row groups of a part.
-
-    Attributes
-    ----------
-    events
-        (groups,).
-    tokens
-        (groups,) a stream: tokens, with an empty event counted as one.
-    """
-
-    events: NDArray[np.int64]
-    tokens: Mapping[str, NDArray[np.int64]]
-
-
-def group_sizes(path: Path, schema: Schema) -> GroupSizes:
+def group_sizes(
+    path: Path, schema: Schema
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
     """Tell the sizes of a part's row groups, without reading them.
+
+    Returns
+    -------
+    events : (groups,)
+    tokens : (groups,) a stream
+        An empty event is counted as one.
 
     Raises
     ------
@@ -447,7 +439,7 @@ def group_sizes(path: Path, schema: Schema) -> GroupSizes:
             stream.name: paths.index(f"{stream.name}.list.element.{stream.columns[0]}")
             for stream in schema.streams
         }
-    return GroupSizes(
+    return (
         np.array([group.num_rows for group in groups], np.int64),
         {
             name: np.array([group.column(place).num_values for group in groups], np.int64)

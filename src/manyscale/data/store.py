@@ -149,11 +149,11 @@ class FolderStore:
         """The row groups of all parts."""
         sizes = [group_sizes(path, self.schema) for path, _ in self._parts]
         return RowGroups(
-            np.repeat(np.arange(len(sizes)), [len(of.events) for of in sizes]),
-            _joined([np.arange(len(of.events)) for of in sizes]),
-            _joined([of.events for of in sizes]),
+            np.repeat(np.arange(len(sizes)), [len(events) for events, _ in sizes]),
+            _joined([np.arange(len(events)) for events, _ in sizes]),
+            _joined([events for events, _ in sizes]),
             {
-                stream.name: _joined([of.tokens[stream.name] for of in sizes])
+                stream.name: _joined([tokens[stream.name] for _, tokens in sizes])
                 for stream in self.schema.streams
             },
         )

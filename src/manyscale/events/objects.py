@@ -118,7 +118,7 @@ class JetPairs:
         places = np.sort(self.members[jets % 2 == jet])
         event = np.repeat(np.arange(len(counts)), counts)
         places = places[np.lexsort((-hits.pt[places], event))]
-        return Hits(counts, *(column[places] for column in hits.columns))
+        return type(hits)(counts, *(column[places] for column in hits.columns))
 
 
 @dataclass(frozen=True)

@@ -382,9 +382,7 @@ def _processes(
             "--sum-weights cannot all apply: say them there, as in "
             '{ttbar: {where: "is_ttbar == 1", cross_section: 831, sum_weights: 1.2e9}}'
         )
-    return {
-        name: _described(name, convert.event_class(name), books) for name in convert.process
-    }
+    return {name: _described(name, convert.event_class(name), books) for name in convert.process}
 
 
 def _stated(process: str, request: Request, card: Card, convert: ConvertSettings) -> Stated:

@@ -487,8 +487,6 @@ class DelphesReader:
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
         with self._open(path) as tree:
-            if not tree.n_entries:
-                raise NoEventsError(f"{tree.where} holds no event")
             return tree.n_entries
 
     def look(self, path: str) -> Contents:
@@ -582,6 +580,13 @@ class DelphesReader:
 # ---- a batch of events ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _NumberedHits(Hits):
+    """With the unique numbers by which jets refer to them."""
+
+    unique: Integers
+
+
 class _Batch:
     """Entries `first` to `last - 1` of a tree, read, and the objects in them."""
 
@@ -638,11 +643,11 @@ class _Batch:
         counts, references = jets.n_references, jets.references
         if not self._layout.inside or counts is None or references is None:
             return None, JetPairs(event, momentum), None if counts is None else counts[place]
-        everything, unique = self._merge(self._layout.inside)
+        everything = self._merge(self._layout.inside)
         # Which jet each reference is of, the event of that, and what it points to.
         jet, reference = pair_up(place.ravel(), counts)
         at = np.repeat(event, 2)[jet]
-        found = resolve(references[reference], at, unique, everything.counts)
+        found = resolve(references[reference], at, everything.unique, everything.counts)
         lost = at[found == NOWHERE]
         if len(lost):
             raise DataError(
@@ -715,10 +720,13 @@ class _Batch:
         settings, names = self._settings.objects, self._layout.leptons
         if not names:
             return find_leptons(self._seen(), settings)
-        each = [self._objects[name] for name in names]
-        columns = [[of.columns[column] for of in each] for column in _LEPTON.needed]
-        codes = [np.repeat(_LEPTON_CODES[c], self._objects[c].counts.sum()) for c in names]
-        leptons = Leptons(*_by_event(each, [*columns, codes]))
+        each = []
+        for name in names:
+            of = self._objects[name]
+            pt, eta, phi, charge = (of.columns[column] for column in _LEPTON.needed)
+            codes = np.full(len(pt), _LEPTON_CODES[name])
+            each.append(Leptons(of.counts, pt, eta, phi, charge, codes))
+        leptons = Leptons.merge(each)
         return leptons.take(np.flatnonzero(leptons.pt > settings.lepton_pt))
 
     def missing(self) -> tuple[Array, Array]:
@@ -733,12 +741,12 @@ class _Batch:
     def _seen(self) -> Hits:
         """All that the detector saw."""
         # Delphes leaves tracks with no pT whose energy it gives to cells.
-        everything, _ = self._merge(self._layout.seen)
+        everything = self._merge(self._layout.seen)
         return everything.take(np.flatnonzero(everything.pt > 0))
 
-    def _merge(self, names: Sequence[str]) -> tuple[Hits, Integers]:
-        """Join tracks and cells of several collections, and the unique numbers of each."""
-        rows = []
+    def _merge(self, names: Sequence[str]) -> "_NumberedHits":
+        """Join tracks and cells of several collections."""
+        each = []
         for name in names:
             of = self._objects[name]
             pt, eta, phi = of.floats("PT" if "PT" in of.columns else "ET", "Eta", "Phi")
@@ -759,10 +767,10 @@ class _Batch:
                 code[np.abs(of.columns.get("PID", zero)) == pid] = known
             d0, dz = (of.columns.get(c, zero).astype(np.float64) for c in ("D0", "DZ"))
             unique = of.columns.get("fUniqueID", zero)
-            rows.append((pt, eta, phi, energy, charge, code, d0, dz, unique))
-        columns = list(zip(*rows, strict=True))
-        counts, *joined, unique = _by_event([self._objects[name] for name in names], columns)
-        return Hits(counts, *joined), unique
+            each.append(
+                _NumberedHits(of.counts, pt, eta, phi, energy, charge, code, d0, dz, unique)
+            )
+        return _NumberedHits.merge(each)
 
     def _check_one_each(self, what: str, counts: Integers) -> None:
         odd = np.flatnonzero(counts != 1)
@@ -807,10 +815,3 @@ class _Batch:
             for index, column in enumerate(values.reshape(len(counts), number).T):
                 varied[plain if number == 1 else f"{plain}_{index}"] = column
         return varied
-
-
-def _by_event(each: Sequence[Objects], columns: Sequence[Sequence[Array]]) -> list[Array]:
-    """Join objects of several collections event by event: their counts, then their columns."""
-    order = np.argsort(np.concatenate([of.event for of in each]), kind="stable")
-    counts = np.sum([of.counts for of in each], axis=0)
-    return [counts, *(np.concatenate(column)[order] for column in columns)]

@@ -72,7 +72,10 @@ class HepMCReader:
 
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
-        return self.look(path).entries
+        try:
+            return self.look(path).entries
+        except NoEventsError:
+            return 0
 
     def look(self, path: str) -> Contents:
         """See what is in a file; reads its first and last event.

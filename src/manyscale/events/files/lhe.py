@@ -83,7 +83,10 @@ class LHEReader:
 
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
-        return self.look(path).entries
+        try:
+            return self.look(path).entries
+        except NoEventsError:
+            return 0
 
     def look(self, path: str) -> Contents:
         """See what is in a file.

@@ -307,7 +307,7 @@ def _small_jets(batch: _Batch, settings: ObjectSettings) -> SmallJets:
 
 def _leptons(batch: _Batch, settings: ObjectSettings) -> Leptons:
     """Electrons and muons of medium quality, isolated, above the card's pT."""
-    events, columns = [], []
+    each = []
     for name, (particle_class, quality, least) in LEPTONS.items():
         if name not in batch.plan.columns:
             continue
@@ -319,13 +319,9 @@ def _leptons(batch: _Batch, settings: ObjectSettings) -> Leptons:
         if quality in found.columns:
             chosen &= found[quality] >= least
         classes = np.full(len(pt), particle_class, np.int8)
-        events.append(found.event[chosen])
-        columns.append([of[chosen] for of in (pt, eta, phi, found["charge"], classes)])
-    event = np.concatenate(events)
-    joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    order = np.argsort(event, kind="stable")
-    counts = np.bincount(event, minlength=len(batch))
-    return Leptons(counts, *(column[order] for column in joined))
+        leptons = Leptons(found.counts, pt, eta, phi, found["charge"], classes)
+        each.append(leptons.take(np.flatnonzero(chosen)))
+    return Leptons.merge(each)
 
 
 def _find_higgs(batch: _Batch) -> Particles:

@@ -172,7 +172,7 @@ class Reader(Protocol):
         """Entries of a unit of work that keep a core busy for some seconds."""
 
     def entries(self, path: str) -> int:
-        """Return the number of events of a file, or raise as `look` does."""
+        """Return the number of events of a file, which may be none; else raise as `look` does."""
 
     def look(self, path: str) -> Contents:
         """See what is in a file without reading its events.
