@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -59,8 +59,6 @@ from manyscale.schema import (
 __all__ = ["DelphesReader", "DelphesTree"]
 
 TREE = "Delphes"
-# An event of a large file takes 0.2 ms, and opening it, once a unit, 0.1 s.
-_STEP = 5000
 # Some 30 MB of tracks, cells and jets without pile-up.
 _BATCH = 400
 # Entries from which `look` tells the size of collections, and whether the cross section adds up.
@@ -476,13 +474,10 @@ class DelphesReader:
         one named weight each: `Weight_Weight_0`, `Weight_Weight_1`, ...
     """
 
+    # An event of a large file takes 0.2 ms, and opening it, once a unit, 0.1 s.
+    step: ClassVar[int] = 5000
     generate: GenerateSettings
     convert: ConvertSettings
-
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
-        return _STEP
 
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""

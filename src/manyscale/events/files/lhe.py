@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -71,15 +71,11 @@ class LHEReader:
         Settings of Pythia, read after those made here.
     """
 
+    step: ClassVar[int] = _STEP
     generate: GenerateSettings
     convert: ConvertSettings
     lines: tuple[str, ...] = ()
     texts: EventTexts = field(default_factory=lambda: EventTexts(_EVENT), compare=False, repr=False)
-
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
-        return _STEP
 
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
@@ -277,8 +273,8 @@ def _check_end(last: bytes, path: str, entry: int) -> None:
 def _norm(path: str, init: _Init) -> _Norm:
     """Find out how the weights of a file are normalised: to a mean, or to a sum."""
     if abs(init.strategy) == _SIGNS:
-        # Pythia takes the cross section of <init>, and heeds the signs.
-        return _Norm(False, "")
+        # The weights are no cross section. Of both signs, Pythia takes their mean times that of <init>.
+        return _Norm(init.strategy > 0, "")
     if init.event_norm:
         means = {"average": ", the mean of the weights", "sum": ", the sum of the weights"}
         what = means.get(init.event_norm, "; the weights are no cross section")

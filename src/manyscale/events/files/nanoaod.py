@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import awkward as ak
 import numpy as np
@@ -380,22 +381,12 @@ class NanoAODReader:
         Section of the card: weights, observables and selection.
     """
 
+    step: ClassVar[int] = 10_000
     generate: GenerateSettings
     convert: ConvertSettings
 
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work."""
-        return 10_000
-
     def entries(self, path: str) -> int:
-        """Return the number of events of a file.
-
-        Raises
-        ------
-        DataError
-            Where it cannot be opened or has no tree of events.
-        """
+        """Return the number of events of a file; raises as `look` does."""
         with open_events(path) as (table, _):
             return table.entries
 
