@@ -261,6 +261,8 @@ class Dataset:
         DataError
             Where a stream or process is unknown, or named twice.
         """
+        if streams is None and classes is None and max_events is None:
+            return self
         schema, restriction = self.schema, self._restriction
         if streams is not None:
             if not streams or len(set(streams)) < len(streams):

@@ -2,7 +2,7 @@
 
 A file is read forward and once: a process keeps its place in it from unit to unit. What has been
 scanned and is not compressed can be entered anywhere. Compressed text cannot: each worker decompresses
-all of it, in a fifth of the time that HepMC takes to convert, and a hundredth of that of LHE.
+all of it, in a fifth of the time that HepMC takes to convert, and less than a hundredth of that of LHE.
 """
 
 import gzip
