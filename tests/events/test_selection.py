@@ -34,8 +34,9 @@ def _detected(pairs, n_btags, **further):
 
 
 def _select(events, cuts, first_step):
-    selected, cutflow = select(events, {}, cuts, ObjectSettings(), first_step)
-    steps = [(step.step, step.events, step.sum_weights) for step in cutflow]
+    selected, generated = select(events, {}, cuts, ObjectSettings(), first_step)
+    steps = [(step.step, step.events, step.sum_weights) for step in generated.cutflow]
+    assert (generated.generated, generated.sum_weights) == steps[0][1:]
     return selected.entry.tolist(), steps
 
 

@@ -125,15 +125,6 @@ def test_number_in_flight_is_bounded():
         assert executor.most == 3
 
 
-def test_left_early_it_cancels_what_waits():
-    with ThreadPoolExecutor(1) as executor:
-        task = _Attempts({})
-        units = run_units(task, range(100), executor, in_flight=50)
-        next(units)
-        units.close()
-    assert len(task.calls) < 60
-
-
 def test_process_pool_works_and_says_when_a_worker_dies(capfd):
     with ProcessPool(1) as pool:
         done = dict(run_units(environment, UNITS, pool, in_flight=2))

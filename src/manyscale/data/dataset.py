@@ -261,14 +261,23 @@ class Dataset:
         DataError
             Where a stream or process is unknown, or named twice.
         """
-        restricted = self
+        if streams is None and classes is None and max_events is None:
+            return self
+        schema, restriction = self.schema, self._restriction
         if streams is not None:
-            restricted = restricted._with_streams(streams)
+            if not streams or len(set(streams)) < len(streams):
+                raise DataError(
+                    f"streams must name at least one stream, each once; they are {streams}"
+                )
+            kept = tuple(schema.stream(name) for name in streams)
+            schema = schema.model_copy(update={"streams": kept})
         if classes is not None:
-            restricted = restricted._with_classes(classes)  # noqa: SLF001
+            restriction, processes = restriction.to_classes(schema.processes, classes)
+            schema = schema.model_copy(update={"processes": processes})
         if max_events is not None:
-            restricted = restricted._with_events(max_events)  # noqa: SLF001
-        return restricted
+            batches = self._derived(restriction, schema).bookkeeping_chunks()
+            restriction = restriction.to_events(batches, max_events)
+        return self._derived(restriction, schema)
 
     def with_columns(self, columns: NewColumns) -> "Dataset":
         """Return the dataset with further columns, computed whenever events are read.
@@ -395,16 +404,3 @@ class Dataset:
         if name == "validation":
             most = max(1, round(most * self._split.validation / self._split.train))
         return part.sample(most)
-
-    def _with_streams(self, names: Sequence[str]) -> "Dataset":
-        if not names or len(set(names)) < len(names):
-            raise DataError(f"streams must name at least one stream, each once; they are {names}")
-        kept = tuple(self.schema.stream(name) for name in names)
-        return self._derived(self._restriction, self.schema.model_copy(update={"streams": kept}))
-
-    def _with_classes(self, classes: Mapping[Label, Sequence[str]]) -> "Dataset":
-        restriction, kept = self._restriction.to_classes(self.schema.processes, classes)
-        return self._derived(restriction, self.schema.model_copy(update={"processes": kept}))
-
-    def _with_events(self, most: int) -> "Dataset":
-        return self._derived(self._restriction.to_events(self.bookkeeping_chunks(), most))

@@ -146,7 +146,15 @@ def merge(folder: Path | str) -> Schema:
     books: dict[tuple[str, int, int], tuple[PartBook, PartEntry]] = {}
     for _ in range(_ROUNDS):
         listing = _listing(folder)
-        _read_new(folder, listing, books)
+        try:
+            known = {part.file: part for part in read_manifest(folder).parts}
+        except DataError:
+            known = {}
+        for part in listing:
+            if part not in books:
+                path = folder / PARTS / part[0]
+                book, events = read_book(path)
+                books[part] = book, _entry(path, book, events, known)
         manifest = _from_parts(folder, [books[part] for part in listing])
         draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}.tmp"
         try:
@@ -217,20 +225,6 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
-def _read_new(
-    folder: Path,
-    listing: Sequence[tuple[str, int, int]],
-    books: dict[tuple[str, int, int], tuple[PartBook, PartEntry]],
-) -> None:
-    """Read what parts say that are not among the books yet."""
-    known = _known_entries(folder)
-    for part in listing:
-        if part not in books:
-            path = folder / PARTS / part[0]
-            book, events = read_book(path)
-            books[part] = book, _entry(path, book, events, known)
-
-
 def _from_parts(folder: Path, parts: Sequence[tuple[PartBook, PartEntry]]) -> Manifest:
     if not parts:
         raise DataError(f"{folder} has no parts to make a dataset of")
@@ -253,13 +247,6 @@ def _from_parts(folder: Path, parts: Sequence[tuple[PartBook, PartEntry]]) -> Ma
         parts=tuple(entry for _, entry in parts),
         made=tuple(made.values()),
     )
-
-
-def _known_entries(folder: Path) -> dict[str, PartEntry]:
-    try:
-        return {part.file: part for part in read_manifest(folder).parts}
-    except DataError:
-        return {}
 
 
 def _entry(path: Path, book: PartBook, events: int, known: dict[str, PartEntry]) -> PartEntry:
@@ -295,6 +282,10 @@ def _sha256(path: Path) -> str:
 def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...]:
     """Check that parts can be one dataset, and add up what they say of their processes.
 
+    Returns
+    -------
+    The processes, signal first, then by name.
+
     Raises
     ------
     DataError
@@ -307,7 +298,11 @@ def check_together(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...
                 f"the parts {first_path} and {path} do not fit together, they have other streams or "
                 f"columns: {differ}"
             )
-    return _processes(books)
+    of_name: dict[str, list[tuple[Path, Process]]] = {}
+    for path, book in books:
+        of_name.setdefault(book.process.name, []).append((path, book.process))
+    added = [_add_up(parts) for parts in of_name.values()]
+    return tuple(sorted(added, key=lambda process: (process.label != "signal", process.name)))
 
 
 def difference(
@@ -344,15 +339,6 @@ def difference(
 def _union(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """All names, each once, in the order in which they first stand."""
     return tuple(dict.fromkeys(name for some in names for name in some))
-
-
-def _processes(books: Sequence[tuple[Path, PartBook]]) -> tuple[Process, ...]:
-    """Add up what the parts say of each process; signal first, then by name."""
-    of_name: dict[str, list[tuple[Path, Process]]] = {}
-    for path, book in books:
-        of_name.setdefault(book.process.name, []).append((path, book.process))
-    added = [_add_up(parts) for parts in of_name.values()]
-    return tuple(sorted(added, key=lambda process: (process.label != "signal", process.name)))
 
 
 def _add_up(parts: Sequence[tuple[Path, Process]]) -> Process:

@@ -4,11 +4,12 @@ import lzma
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -19,10 +20,10 @@ from manyscale.data.event_filter import SplitSettings
 from manyscale.data.identity import event_ids, file_identity
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
+from manyscale.events.files.checks import range_notes
 from manyscale.events.ragged import PackedStream
 from manyscale.schema import (
     AXIS_COLUMNS,
-    COLUMNS,
     LONE_STREAM,
     Process,
     Schema,
@@ -37,7 +38,6 @@ __all__ = [
     "Files",
     "MemoryArray",
     "NpzArray",
-    "PaddedArray",
     "PaddedEvents",
     "StreamPacker",
     "choose_array",
@@ -57,24 +57,9 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-class PaddedArray(Protocol):
-    """Numbers (events, tokens, columns), zeros behind the real tokens."""
-
-    @property
-    def where(self) -> str:
-        """What messages call the array."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Events, tokens, columns."""
-
-    def blocks(self, events: int) -> Iterator[NDArray[Any]]:
-        """Give the array piece by piece, so many events each."""
-
-
 @dataclass(frozen=True)
 class MemoryArray:
-    """A padded array in memory, checked for shape and type."""
+    """Numbers (events, tokens, columns) in memory, zeros behind the real tokens."""
 
     where: str
     values: NDArray[Any]
@@ -347,7 +332,7 @@ class StreamPacker:
         self._axis = [self._names.index(column) for column in stream.axis]
         self._events = 0
         self._tokens = 0
-        self._unusual: dict[str, tuple[int, float, float]] = {}
+        self._unusual = Counter[str]()
 
     def pack(self, block: NDArray[Any]) -> PackedStream:
         """Pack the next events.
@@ -384,7 +369,7 @@ class StreamPacker:
         axis = self._split_axis(values, counts)
         own = values[:, self._own] if self._axis else values
         packed = PackedStream(np.ascontiguousarray(own), counts, axis)
-        self._note_unusual(packed)
+        self._unusual += range_notes(self._stream, packed, usual=True)
         self._events += len(counts)
         self._tokens += len(values)
         return packed
@@ -396,15 +381,7 @@ class StreamPacker:
             lines.append(
                 f"{self._where}: no event has a token; are the columns named as they stand?"
             )
-        for name, (count, low, high) in self._unusual.items():
-            column = COLUMNS[name]
-            total = self._events if name in self._stream.axis else self._tokens
-            lines.append(
-                f"{self._where}: {count} of {total} values of {name} are outside the usual "
-                f"{column.low:g} to {column.high:g} {column.unit}".rstrip()
-                + f" (from {low:.4g} to {high:.4g})"
-            )
-        return lines
+        return lines + [f"{self._where}: {count:,} {text}" for text, count in self._unusual.items()]
 
     def _split_axis(self, values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float32]:
         axis = np.zeros((len(counts), len(self._axis)), np.float32)
@@ -426,23 +403,6 @@ class StreamPacker:
             )
         return axis
 
-    def _note_unusual(self, packed: PackedStream) -> None:
-        columns = zip(
-            self._stream.columns + self._stream.axis,
-            (*packed.values.T, *packed.axis[packed.counts > 0].T),
-            strict=True,
-        )
-        for name, values in columns:
-            if name not in COLUMNS or not len(values):
-                continue
-            known = COLUMNS[name]
-            low, high = float(values.min()), float(values.max())
-            if low >= known.low and high <= known.high:
-                continue
-            count = int(np.count_nonzero((values < known.low) | (values > known.high)))
-            before = self._unusual.get(name, (0, low, high))
-            self._unusual[name] = (before[0] + count, min(before[1], low), max(before[2], high))
-
     def _place(self, event: int, token: int, column: int) -> str:
         return (
             f"{self._where}: event {self._events + event}, token {token}, column {column} "
@@ -462,7 +422,7 @@ class PaddedEvents:
         Names the source, see `file_identity`.
     """
 
-    arrays: Mapping[str, PaddedArray]
+    arrays: Mapping[str, NpzArray | MemoryArray]
     identity: str
 
     def __len__(self) -> int:

@@ -49,21 +49,19 @@ class PackedEvents:
 
     def take(self, events: Integers) -> "PackedEvents":
         """Return the named events, in the order named."""
-        return PackedEvents(
-            {name: stream.take(events) for name, stream in self.streams.items()},
-            self.event_id[events],
-            self.label[events],
-            self.process[events],
-            self.weight[events],
-            {name: values[events] for name, values in self.observables.items()},
-            {name: values[events] for name, values in self.weights.items()},
-        )
+        streams = {name: stream.take(events) for name, stream in self.streams.items()}
+        return self._chosen(streams, events)
 
     def between(self, first: int, last: int) -> "PackedEvents":
         """Return the events `first` to `last - 1`, without a copy."""
-        chosen = slice(first, last)
+        streams = {name: stream.between(first, last) for name, stream in self.streams.items()}
+        return self._chosen(streams, slice(first, last))
+
+    def _chosen(
+        self, streams: Mapping[str, PackedStream], chosen: Integers | slice
+    ) -> "PackedEvents":
         return PackedEvents(
-            {name: stream.between(first, last) for name, stream in self.streams.items()},
+            streams,
             self.event_id[chosen],
             self.label[chosen],
             self.process[chosen],

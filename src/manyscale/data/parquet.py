@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,6 @@ from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
 __all__ = [
     "MANIFEST",
     "PARTS",
-    "GroupSizes",
     "PartBook",
     "PartWriter",
     "claim_folder",
@@ -128,13 +127,24 @@ def from_arrow(
         Whether further weights and observables are taken, too. A weight that the batch lacks is the
         nominal one, an observable that it lacks NaN.
     """
-    process = _process_places(batch.column("process"), schema)
+    named = batch.column("process")
+    place = {of.name: index for index, of in enumerate(schema.processes)}
+    known_places = np.array([place.get(of, -1) for of in named.dictionary.to_pylist()], np.int64)
+    process = np.zeros(len(batch), np.int64)
+    if len(known_places):
+        process = known_places[named.indices.to_numpy(zero_copy_only=False)]
     labels = np.array([int(p.label == "signal") for p in schema.processes] + [-1])
     weight = _numbers(batch.column("weight"))
     weights, observables = {}, {}
     if known:
-        weights = {name: _weight(batch, name, weight) for name in schema.weights[1:]}
-        observables = _observables(batch, schema)
+        for name in schema.weights[1:]:
+            there = name in batch.schema.names
+            weights[name] = _numbers(batch.column(name)) if there else weight
+        observables = dict.fromkeys(schema.observables, np.full(len(batch), np.nan))
+        if "observables" in batch.schema.names:
+            inner = batch.column("observables")
+            stored = {field.name for field in inner.type} & observables.keys()
+            observables |= {name: _numbers(inner.field(name)) for name in stored}
     return PackedEvents(
         {name: _stream_from_arrow(batch, schema.stream(name)) for name in streams},
         _numbers(batch.column("event_id")),
@@ -144,22 +154,6 @@ def from_arrow(
         observables,
         weights,
     )
-
-
-def _weight(batch: pa.RecordBatch, name: str, nominal: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _numbers(batch.column(name)) if name in batch.schema.names else nominal
-
-
-def _observables(batch: pa.RecordBatch, schema: Schema) -> dict[str, NDArray[np.generic]]:
-    stored: dict[str, pa.Array] = {}
-    if "observables" in batch.schema.names:
-        inner = batch.column("observables")
-        names = [field.name for field in inner.type]
-        stored = {name: inner.field(name) for name in names}
-    unknown = np.full(len(batch), np.nan)
-    return {
-        name: _numbers(stored[name]) if name in stored else unknown for name in schema.observables
-    }
 
 
 def _numbers(column: pa.Array) -> NDArray[Any]:
@@ -190,15 +184,6 @@ def _stream_from_arrow(batch: pa.RecordBatch, stream: StreamSchema) -> PackedStr
     if stream.axis:
         axis = _struct_to_columns(batch.column(f"{stream.name}_axis"), stream.axis)
     return PackedStream(_struct_to_columns(values, stream.columns), np.diff(offsets), axis)
-
-
-def _process_places(column: pa.DictionaryArray, schema: Schema) -> NDArray[np.int64]:
-    """Place of each event's process in the schema; -1 where the schema has none of that name."""
-    place = {process.name: index for index, process in enumerate(schema.processes)}
-    known = np.array([place.get(name, -1) for name in column.dictionary.to_pylist()], np.int64)
-    if not len(known):
-        return np.zeros(len(column), np.int64)
-    return known[column.indices.to_numpy(zero_copy_only=False)]
 
 
 #: Folder of the parts inside a dataset, and the file beside it that says what they are together.
@@ -348,7 +333,9 @@ def new_part(folder: Path, name: str, schema: Schema, process: str) -> Iterator[
         draft.replace(target)
     except BaseException as error:
         writer.abandon()
-        _remove_empty(made)
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
         if isinstance(error, OSError):
             raise DataError(f"the part {target} cannot be written: {error}") from error
         raise
@@ -428,23 +415,16 @@ def read_book(path: Path) -> tuple[PartBook, int]:
         ) from error
 
 
-class GroupSizes(NamedTuple):
-    """Sizes of the row groups of a part.
-
-    Attributes
-    ----------
-    events
-        (groups,).
-    tokens
-        (groups,) a stream: tokens, with an empty event counted as one.
-    """
-
-    events: NDArray[np.int64]
-    tokens: Mapping[str, NDArray[np.int64]]
-
-
-def group_sizes(path: Path, schema: Schema) -> GroupSizes:
+def group_sizes(
+    path: Path, schema: Schema
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
     """Tell the sizes of a part's row groups, without reading them.
+
+    Returns
+    -------
+    events : (groups,)
+    tokens : (groups,) a stream
+        An empty event is counted as one.
 
     Raises
     ------
@@ -459,7 +439,7 @@ def group_sizes(path: Path, schema: Schema) -> GroupSizes:
             stream.name: paths.index(f"{stream.name}.list.element.{stream.columns[0]}")
             for stream in schema.streams
         }
-    return GroupSizes(
+    return (
         np.array([group.num_rows for group in groups], np.int64),
         {
             name: np.array([group.column(place).num_values for group in groups], np.int64)
@@ -548,11 +528,3 @@ def _naming(path: Path) -> Iterator[None]:
         raise DataError(
             f"the part {path} is damaged ({error}); remove it and make it again"
         ) from error
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return

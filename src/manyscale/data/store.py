@@ -16,7 +16,6 @@ from manyscale.data.manifest import merge, read_manifest
 from manyscale.data.packing import PackedEvents
 from manyscale.data.parquet import (
     PartBook,
-    PartWriter,
     group_sizes,
     new_part,
     part_name,
@@ -150,11 +149,11 @@ class FolderStore:
         """The row groups of all parts."""
         sizes = [group_sizes(path, self.schema) for path, _ in self._parts]
         return RowGroups(
-            np.repeat(np.arange(len(sizes)), [len(of.events) for of in sizes]),
-            _joined([np.arange(len(of.events)) for of in sizes]),
-            _joined([of.events for of in sizes]),
+            np.repeat(np.arange(len(sizes)), [len(events) for events, _ in sizes]),
+            _joined([np.arange(len(events)) for events, _ in sizes]),
+            _joined([events for events, _ in sizes]),
             {
-                stream.name: _joined([of.tokens[stream.name] for of in sizes])
+                stream.name: _joined([tokens[stream.name] for _, tokens in sizes])
                 for stream in self.schema.streams
             },
         )
@@ -260,51 +259,37 @@ def write_dataset(
     try:
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(new_part(draft, _part_name(place, of), schema, of.name))
+                stack.enter_context(
+                    new_part(draft, part_name(of.name, f"{place:06d}"), schema, of.name)
+                )
                 for place, of in enumerate(schema.processes)
             ]
-            _write(writers, schema, batches, types)
+            # A process without events has a part, too, for what was generated of it.
+            missing = set(range(len(writers)))
+            for batch in batches:
+                if (batch.process < 0).any():
+                    raise DataError("events of an unknown process cannot be written as a dataset")
+                observables = {name: x.astype(types[name]) for name, x in batch.observables.items()}
+                stored = replace(batch, observables=observables)
+                for place in np.unique(batch.process).tolist():
+                    writers[place].write(stored.take(np.flatnonzero(batch.process == place)))
+                    missing.discard(place)
+            for place in missing:
+                writers[place].write(no_events(schema))
             for writer, process in zip(writers, schema.processes, strict=True):
-                writer.close(_book(schema, process, source))
+                writer.close(
+                    PartBook(
+                        streams=schema.streams,
+                        weights=schema.weights,
+                        observables=schema.observables,
+                        process=process,
+                        identity=f"written from {source}",
+                        made={"command": "write", "source": source},
+                    )
+                )
         merge(draft)
         draft.replace(folder)
     except OSError as error:
         raise DataError(f"the dataset {folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _part_name(place: int, process: Process) -> str:
-    return part_name(process.name, f"{place:06d}")
-
-
-def _write(
-    writers: Sequence[PartWriter], schema: Schema, batches: Iterable[PackedEvents], types: Types
-) -> None:
-    # A process without events has a part, too, for what was generated of it.
-    missing = set(range(len(writers)))
-    for batch in batches:
-        if (batch.process < 0).any():
-            raise DataError("events of an unknown process cannot be written as a dataset")
-        for place in np.unique(batch.process).tolist():
-            of_process = batch.take(np.flatnonzero(batch.process == place))
-            writers[place].write(_with_types(of_process, types))
-            missing.discard(place)
-    for place in missing:
-        writers[place].write(no_events(schema))
-
-
-def _with_types(events: PackedEvents, types: Types) -> PackedEvents:
-    observables = {name: values.astype(types[name]) for name, values in events.observables.items()}
-    return replace(events, observables=observables)
-
-
-def _book(schema: Schema, process: Process, source: str) -> PartBook:
-    return PartBook(
-        streams=schema.streams,
-        weights=schema.weights,
-        observables=schema.observables,
-        process=process,
-        identity=f"written from {source}",
-        made={"command": "write", "source": source},
-    )

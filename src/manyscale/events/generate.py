@@ -10,7 +10,7 @@ from manyscale.events.detector import Detector
 from manyscale.events.jets import Tagger, cluster, count_hadrons, find_small_jets
 from manyscale.events.objects import DetectedEvents, find_leptons, missing_momentum
 from manyscale.events.ragged import SelectedEvents
-from manyscale.events.selection import Cutflow, select
+from manyscale.events.selection import select
 from manyscale.events.settings import GenerateSettings
 from manyscale.events.truth import Axes, TruthEvents, match_h_bb
 from manyscale.events.work import Unit
@@ -42,8 +42,8 @@ class Reconstruction:
 
     def reconstruct(
         self, truth: TruthEvents, first_step: str = "generated"
-    ) -> tuple[SelectedEvents, Cutflow]:
-        """Return the events that pass, and the cutflow.
+    ) -> tuple[SelectedEvents, Generated]:
+        """Return the events that pass, and what was generated: sums of weights, cutflow.
 
         Parameters
         ----------
@@ -136,17 +136,8 @@ def run_unit(
 ) -> tuple[SelectedEvents, Generated]:
     """What is left of `generate_unit` once Pythia, the generator, has started."""
     reconstruction = Reconstruction(settings.of_unit(unit.seed), unit.seed)
-    parts, counted = [], []
-    for truth in pythia.generate(generator, unit.process, unit.events, settings.weights):
-        selected, cutflow = reconstruction.reconstruct(truth)
-        parts.append(selected)
-        counted.append(
-            Generated(
-                sum_weights=float(truth.weight.sum()),
-                sum_weights2=float(np.square(truth.weight).sum()),
-                cutflow=cutflow,
-            )
-        )
+    batches = pythia.generate(generator, unit.process, unit.events, settings.weights)
+    parts, counted = zip(*map(reconstruction.reconstruct, batches), strict=True)
     cross_section = pythia.cross_section(generator)
     generated = Generated.add(counted).model_copy(
         update={

@@ -39,7 +39,11 @@ def cluster(hits: Hits, radius: float, min_pt: float) -> JetPairs:
     order = ak.argsort(np.hypot(jets.px, jets.py), ascending=False)[:, :2]
     jets, members = jets[order], members[order]
     momentum = Momentum(*(_flat(jets[name]).reshape(-1, 2) for name in _COMPONENTS))
-    return JetPairs(event, momentum, members)
+    # FastJet counts within the event.
+    n_members = _flat(ak.num(members, axis=2)).reshape(-1, 2)
+    first = (np.cumsum(hits.counts) - hits.counts)[event]
+    places = np.repeat(first, n_members.sum(axis=1)) + _flat(ak.flatten(members, axis=2))
+    return JetPairs(event, momentum, places, n_members)
 
 
 def hardest_two(counts: Integers, pt: Array, min_pt: float) -> tuple[Integers, Integers]:

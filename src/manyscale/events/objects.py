@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,31 +91,34 @@ class JetPairs:
         (pairs,): which event.
     momentum
         (pairs, 2): the jet of higher pT first.
-    members
-        (pairs, 2, constituents): places among the hits of the event; None where there are no hits.
+    members, n_members
+        (constituents,): places among all hits, jet by jet; (pairs, 2): how many each jet has. None
+        where there are no hits.
     """
 
     event: Integers
     momentum: Momentum
-    members: ak.Array | None
+    members: Integers | None = None
+    n_members: Integers | None = None
 
     def take(self, which: NDArray[np.bool_]) -> "JetPairs":
         """Return some of the pairs."""
-        members = None if self.members is None else self.members[which]
-        return JetPairs(self.event[which], self.momentum[which], members)
+        members, n_members = self.members, self.n_members
+        if members is not None and n_members is not None:
+            members = members[np.repeat(which, n_members.sum(axis=1))]
+            n_members = n_members[which]
+        return JetPairs(self.event[which], self.momentum[which], members, n_members)
 
     def constituents(self, hits: Hits, jet: int) -> Hits:
         """Constituents of the first (0) or second (1) jet of each pair, by falling pT."""
-        assert self.members is not None  # noqa: S101  # hits without members are nothing
-        members = self.members[:, jet]
-        counts = ak.to_numpy(ak.num(members))
-        first = (np.cumsum(hits.counts) - hits.counts)[self.event]
-        places = np.repeat(first, counts) + ak.to_numpy(ak.flatten(members))
+        assert self.members is not None and self.n_members is not None  # noqa: S101, PT018
+        jets = np.repeat(np.arange(self.n_members.size), self.n_members.ravel())
+        counts = self.n_members[:, jet]
         # Hits of the same pT stay in their own order.
-        places.sort()
+        places = np.sort(self.members[jets % 2 == jet])
         event = np.repeat(np.arange(len(counts)), counts)
         places = places[np.lexsort((-hits.pt[places], event))]
-        return Hits(counts, *(column[places] for column in hits.columns))
+        return type(hits)(counts, *(column[places] for column in hits.columns))
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,7 @@ class DetectedEvents:
     hits
         All that can be a constituent, of all events; None where the source has no such thing.
     pairs
-        The two fat jets of highest pT of the events that have two; their members are places among
-        the event's `hits` (None where there are none).
+        The two fat jets of highest pT of the events that have two; their members are among `hits`.
     n_btags
         (pairs, 2): b-tags of the two jets.
     missing

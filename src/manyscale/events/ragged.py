@@ -92,6 +92,14 @@ class Columns:
         columns = zip(*((part.counts, *part.columns) for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
+    @classmethod
+    def merge(cls, parts: Sequence[Self]) -> Self:
+        """Put several kinds of particles of the same events together, one kind after the other in each."""
+        order = np.argsort(np.concatenate([part.event for part in parts]), kind="stable")
+        columns = zip(*(part.columns for part in parts), strict=True)
+        counts = np.sum([part.counts for part in parts], axis=0)
+        return cls(counts, *(np.concatenate(column)[order] for column in columns))
+
     def take(self, particles: Integers) -> Self:
         """Return the particles named, one event after the other, of the same events."""
         counts = np.bincount(self.event[particles], minlength=len(self.counts))

@@ -16,14 +16,13 @@ from manyscale.schema import (
     OBSERVABLES,
     SUBJETS,
     CutflowStep,
+    Generated,
     StreamSchema,
 )
 
-__all__ = ["Cutflow", "select"]
+__all__ = ["select"]
 
 _JET_OF = {name: jet for pair in (CONSTITUENTS, SUBJETS) for jet, name in enumerate(pair)}
-
-Cutflow = tuple[CutflowStep, ...]
 
 
 def select(
@@ -32,8 +31,8 @@ def select(
     cuts: CutSettings,
     objects: ObjectSettings,
     first_step: str,
-) -> tuple[SelectedEvents, Cutflow]:
-    """Cut on the two jets of highest pT, and make the streams of what passes.
+) -> tuple[SelectedEvents, Generated]:
+    """Cut on the two jets of highest pT, and make the streams of what passes; count and sum up.
 
     Parameters
     ----------
@@ -92,12 +91,18 @@ def select(
         {name: np.asarray(weight[at], np.float64) for name, weight in events.weights.items()},
         own | {name: values[at] for name, values in events.observables.items()},
     )
-    return selected, cutflow
+    weight = events.weight.astype(np.float64)
+    return selected, Generated(
+        generated=len(weight),
+        sum_weights=float(weight.sum()),
+        sum_weights2=float(np.square(weight).sum()),
+        cutflow=cutflow,
+    )
 
 
 def _cut(
     events: DetectedEvents, cuts: CutSettings, first_step: str
-) -> tuple[NDArray[np.bool_], Cutflow]:
+) -> tuple[NDArray[np.bool_], tuple[CutflowStep, ...]]:
     """Which pairs of jets pass all cuts, and how much passed each."""
     kept = np.ones(len(events.weight), bool)
     cutflow = []

@@ -174,7 +174,8 @@ def run_units(
     units
         `str()` of a unit names it in messages.
     executor
-        Where the units are done; a `ProcessPool`, or any other of the interface.
+        Where the units are done. Left early, those handed over are the executor's to drop: see
+        `open_executor`.
     in_flight
         Units handed to the executor at a time, and so results held at most: twice the workers keep
         them busy.
@@ -211,11 +212,6 @@ def run_units(
             "a worker process has died; where nothing is said above, it was killed, perhaps for "
             "lack of memory: run again with fewer workers"
         ) from error
-    finally:
-        # A pool that is left with an exception drops them itself; Python 3.11 prints a traceback for
-        # a future that was cancelled here before its worker ended.
-        for future in () if isinstance(executor, ProcessPool) else running:
-            future.cancel()
     if failed:
         raise DataError(_describe(failed, len(units))) from failed[0][1]
 

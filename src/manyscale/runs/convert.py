@@ -371,7 +371,7 @@ def _processes(
 
     if not convert.process:
         name, label = request.named()
-        return {THE_PROCESS: _described(name, label, None, books)}
+        return {THE_PROCESS: _described(name, label, books)}
     if request.label is not None or request.process is not None:
         raise DataError(
             "the card's convert.process says what the events are: leave out --label and --process"
@@ -382,9 +382,7 @@ def _processes(
             "--sum-weights cannot all apply: say them there, as in "
             '{ttbar: {where: "is_ttbar == 1", cross_section: 831, sum_weights: 1.2e9}}'
         )
-    return {
-        name: _described(name, convert.event_class(name), None, books) for name in convert.process
-    }
+    return {name: _described(name, convert.event_class(name), books) for name in convert.process}
 
 
 def _stated(process: str, request: Request, card: Card, convert: ConvertSettings) -> Stated:
@@ -466,26 +464,15 @@ def _read_books(folder: Path) -> dict[Path, PartBook]:
     return {path: read_book(path)[0] for path in sorted((folder / PARTS).glob("*.parquet"))}
 
 
-def _described(
-    name: str, label: Label, cross_section: float | None, books: Sequence[PartBook]
-) -> Process:
-    """Describe the process, as the dataset does where it has it; refuse to say otherwise of it."""
+def _described(name: str, label: Label, books: Sequence[PartBook]) -> Process:
+    """Describe the process, as the dataset does where it has it; refuse another class."""
     known = next((book.process for book in books if book.process.name == name), None)
     if known is None:
-        return Process(name=name, label=label, cross_section=cross_section)
+        return Process(name=name, label=label)
     if known.label != label:
         raise DataError(
             f"the dataset holds the process '{name}' as {known.label}, not as {label}: give this one "
             f"another name with --process"
-        )
-    if cross_section is not None and known.cross_section != cross_section:
-        was, now = (
-            "unknown size" if value is None else f"{value:g} pb"
-            for value in (known.cross_section, cross_section)
-        )
-        raise DataError(
-            f"the dataset holds the process '{name}' with a cross section of {was}, not {now}: give "
-            "this one another name with --process"
         )
     return known
 
@@ -550,7 +537,9 @@ def convert_npz(
             merge(folder)
             return Added(f"{folder} has these {len(padded)} events of {process} already")
     _warn_of_copies([book.identity for book in books.values()], [padded.identity])
-    described = _described(process, label, cross_section, list(books.values()))
+    described = _described(process, label, list(books.values()))
+    said_now = Stated(cross_section=cross_section, share=share)
+    _check_others(folder, books, {process: said_now}, own=set())
     streams = _npz_streams(padded.streams, list(paths), columns, list(books.values()))
     step = CutflowStep(step="in the file", events=len(padded), sum_weights=float(len(padded)))
     update: dict[str, Any] = {
@@ -558,7 +547,7 @@ def convert_npz(
         "sum_weights": sum_weights,
         "sum_weights2": None,
         "cutflow": (step,),
-        "share": described.share if share is None else share,
+        **said_now.model_dump(exclude_none=True),
     }
     book = PartBook(
         streams=streams,

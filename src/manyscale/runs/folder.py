@@ -16,6 +16,7 @@ from typing import Any
 
 from manyscale.errors import RunError
 from manyscale.evaluation.results import Metrics
+from manyscale.events.work import usable_cores
 from manyscale.progress import LOG
 from manyscale.settings import write_json
 from manyscale.training.checkpoint import saved
@@ -179,7 +180,7 @@ class RunFolder:
             "machine": {
                 "system": platform.platform(),
                 "processor": platform.machine(),
-                "cores": os.cpu_count(),
+                "cores": usable_cores(),
             },
             "command": " ".join(["manyscale", *sys.argv[1:]]),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

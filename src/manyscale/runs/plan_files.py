@@ -22,7 +22,6 @@ from manyscale.runs.worker import FileUnit
 
 __all__ = [
     "SourceFile",
-    "count_entries",
     "find_files",
     "look_at_first",
     "one_reader",
@@ -100,14 +99,6 @@ def look_at_first(files: Sequence[SourceFile], reader: Reader) -> tuple[SourceFi
     raise DataError(f"none of the {len(files)} files holds an event, the first is {files[0].path}")
 
 
-def count_entries(reader: Reader, file: SourceFile) -> int:
-    """Count the events of a file, which may be none."""
-    try:
-        return reader.entries(file.path)
-    except NoEventsError:
-        return 0
-
-
 def sources_of(
     files: Sequence[SourceFile],
     folder: Path,
@@ -180,7 +171,7 @@ def _source(
     names = json.loads(settings)["processes"].values()
     digest = _digest(settings, file.identity)
     pieces: list[tuple[Piece, tuple[str, ...]]] = [(Piece(file.path, 0, None), ())]
-    if file.size * entries_per_byte > _TOLERANCE * step and (count := count_entries(reader, file)):
+    if file.size * entries_per_byte > _TOLERANCE * step and (count := reader.entries(file.path)):
         parts = math.ceil(count / step)
         edges = [count * part // parts for part in range(parts + 1)]
         pieces = [

@@ -20,7 +20,6 @@ from manyscale.events.settings import GenerateSettings
 from manyscale.progress import LOG
 from manyscale.runs.plan_files import (
     SourceFile,
-    count_entries,
     find_files,
     look_at_first,
     one_reader,
@@ -63,7 +62,7 @@ def score_files(
         return reader, convert, contents, align
 
     scorer, (reader, convert, contents, align) = with_trees(bundle, beside, open_for)
-    entries = [count_entries(reader, file) for file in files]
+    entries = [reader.entries(file.path) for file in files]
     labels = {name: card.label_of(name, convert.event_class(name)) for name in convert.process}
 
     def rows_of(identity: str, piece: Piece) -> Scores:

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 
 from helpers.collisions import hits
@@ -6,7 +8,7 @@ from manyscale.events.files.reader import THE_PROCESS
 from manyscale.events.jets import cluster
 from manyscale.events.objects import DetectedEvents, Leptons
 from manyscale.events.settings import GenerateSettings
-from manyscale.schema import STREAMS, Generated
+from manyscale.schema import STREAMS
 
 
 def test_ranges_are_checked_in_what_any_reader_selects():
@@ -23,7 +25,7 @@ def test_ranges_are_checked_in_what_any_reader_selects():
         leptons=Leptons(np.array([2, 1]), pt, eta, 0 * pt, zero, zero),
     )
     streams = {"leptons": STREAMS["leptons"]}
-    found = select_batch(events, streams, GenerateSettings(), Generated())
+    found = select_batch(events, streams, GenerateSettings(), Counter())
     assert len(found.processes[THE_PROCESS][0]) == 2
     notes = {text.partition(", such as ")[0]: times for text, times in found.notes.items()}
     assert notes == {

@@ -394,7 +394,7 @@ def test_file_without_events(tmp_path, text, says):
     path = tmp_path / "nothing.hepmc"
     path.write_bytes(text)
     with pytest.raises(DataError, match=f"nothing.hepmc is .*{says}"):
-        _reader().entries(str(path))
+        _reader().look(str(path))
 
 
 def test_weight_that_is_no_number(tmp_path):

@@ -663,7 +663,7 @@ class TestConventions:
             assert records.s.fields == ["pt", "eta", column]
             np.testing.assert_allclose(records.s.eta[:, 0], eta, rtol=1e-6)
         # Without a mass it is none, and beside an eta a number like any other.
-        records = only(path, branches={"s": {"pt": "pt", "rapidity": "y"}}).records
+        records = only(path, branches={"s": {"pt": "pt", "y": "y"}}).records
         np.testing.assert_allclose(records.s.eta[:, 0], np.arctanh(pz / energy), rtol=1e-6)
         records = only(path, branches={"s": {"pt": "pt", "eta": "y", "rapidity": "y"}}).records
         assert records.s.fields == ["pt", "eta", "rapidity"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from manyscale.errors import DataError
 from manyscale.events.ragged import Array, Integers, PackedStream
-from manyscale.schema import StreamSchema
+from manyscale.schema import COLUMNS, StreamSchema
 
 __all__ = ["check_finite", "range_notes"]
 
@@ -18,6 +18,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "eta": (-20, 20, "beyond 20"),
     "phi": (-6.2832, 6.2832, "beyond 2 pi"),  # single precision's 2 pi is the larger one
 }
+_ADVICE = "; what stands where there is nothing is named in the card, under convert.missing:"
 
 
 def check_finite(
@@ -51,19 +52,33 @@ def check_finite(
             )
 
 
-def range_notes(schema: StreamSchema, stream: PackedStream) -> Counter[str]:
+def range_notes(schema: StreamSchema, stream: PackedStream, *, usual: bool = False) -> Counter[str]:
     """Count the values that no measurement gives: pT or energy below 0, eta or phi far off.
 
     Such a value mostly stands for one that is not there, and would be a token all the same.
+
+    Parameters
+    ----------
+    usual
+        Count all outside the columns' usual ranges instead, known columns alone.
 
     Returns
     -------
     Notes as those of `FileEvents`: each makes sense with its number in front.
     """
+    ranges, advice = _RANGES, _ADVICE
+    if usual:
+        ranges = {
+            of.name: (of.low, of.high, f"outside the usual {of.low:g} to {of.high:g} {of.unit}")
+            for of in COLUMNS.values()
+        }
+        advice = ""
     notes = Counter[str]()
     tables = ((schema.columns, stream.values), (schema.axis, stream.axis))
     for name, values in ((name, of[:, i]) for names, of in tables for i, name in enumerate(names)):
-        low, high, words = _RANGES.get(name.removeprefix("jet_"), (-np.inf, np.inf, ""))
+        low, high, words = ranges.get(
+            name if usual else name.removeprefix("jet_"), (-np.inf, np.inf, "")
+        )
         if not words or not len(values) or (values.min() >= low and values.max() <= high):
             continue
         found, times = np.unique(values[(values < low) | (values > high)], return_counts=True)
@@ -75,7 +90,7 @@ def range_notes(schema: StreamSchema, stream: PackedStream) -> Counter[str]:
         is_round = np.float32(f"{value:.5g}") == value
         example = f"{value:g}" if is_round or times.max() > 1 else f"{value:.0e}"
         notes[
-            f"values of '{name}' in the stream '{schema.name}' are {words}, such as {example}; what "
-            "stands where there is nothing is named in the card, under convert.missing:"
+            f"values of '{name}' in the stream '{schema.name}' are {words.strip()}, such as {example}"
+            f"{advice}"
         ] = int(times.sum())
     return notes

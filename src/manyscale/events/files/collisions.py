@@ -8,7 +8,7 @@ from manyscale.events.files.reader import FIRST_STEP, THE_PROCESS, FileEvents
 from manyscale.events.objects import DetectedEvents
 from manyscale.events.selection import select
 from manyscale.events.settings import GenerateSettings
-from manyscale.schema import Generated, StreamSchema
+from manyscale.schema import StreamSchema
 
 __all__ = ["select_batch"]
 
@@ -17,8 +17,8 @@ def select_batch(
     events: DetectedEvents,
     streams: Mapping[str, StreamSchema],
     settings: GenerateSettings,
-    generated: Generated,
-    notes: Counter[str] | None = None,
+    notes: Counter[str],
+    **known: float | None,
 ) -> FileEvents:
     """Select some entries of a file.
 
@@ -30,14 +30,13 @@ def select_batch(
         Those wanted.
     settings
         Cuts and objects.
-    generated
-        What is known of all generated events: cross section, sums of weights.
     notes
         See `FileEvents`.
+    known
+        Of `Generated`, what the file says better than its weights do: cross section, sums of weights.
     """
-    selected, cutflow = select(events, streams, settings.cuts, settings.objects, FIRST_STEP)
-    counted = generated.model_copy(update={"generated": len(events.weight), "cutflow": cutflow})
-    odd = Counter(notes or ())
+    selected, generated = select(events, streams, settings.cuts, settings.objects, FIRST_STEP)
     for name, schema in streams.items():
-        odd.update(range_notes(schema, selected.streams[name]))
-    return FileEvents(events.weight, {THE_PROCESS: (selected, counted)}, odd)
+        notes += range_notes(schema, selected.streams[name])
+    counted = generated.model_copy(update=known)
+    return FileEvents(events.weight, {THE_PROCESS: (selected, counted)}, notes)

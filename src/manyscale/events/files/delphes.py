@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import awkward as ak
 import numpy as np
@@ -29,7 +29,7 @@ from manyscale.events.files.reader import (
     divide_streams,
     nothing,
 )
-from manyscale.events.files.root_files import open_root, reading
+from manyscale.events.files.root_files import open_root, open_tree, reading
 from manyscale.events.jets import cluster, find_jets, hardest_two
 from manyscale.events.kinematics import Momentum
 from manyscale.events.objects import (
@@ -52,7 +52,6 @@ from manyscale.schema import (
     NEUTRAL_HADRON,
     PHOTON,
     SUBJETS,
-    Generated,
     StreamSchema,
     collision_streams,
 )
@@ -60,8 +59,6 @@ from manyscale.schema import (
 __all__ = ["DelphesReader", "DelphesTree"]
 
 TREE = "Delphes"
-# An event of a large file takes 0.2 ms, and opening it, once a unit, 0.1 s.
-_STEP = 5000
 # Some 30 MB of tracks, cells and jets without pile-up.
 _BATCH = 400
 # Entries from which `look` tells the size of collections, and whether the cross section adds up.
@@ -186,7 +183,7 @@ class DelphesTree:
             )
         self.branches: dict[str, Any] = {}
         try:
-            tree = file[name]
+            tree = open_tree(file, name)
             self.n_entries = int(tree.num_entries)
             for branch in tree.branches:
                 for one in (branch, *branch.branches):
@@ -477,19 +474,14 @@ class DelphesReader:
         one named weight each: `Weight_Weight_0`, `Weight_Weight_1`, ...
     """
 
+    # An event of a large file takes 0.2 ms, and opening it, once a unit, 0.1 s.
+    step: ClassVar[int] = 5000
     generate: GenerateSettings
     convert: ConvertSettings
-
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
-        return _STEP
 
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
         with self._open(path) as tree:
-            if not tree.n_entries:
-                raise NoEventsError(f"{tree.where} holds no event")
             return tree.n_entries
 
     def look(self, path: str) -> Contents:
@@ -551,15 +543,15 @@ class DelphesReader:
                     weights=batch.varied(self.convert.variations or (), n_varied),
                     observables=expressions.values(columns, last - first),
                 )
-                generated = Generated(
+                empty = 0 if pairs.n_members is None else int((pairs.n_members == 0).sum())
+                yield select_batch(
+                    detected,
+                    streams,
+                    self.generate,
+                    +Counter({_NO_CONSTITUENTS: empty}),
                     cross_section=section,
                     cross_section_error=error,
-                    sum_weights=float(detected.weight.sum()),
-                    sum_weights2=float(np.square(detected.weight).sum()),
                 )
-                empty = 0 if hits is None else int(ak.sum(ak.num(pairs.members, axis=2) == 0))
-                notes = Counter({_NO_CONSTITUENTS: empty} if empty else {})
-                yield select_batch(detected, streams, self.generate, generated, notes)
 
     @contextmanager
     def _open(self, path: str) -> Iterator[DelphesTree]:
@@ -581,6 +573,13 @@ class DelphesReader:
 
 
 # ---- a batch of events ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _NumberedHits(Hits):
+    """With the unique numbers by which jets refer to them."""
+
+    unique: Integers
 
 
 class _Batch:
@@ -638,12 +637,12 @@ class _Batch:
         momentum = Momentum.of_polar(pt, eta, phi, energy)
         counts, references = jets.n_references, jets.references
         if not self._layout.inside or counts is None or references is None:
-            return None, JetPairs(event, momentum, None), None if counts is None else counts[place]
-        everything, unique = self._merge(self._layout.inside)
+            return None, JetPairs(event, momentum), None if counts is None else counts[place]
+        everything = self._merge(self._layout.inside)
         # Which jet each reference is of, the event of that, and what it points to.
         jet, reference = pair_up(place.ravel(), counts)
         at = np.repeat(event, 2)[jet]
-        found = resolve(references[reference], at, unique, everything.counts)
+        found = resolve(references[reference], at, everything.unique, everything.counts)
         lost = at[found == NOWHERE]
         if len(lost):
             raise DataError(
@@ -655,11 +654,9 @@ class _Batch:
         kept = everything.pt > 0
         hits = everything.take(np.flatnonzero(kept))
         there = kept[found]
-        # Indices among the hits that are kept, counted from the event's first.
-        first = np.cumsum(hits.counts) - hits.counts
-        index = (np.cumsum(kept) - 1)[found[there]] - first[at[there]]
-        members = ak.unflatten(index, np.bincount(jet[there], minlength=place.size))
-        return hits, JetPairs(event, momentum, ak.unflatten(members, np.full(len(event), 2))), None
+        members = (np.cumsum(kept) - 1)[found[there]]  # places among those that are kept
+        n_members = np.bincount(jet[there], minlength=place.size).reshape(-1, 2)
+        return hits, JetPairs(event, momentum, members, n_members), None
 
     def n_btags(self, pairs: JetPairs) -> NDArray[np.int64]:
         """(pairs, 2): tagged small jets within the radius of each fat jet, at most 2.
@@ -718,10 +715,13 @@ class _Batch:
         settings, names = self._settings.objects, self._layout.leptons
         if not names:
             return find_leptons(self._seen(), settings)
-        each = [self._objects[name] for name in names]
-        columns = [[of.columns[column] for of in each] for column in _LEPTON.needed]
-        codes = [np.repeat(_LEPTON_CODES[c], self._objects[c].counts.sum()) for c in names]
-        leptons = Leptons(*_by_event(each, [*columns, codes]))
+        each = []
+        for name in names:
+            of = self._objects[name]
+            pt, eta, phi, charge = (of.columns[column] for column in _LEPTON.needed)
+            codes = np.full(len(pt), _LEPTON_CODES[name])
+            each.append(Leptons(of.counts, pt, eta, phi, charge, codes))
+        leptons = Leptons.merge(each)
         return leptons.take(np.flatnonzero(leptons.pt > settings.lepton_pt))
 
     def missing(self) -> tuple[Array, Array]:
@@ -736,12 +736,12 @@ class _Batch:
     def _seen(self) -> Hits:
         """All that the detector saw."""
         # Delphes leaves tracks with no pT whose energy it gives to cells.
-        everything, _ = self._merge(self._layout.seen)
+        everything = self._merge(self._layout.seen)
         return everything.take(np.flatnonzero(everything.pt > 0))
 
-    def _merge(self, names: Sequence[str]) -> tuple[Hits, Integers]:
-        """Join tracks and cells of several collections, and the unique numbers of each."""
-        rows = []
+    def _merge(self, names: Sequence[str]) -> "_NumberedHits":
+        """Join tracks and cells of several collections."""
+        each = []
         for name in names:
             of = self._objects[name]
             pt, eta, phi = of.floats("PT" if "PT" in of.columns else "ET", "Eta", "Phi")
@@ -762,10 +762,10 @@ class _Batch:
                 code[np.abs(of.columns.get("PID", zero)) == pid] = known
             d0, dz = (of.columns.get(c, zero).astype(np.float64) for c in ("D0", "DZ"))
             unique = of.columns.get("fUniqueID", zero)
-            rows.append((pt, eta, phi, energy, charge, code, d0, dz, unique))
-        columns = list(zip(*rows, strict=True))
-        counts, *joined, unique = _by_event([self._objects[name] for name in names], columns)
-        return Hits(counts, *joined), unique
+            each.append(
+                _NumberedHits(of.counts, pt, eta, phi, energy, charge, code, d0, dz, unique)
+            )
+        return _NumberedHits.merge(each)
 
     def _check_one_each(self, what: str, counts: Integers) -> None:
         odd = np.flatnonzero(counts != 1)
@@ -810,10 +810,3 @@ class _Batch:
             for index, column in enumerate(values.reshape(len(counts), number).T):
                 varied[plain if number == 1 else f"{plain}_{index}"] = column
         return varied
-
-
-def _by_event(each: Sequence[Objects], columns: Sequence[Sequence[Array]]) -> list[Array]:
-    """Join objects of several collections event by event: their counts, then their columns."""
-    order = np.argsort(np.concatenate([of.event for of in each]), kind="stable")
-    counts = np.sum([of.counts for of in each], axis=0)
-    return [counts, *(np.concatenate(column)[order] for column in columns)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyhepmc
@@ -34,8 +34,7 @@ __all__ = ["HepMCReader"]
 _EVENT = re.compile(rb"\nE ")
 _FORMATS = {b"HepMC::Asciiv3": "HepMC3", b"HepMC::IO_GenEvent": "HepMC2"}
 _END = b"-END_EVENT_LISTING"
-# An event takes 7 ms.
-_STEP, _BATCH = 2000, 250
+_BATCH = 250
 _FINAL = 1
 
 
@@ -57,6 +56,7 @@ class HepMCReader:
         `event`, the event number.
     """
 
+    step: ClassVar[int] = 2000  # an event takes 7 ms
     generate: GenerateSettings
     convert: ConvertSettings
     texts: EventTexts = field(default_factory=lambda: EventTexts(_EVENT), compare=False, repr=False)
@@ -65,14 +65,12 @@ class HepMCReader:
         default_factory=dict, compare=False, repr=False
     )
 
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
-        return _STEP
-
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
-        return self.look(path).entries
+        try:
+            return self.look(path).entries
+        except NoEventsError:
+            return 0
 
     def look(self, path: str) -> Contents:
         """See what is in a file; reads its first and last event.

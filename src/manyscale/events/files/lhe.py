@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -57,8 +57,8 @@ class LHEReader:
     those of <rwgt> by their `id`, are scaled in the same way. The cross section is as Pythia finds
     it from <init>, the weights and the events that it could shower; where the weights sum to the
     cross section or are no cross section (`event_norm` of the run card, or else the weights against
-    <init>), it is that of <init>, for the share of the events that Pythia could shower. Events in
-    which Pythia fails are left out; their weight is NaN.
+    <init>), it is that of <init>, and the sums of weights are scaled to all events, those that Pythia
+    could not shower too. Events in which Pythia fails are left out; their weight is NaN.
 
     Parameters
     ----------
@@ -71,19 +71,18 @@ class LHEReader:
         Settings of Pythia, read after those made here.
     """
 
+    step: ClassVar[int] = _STEP
     generate: GenerateSettings
     convert: ConvertSettings
     lines: tuple[str, ...] = ()
     texts: EventTexts = field(default_factory=lambda: EventTexts(_EVENT), compare=False, repr=False)
 
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
-        return _STEP
-
     def entries(self, path: str) -> int:
         """Return the number of events of a file; raises as `look` does."""
-        return self.look(path).entries
+        try:
+            return self.look(path).entries
+        except NoEventsError:
+            return 0
 
     def look(self, path: str) -> Contents:
         """See what is in a file.
@@ -159,13 +158,14 @@ class LHEReader:
                 truth = _join(list(pythia.generate(generator, path, len(texts))))
             columns = {name: column[truth.entry] for name, column in weights.items()}
             columns["weight"] = truth.weight
-            cross_section = pythia.cross_section(generator)
+            cross_section, scale = pythia.cross_section(generator), 1.0
             if _norm(path, init).stated:
-                share = len(truth.entry) / len(texts)
-                cross_section = pythia.CrossSection(init.cross_section * share, init.error * share)
+                # One estimate in all batches, whatever Pythia fails in.
+                cross_section = pythia.CrossSection(init.cross_section, init.error)
+                scale = len(texts) / len(truth.entry)
             truth = replace(truth, entry=truth.entry + first)
             chosen = choose_columns(truth, columns, self.convert, path)
-            yield LoadedEvents(first, len(texts), chosen, *cross_section)
+            yield LoadedEvents(first, len(texts), chosen, *cross_section, scale)
         if piece.last is None:
             _check_end(text, path, entry)
 
@@ -273,7 +273,8 @@ def _check_end(last: bytes, path: str, entry: int) -> None:
 def _norm(path: str, init: _Init) -> _Norm:
     """Find out how the weights of a file are normalised: to a mean, or to a sum."""
     if abs(init.strategy) == _SIGNS:
-        return _Norm(False, "")  # the weights are no cross section, and Pythia takes that of <init>
+        # The weights are no cross section. Of both signs, Pythia takes their mean times that of <init>.
+        return _Norm(init.strategy > 0, "")
     if init.event_norm:
         means = {"average": ", the mean of the weights", "sum": ", the sum of the weights"}
         what = means.get(init.event_norm, "; the weights are no cross section")

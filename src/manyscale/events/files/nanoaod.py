@@ -14,8 +14,9 @@ it. Varied weights are ratios in NanoAOD; here they are weights, the event's tim
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import awkward as ak
 import numpy as np
@@ -178,7 +179,7 @@ def _detect(
     fat_jets = batch["FatJet"]
     momenta = fat_jets.finite(*MOMENTUM)
     event, index = hardest_two(fat_jets.counts, momenta[0], settings.cuts.second_pt)
-    pairs = JetPairs(event, _four_momenta(*(column[index] for column in momenta)), None)
+    pairs = JetPairs(event, _four_momenta(*(column[index] for column in momenta)))
     hits, multiplicity, empty = None, None, 0
     if plan.candidates:
         hits, pairs, empty = _constituents(batch, pairs, index)
@@ -266,14 +267,13 @@ def _constituents(batch: _Batch, pairs: JetPairs, index: Integers) -> tuple[Hits
     kept = pt > 0
     slot = slot[kept]
     sizes = np.bincount(slot, minlength=index.size)
-    of_pair = sizes.reshape(-1, 2).sum(axis=1)
+    n_members = sizes.reshape(-1, 2)
     counts = np.zeros(len(batch), np.int64)
-    counts[pairs.event] = of_pair
-    place = np.arange(len(slot)) - np.repeat(np.cumsum(of_pair) - of_pair, of_pair)
-    members = ak.unflatten(ak.unflatten(place, sizes), np.full(len(of_pair), 2))
+    counts[pairs.event] = n_members.sum(axis=1)
     hits = Hits(counts, *(column[kept] for column in columns))
     empty = int(np.count_nonzero(sizes == 0))
-    return hits, JetPairs(pairs.event, pairs.momentum, members), empty
+    # They stand in the order of the jets already.
+    return hits, replace(pairs, members=np.arange(len(slot)), n_members=n_members), empty
 
 
 def _count_tags(batch: _Batch, pairs: JetPairs, index: Integers) -> NDArray[np.int64]:
@@ -308,7 +308,7 @@ def _small_jets(batch: _Batch, settings: ObjectSettings) -> SmallJets:
 
 def _leptons(batch: _Batch, settings: ObjectSettings) -> Leptons:
     """Electrons and muons of medium quality, isolated, above the card's pT."""
-    events, columns = [], []
+    each = []
     for name, (particle_class, quality, least) in LEPTONS.items():
         if name not in batch.plan.columns:
             continue
@@ -320,13 +320,9 @@ def _leptons(batch: _Batch, settings: ObjectSettings) -> Leptons:
         if quality in found.columns:
             chosen &= found[quality] >= least
         classes = np.full(len(pt), particle_class, np.int8)
-        events.append(found.event[chosen])
-        columns.append([of[chosen] for of in (pt, eta, phi, found["charge"], classes)])
-    event = np.concatenate(events)
-    joined = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    order = np.argsort(event, kind="stable")
-    counts = np.bincount(event, minlength=len(batch))
-    return Leptons(counts, *(column[order] for column in joined))
+        leptons = Leptons(found.counts, pt, eta, phi, found["charge"], classes)
+        each.append(leptons.take(np.flatnonzero(chosen)))
+    return Leptons.merge(each)
 
 
 def _find_higgs(batch: _Batch) -> Particles:
@@ -385,22 +381,12 @@ class NanoAODReader:
         Section of the card: weights, observables and selection.
     """
 
+    step: ClassVar[int] = 10_000
     generate: GenerateSettings
     convert: ConvertSettings
 
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work."""
-        return 10_000
-
     def entries(self, path: str) -> int:
-        """Return the number of events of a file.
-
-        Raises
-        ------
-        DataError
-            Where it cannot be opened or has no tree of events.
-        """
+        """Return the number of events of a file; raises as `look` does."""
         with open_events(path) as (table, _):
             return table.entries
 
@@ -446,12 +432,14 @@ class NanoAODReader:
         card = CardExpressions.parse(self.convert)
         with open_events(piece.path) as (table, of_file):
             last = table.entries if piece.last is None else piece.last
-            generated = none = Generated()
-            if self._is_summed(table) and of_file.sum_weights is not None:
-                none = Generated(sum_weights=0.0, sum_weights2=0.0)
-                generated = none if piece.first else of_file
+            # Of all generated events, not of those in the file alone.
+            known = self._is_summed(table) and of_file.sum_weights is not None
+            sums = later = dict.fromkeys(("sum_weights", "sum_weights2"), 0.0 if known else None)
+            if known and not piece.first:
+                sums = {name: getattr(of_file, name) for name in later}
             if piece.first >= last:  # such a file may have no branches
-                events, _ = nothing(streams).processes[THE_PROCESS]
+                events, none = nothing(streams).processes[THE_PROCESS]
+                generated = none.model_copy(update=sums)
                 yield FileEvents(np.zeros(0), {THE_PROCESS: (events, generated)})
                 return
             plan = Plan.make(table, streams, card, self.convert.variations)
@@ -465,8 +453,8 @@ class NanoAODReader:
             for first, arrays in table.batches(plan.names, piece.first, last, self.step):
                 batch = _Batch(piece.path, first, plan, arrays)
                 detected, notes = _detect(batch, streams, self.generate)
-                yield select_batch(detected, streams, self.generate, generated, notes)
-                generated = none
+                yield select_batch(detected, streams, self.generate, notes, **sums)
+                sums = later
 
     def _is_summed(self, table: Table) -> bool:
         """Whether the weight is the one that `Runs` has the sums of."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from manyscale.errors import DataError
 from manyscale.events.files.expressions import CardExpressions
-from manyscale.events.files.root_files import open_root, reading
+from manyscale.events.files.root_files import open_root, open_tree, reading
 from manyscale.schema import CONSTITUENTS, ELECTRON, MUON, SUBJETS, Generated, StreamSchema
 
 __all__ = [
@@ -363,8 +363,8 @@ def open_events(path: str) -> Iterator[tuple[Table, Generated]]:
                 f"{path} has no tree (TTree or RNTuple) 'Events', as NanoAOD has; there is {there}"
             )
         try:
-            table = Table(path, file["Events"])
-            runs = Table(path, file["Runs"]) if "Runs" in kinds else None
+            table = Table(path, open_tree(file, "Events"))
+            runs = Table(path, open_tree(file, "Runs")) if "Runs" in kinds else None
         except Exception as error:  # uproot raises whatever a damaged header leads it to
             raise DataError(
                 f"{path}, tree 'Events' cannot be read; the file may be cut short"

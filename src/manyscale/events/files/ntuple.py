@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import awkward as ak
 import numpy as np
@@ -187,12 +188,8 @@ class NtupleReader:
     before it was written.
     """
 
+    step: ClassVar[int] = 100_000
     convert: ConvertSettings
-
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work."""
-        return 100_000
 
     def entries(self, path: str) -> int:
         """Number of events of a file; raises as `look` does."""

@@ -4,7 +4,7 @@
 - Of the other columns, those that are lists make the tokens; those that are one number an event are
   repeated on each. A stream of numbers alone has one token an event.
 - Columns that the table `_DERIVED` knows are replaced by those that it makes of them: `px`, `py`, `pz`
-  by `pt`, `eta`, `phi`, say.
+  by `pt`, `eta`, `phi`, say. `y` is another name of `rapidity` where a `pt` is there and no `x`.
 - A token is there where its `pt` is not 0. Without a `pt`, all entries of lists are there; of lists of
   fixed length those where any column is not 0. `convert.missing` takes away more.
 - Tokens stand in the order of falling `pt`, where there is one.
@@ -33,7 +33,10 @@ from manyscale.schema import (
 
 __all__ = ["Tokens", "make_tokens", "stream_schema"]
 
-_OF_JET = {*AXIS_COLUMNS, *(f"jet_{name}" for name in ("px", "py", "pz", "energy", "rapidity"))}
+_OF_JET = {
+    *AXIS_COLUMNS,
+    *(f"jet_{name}" for name in ("px", "py", "pz", "energy", "rapidity", "y")),
+}
 _IN_GEV = {
     *(name for name, column in COLUMNS.items() if column.unit == "GeV"),
     *("px", "py", "pz", "jet_px", "jet_py", "jet_pz", "jet_energy"),
@@ -91,6 +94,9 @@ _DERIVED_OF_JET = (*_DERIVED[:4], _Derived(("energy", "pt", "eta"), 1, ("mass",)
 def _derive(columns: Mapping[str, Array], prefix: str = "") -> dict[str, Array]:
     """Put what `_DERIVED` makes of columns in their place, unless it is there already."""
     found = dict(columns)
+    y, rapidity = f"{prefix}y", f"{prefix}rapidity"
+    if found.keys() >= {y, f"{prefix}pt"} and not found.keys() & {f"{prefix}x", rapidity}:
+        found = {rapidity if name == y else name: values for name, values in found.items()}
     for row in _DERIVED_OF_JET if prefix else _DERIVED:
         of, gives = ([prefix + name for name in names] for names in (row.of, row.gives))
         if not found.keys() >= set(of) or found.keys() & set(gives):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -165,14 +165,18 @@ def nothing(
 
 
 class Reader(Protocol):
-    """Reads files of one format. Can be pickled, and so sent to a worker: it holds no open file."""
+    """Reads files of one format. Can be pickled, and so sent to a worker: it holds no open file.
 
-    @property
-    def step(self) -> int:
-        """Entries of a unit of work that keep a core busy for some seconds."""
+    Attributes
+    ----------
+    step
+        Entries of a unit of work, which keep a core busy for some seconds.
+    """
+
+    step: ClassVar[int]
 
     def entries(self, path: str) -> int:
-        """Return the number of events of a file, or raise as `look` does."""
+        """Return the number of events of a file, which may be none; else raise as `look` does."""
 
     def look(self, path: str) -> Contents:
         """See what is in a file without reading its events.

@@ -1,7 +1,5 @@
 """Which reader reads a file."""
 
-from collections.abc import Callable
-
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
@@ -11,6 +9,8 @@ from manyscale.events.settings import GenerateSettings
 __all__ = ["choose_reader"]
 
 
+# Each reader is imported where it is chosen: their libraries are extras, and slow to import.
+# ruff: noqa: PLC0415
 def choose_reader(
     path: str,
     kind: Format,
@@ -38,57 +38,36 @@ def choose_reader(
     """
     try:
         if kind == "HepMC":
-            return _hepmc(generate, convert)
+            from manyscale.events.files.hepmc import HepMCReader
+
+            return HepMCReader(generate, convert)
         if kind == "LHE":
-            return _lhe(generate, convert, lines)
-        if convert.branches or kind != "ROOT":
-            return _ntuple(generate, convert)
-        return _of_root(path)(generate, convert)
+            from manyscale.events.files.lhe import LHEReader
+
+            return LHEReader(generate, convert, lines)
+        # ROOT files are told apart by the names of their trees.
+        names = _names_in(path) if kind == "ROOT" and not convert.branches else set()
+        if "Delphes" in names:
+            from manyscale.events.files.delphes import DelphesReader
+
+            return DelphesReader(generate, convert)
+        if "Events" in names:
+            from manyscale.events.files.nanoaod import NanoAODReader
+
+            return NanoAODReader(generate, convert)
+        from manyscale.events.files.ntuple import NtupleReader
+
+        return NtupleReader(convert)
     except ModuleNotFoundError as error:
         extra = "generate" if kind == "LHE" else "convert"
         raise MissingExtraError(str(error.name).partition(".")[0], extra) from error
 
 
-def _hepmc(generate: GenerateSettings, convert: ConvertSettings) -> Reader:
-    from manyscale.events.files.hepmc import HepMCReader  # noqa: PLC0415
-
-    return HepMCReader(generate, convert)
-
-
-def _lhe(generate: GenerateSettings, convert: ConvertSettings, lines: tuple[str, ...]) -> Reader:
-    from manyscale.events.files.lhe import LHEReader  # noqa: PLC0415
-
-    return LHEReader(generate, convert, lines)
-
-
-def _ntuple(_: GenerateSettings, convert: ConvertSettings) -> Reader:
-    from manyscale.events.files.ntuple import NtupleReader  # noqa: PLC0415
-
-    return NtupleReader(convert)
-
-
-def _delphes(generate: GenerateSettings, convert: ConvertSettings) -> Reader:
-    from manyscale.events.files.delphes import DelphesReader  # noqa: PLC0415
-
-    return DelphesReader(generate, convert)
-
-
-def _nanoaod(generate: GenerateSettings, convert: ConvertSettings) -> Reader:
-    from manyscale.events.files.nanoaod import NanoAODReader  # noqa: PLC0415
-
-    return NanoAODReader(generate, convert)
-
-
-def _of_root(path: str) -> Callable[[GenerateSettings, ConvertSettings], Reader]:
-    """Tell the kinds of ROOT files apart by the names of their trees."""
-    from manyscale.events.files.root_files import open_root  # noqa: PLC0415
+def _names_in(path: str) -> set[str]:
+    from manyscale.events.files.root_files import open_root
 
     with open_root(path) as file:
         names = {key.partition(";")[0] for key in file.keys(recursive=False)}
-    if "Delphes" in names:
-        return _delphes
-    if "Events" in names:
-        return _nanoaod
     if not names:
         raise DataError(f"{path} is a ROOT file with nothing in it")
-    return _ntuple
+    return names

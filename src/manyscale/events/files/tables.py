@@ -6,12 +6,14 @@ compound dataset, or the dataset `pt` in the HDF5 group, `jets`; `X.f2` is the t
 says why.
 """
 
+import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -238,29 +240,37 @@ class _Parquet(Ntuple):
 
 
 class _Csv(Ntuple):
-    """A table as text, read whole; its first line names the columns, else they are f0, f1, ..."""
+    """A table as text, which is read whole, once for all units that a process reads of it."""
 
     def __init__(self, path: str, file: Any, _: str | None) -> None:  # noqa: ANN401
-        compression = {GZIP: "gzip", ZSTD[:2]: "zstd"}.get(file.read(2))
-        with pa.input_stream(path, compression=compression) as stream:
-            head = stream.read(_BUFFER)
-        delimiter = csv_delimiter(head) or ","
-        line = head.partition(b"\n")[0].decode("utf-8-sig")
-        titles = [title.strip(' "\r').lstrip("# ") for title in line.split(delimiter)]
-        options = pa_csv.ReadOptions(autogenerate_column_names=True)
-        try:
-            list(map(float, titles))
-        except ValueError:
-            options = pa_csv.ReadOptions(skip_rows=1, column_names=titles)
-        # What is no number (nan) is told from what is missing.
-        convert = pa_csv.ConvertOptions(null_values=["", "NA", "N/A", "NULL", "null"])
-        parse = pa_csv.ParseOptions(delimiter=delimiter)
-        with pa.input_stream(path, compression=compression) as stream:
-            self._table = pa_csv.read_csv(stream, options, parse, convert)
+        status = os.fstat(file.fileno())
+        self._table = _read_csv(path, status.st_size, status.st_mtime_ns)
         super().__init__(path, "CSV", self._table.num_rows, _leaves(self._table.schema))
 
     def _batch(self, sources: Mapping[str, Any], first: int, last: int) -> dict[str, ak.Array]:
         return _of_arrow(self._table.slice(first, last - first), sources, self.where, first)
+
+
+@lru_cache(maxsize=1)
+def _read_csv(path: str, _size: int, _changed: int) -> pa.Table:
+    """Read a table; its first line names the columns, else they are f0, f1, ..."""
+    with Path(path).open("rb") as file:
+        compression = {GZIP: "gzip", ZSTD[:2]: "zstd"}.get(file.read(2))
+    with pa.input_stream(path, compression=compression) as stream:
+        head = stream.read(_BUFFER)
+    delimiter = csv_delimiter(head) or ","
+    line = head.partition(b"\n")[0].decode("utf-8-sig")
+    titles = [title.strip(' "\r').lstrip("# ") for title in line.split(delimiter)]
+    options = pa_csv.ReadOptions(autogenerate_column_names=True)
+    try:
+        list(map(float, titles))
+    except ValueError:
+        options = pa_csv.ReadOptions(skip_rows=1, column_names=titles)
+    # What is no number (nan) is told from what is missing.
+    convert = pa_csv.ConvertOptions(null_values=["", "NA", "N/A", "NULL", "null"])
+    parse = pa_csv.ParseOptions(delimiter=delimiter)
+    with pa.input_stream(path, compression=compression) as stream:
+        return pa_csv.read_csv(stream, options, parse, convert)
 
 
 def _leaves(kind: Any, route: tuple[str, ...] = (), prefix: str = "") -> Iterator[Branch]:  # noqa: ANN401
