@@ -337,7 +337,7 @@ def test_dataset_of_one_class_is_refused_with_advice(type_, train, npz):
 
 
 COMMANDS = typer.main.get_command(cli.app).commands
-WITH_DEVICE = {"train", "evaluate", "limits", "explain", "predict", "compare"}
+WITH_DEVICE = {"train", "evaluate", "limits", "explain", "predict", "compare", "pretrain"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,6 +6,7 @@ from helpers.networks import NAMES
 from helpers.toys import SCHEMA
 from manyscale.features.columns import StreamBatch
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layers import StreamSettings
 from manyscale.model.layout import Layout
 from manyscale.model.presets import resolve
 from manyscale.model.taps import NO_TAPS
@@ -32,6 +33,9 @@ class LinearNetwork(MultiScaleClassifier):
 def linear_network(weights=None, preset="concatenation", **streams):
     """Weights: stream -> feature -> weight of a number (all others 0); None: drawn always alike."""
     torch.manual_seed(5)
+    streams = {
+        name: StreamSettings(encoder=name) for name in NAMES
+    } | streams  # each its own weights
     network = LinearNetwork(resolve(preset, NAMES, streams), SCHEMA).eval()
     if weights is None:
         return network
