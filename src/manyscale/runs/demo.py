@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from manyscale.card import Card, preset_card
+from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import MissingExtraError, RunError
 from manyscale.evaluation.results import ComparisonRow
 from manyscale.evaluation.systematics import SystematicSettings
@@ -22,6 +23,8 @@ __all__ = ["demo_card", "run_demo"]
 # Small enough for a laptop's coffee break, large enough to tell the classifiers apart.
 _EVENTS = 6000
 _EPOCHS = 12
+# More test events than by default: differences of classifiers are to be seen beyond their errors.
+_SPLIT = SplitSettings(train=0.6, validation=0.1, test=0.3)
 _SYSTEMATICS = {
     "energy_scale": SystematicSettings(energy_scale=0.02),
     "background_rate": SystematicSettings(normalisation=0.1),
@@ -34,7 +37,7 @@ def demo_card(preset: Preset, dataset: Path) -> Card:
     card = preset_card(preset)
     return card.model_copy(
         update={
-            "data": card.data.model_copy(update={"dataset": dataset}),
+            "data": card.data.model_copy(update={"dataset": dataset, "split": _SPLIT}),
             "generate": card.generate.model_copy(update={"events": _EVENTS}),
             "evaluation": card.evaluation.model_copy(update={"systematics": _SYSTEMATICS}),
             "training": card.training.model_copy(update={"epochs": _EPOCHS, "batch_size": 128}),

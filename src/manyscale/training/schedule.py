@@ -17,8 +17,8 @@ class TrainingSettings(Settings):
 
     start: Literal["auto", "none"] | Path = setting(
         "auto",
-        "weights to start from: auto, the pretrained encoder that the package carries, in streams of "
-        "a jet's constituents; none, fresh ones; or the folder of a run or of a base",
+        "weights to start from: auto, those that the package carries, in streams that they know (a "
+        "jet's constituents, kinematics); none, fresh ones; or the folder of a run or a base",
     )
     start_rate: float = setting(
         0.3, "factor on the learning rate of weights that were taken over", gt=0, le=1
