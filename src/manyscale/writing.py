@@ -86,8 +86,6 @@ def whole(path: Path) -> Iterator[Path]:
             _to_disk(path.parent)
         except BaseException:
             remove(draft)
-            # Its writer may have had a draft of its own.
-            remove(draft.with_name(draft.name + _DRAFT))
             raise
 
 

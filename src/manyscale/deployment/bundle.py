@@ -1,7 +1,6 @@
 """The model folder: all that is needed to score events, and nothing of where it was trained."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from manyscale.features.jet_frame import FRAMED
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
 from manyscale.schema import COLUMNS, Schema, StreamSchema
 from manyscale.settings import write_json
+from manyscale.writing import whole, write_whole
 
 __all__ = [
     "CLASSES",
@@ -71,13 +71,9 @@ def save_bundle(
     order), `README.md` (see `write_model_card`) and, written last, `checksums.json`. Who adds a file
     writes the checksums again.
     """
-    draft = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     weights = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    save_file(weights, draft / "weights.safetensors")
     streams = [network.extractor(name).stream.model_dump() for name in network.settings.streams]
     # The features are spelled out, so that a later default cannot change them.
     settings = network.settings.model_dump()
@@ -91,12 +87,13 @@ def save_bundle(
     }
     if list(labels) != list(Bundle.labels):
         config["labels"] = list(labels)
-    write_json(draft / "config.json", config)
-    write_json(draft / "features.json", described_features(network))
-    write_model_card(draft, network, classes=classes)
-    write_checksums(draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    with whole(folder) as draft:
+        draft.mkdir()
+        save_file(weights, draft / "weights.safetensors")
+        write_json(draft / "config.json", config)
+        write_json(draft / "features.json", described_features(network))
+        write_model_card(draft, network, classes=classes)
+        write_checksums(draft)
 
 
 def described_features(network: MultiScaleClassifier) -> dict[str, list[dict[str, Any]]]:
@@ -170,9 +167,7 @@ written by manyscale {__version__}. `manyscale.Classifier.load(FOLDER)` loads it
   with other shares only its order is of use.
 - Features beyond 10 standard deviations of the training are cut there. Values must be finite.
 """
-    draft = folder / ".README.md.tmp"
-    draft.write_text(card, encoding="utf-8")
-    draft.replace(folder / "README.md")
+    write_whole(folder / "README.md", card)
 
 
 def load_bundle(

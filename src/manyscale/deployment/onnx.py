@@ -19,6 +19,7 @@ from manyscale.events.ragged import PackedStream
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.padded import PaddedNetwork, padded_array, real_first
 from manyscale.schema import COLUMNS
+from manyscale.writing import write_whole
 
 if TYPE_CHECKING:
     import onnx
@@ -116,12 +117,7 @@ def write_onnx(path: Path, bundle: Bundle, events: Iterable[Mapping[str, PackedS
             f"the ONNX model gives other probabilities than the network, by up to {largest:.2g}: it is "
             f"not written. Where tokens have pt 0, or all columns 0, an array cannot hold them"
         )
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        draft.write_bytes(model)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, model)
     return largest
 
 

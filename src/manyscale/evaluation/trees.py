@@ -13,6 +13,7 @@ from manyscale.checksums import read_checked
 from manyscale.errors import DataError, RunError
 from manyscale.events.work import usable_cores
 from manyscale.statistics.sample import Sample
+from manyscale.writing import write_whole
 
 __all__ = ["MOST_EVENTS", "MOST_WATCHED", "Table", "Trees"]
 
@@ -150,9 +151,7 @@ class Trees:
 
     def save(self, path: Path) -> None:
         """Write the trees as LightGBM's text, whole or not at all."""
-        draft = path.with_name(f".{path.name}.tmp")
-        draft.write_text(self._booster.model_to_string(), encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, self._booster.model_to_string())
 
     @staticmethod
     def load(path: Path) -> "Trees":

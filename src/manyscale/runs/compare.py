@@ -40,6 +40,7 @@ from manyscale.schema import Schema
 from manyscale.settings import write_json
 from manyscale.statistics.metrics import SIGNAL_EFFICIENCIES
 from manyscale.training.distributed import place, refuse_launcher
+from manyscale.writing import whole
 
 __all__ = ["compare_cards", "show_comparison"]
 
@@ -426,6 +427,5 @@ def _write_scores(
         of = {n: c.scores.astype(np.float32) for n, c in training.classifiers.items()}
         tables.append(pa.table(columns | of))
     # Of a classifier that not all trainings have, the others' events have no score.
-    draft = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.concat_tables(tables, promote_options="default"), draft)
-    draft.replace(path)
+    with whole(path) as draft:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), draft)
