@@ -61,7 +61,7 @@ def print_metrics(metrics: Metrics) -> None:
     print_table(tables.yields_table(metrics))
     print_table(tables.cuts_table(metrics))
     print_table(tables.sculpting_table(metrics.sculpting))
-    lines = [findings.combination_sentence(metrics)]
+    lines = [findings.suspicion(metrics), findings.combination_sentence(metrics)]
     lines += [metrics.yields_missing, metrics.sculpting_missing]
     lines.append(metrics.yields.notice if metrics.yields else "")
     for name, figures in metrics.classifiers.items():

@@ -30,7 +30,7 @@ X = Dataset | Arrays
 # Share of the events that choose the best epoch, where the user names none.
 _HELD_OUT = 0.15
 _TRAINING = {name: field.default for name, field in TrainingSettings.model_fields.items()}
-_OURS = ("epochs", "batch_size", "learning_rate", "max_steps", "patience")
+_OURS = ("start", "epochs", "batch_size", "learning_rate", "max_steps", "patience")
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -44,7 +44,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         As in a card: settings by stream name, and cross-attention blocks, as dicts.
     columns
         Names of the columns of arrays: a list, or a list a stream.
-    epochs, batch_size, learning_rate, max_steps, patience
+    start, epochs, batch_size, learning_rate, max_steps, patience
         As in the card's section `training`.
     seed
         The one seed from which all randomness comes.
@@ -77,6 +77,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         streams: dict[str, dict[str, Any]] | None = None,
         fusion: list[dict[str, Any]] | None = None,
         columns: Columns = None,
+        start: str | Path = _TRAINING["start"],
         epochs: int = _TRAINING["epochs"],
         batch_size: int = _TRAINING["batch_size"],
         learning_rate: float = _TRAINING["learning_rate"],
@@ -89,6 +90,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.streams = streams
         self.fusion = fusion
         self.columns = columns
+        self.start = start
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from helpers.report_files import expected_limits, explanation_files
-from manyscale.evaluation.results import Deletion, Explanation, Limits, Metrics, Randomisation
+from manyscale.evaluation.results import (
+    Deletion,
+    Explanation,
+    Limits,
+    Metrics,
+    Randomisation,
+    Separation,
+)
 from manyscale.reporting.findings import (
     SECTIONS,
     caption_of,
@@ -16,6 +23,7 @@ from manyscale.reporting.findings import (
     limit_sentences,
     section_of,
     significance_sentences,
+    suspicion,
     tiles,
 )
 
@@ -47,6 +55,16 @@ def test_what_the_combined_score_is_made_of_is_said(metrics):
     del metrics["combined"]
     metrics["combined_missing"] = "One class."
     assert combination_sentence(Metrics.model_validate(metrics)) == "One class."
+
+
+def test_what_is_too_good_to_be_true_is_said(metrics):
+    assert suspicion(Metrics.model_validate(metrics)) == ""
+    alone = [Separation(stream="jet1", feature="log_pt", separation=0.999)]
+    said = suspicion(Metrics.model_validate(metrics), alone)
+    assert said.startswith("Too good to be true: log_pt of jet1 alone tells the classes apart.")
+    metrics["trees"]["auc"] = 0.99996
+    said = suspicion(Metrics.model_validate(metrics))
+    assert said.startswith("Too good to be true: the AUC of the trees is 1 within rounding.")
 
 
 def test_without_yields_no_significance_is_told(metrics):

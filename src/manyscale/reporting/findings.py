@@ -13,6 +13,7 @@ from manyscale.evaluation.results import (
     Limits,
     Metrics,
     Randomisation,
+    Separation,
     Significance,
 )
 from manyscale.reporting.formatting import quantity, short, sigmas, signed, value
@@ -32,6 +33,7 @@ __all__ = [
     "limit_sentences",
     "section_of",
     "significance_sentences",
+    "suspicion",
     "tiles",
 ]
 
@@ -45,6 +47,11 @@ _NAMES = {
     "trees": "the trees",
     "combined": "network and trees combined",
 }
+
+
+# An AUC that is 1 at four digits, and a separation of an input alone that leaves no overlap.
+_PERFECT = 0.99995
+_APART = 0.99
 
 
 def compare(row: ComparisonRow) -> str:
@@ -87,6 +94,30 @@ def comparison_sentences(metrics: Metrics, comparison: Sequence[ComparisonRow]) 
             for one, other, paired in metrics.differences
         ]
     return [sentence for row in rows if (sentence := compare(row))]
+
+
+def suspicion(metrics: Metrics, ranking: Sequence[Separation] = ()) -> str:
+    """Why the figures are too good to be true; empty where they are not.
+
+    Parameters
+    ----------
+    ranking
+        Of the inputs, each alone; without it, the classifiers are looked at.
+    """
+    alone = [f"{row.feature} of {row.stream}" for row in ranking if row.separation > _APART]
+    perfect = [_NAMES[n] for n, figures in metrics.classifiers.items() if figures.auc > _PERFECT]
+    found = []
+    if alone:
+        found.append(f"{', '.join(alone)} alone tells the classes apart")
+    if perfect:
+        found.append(f"the AUC of {', '.join(perfect)} is 1 within rounding")
+    if not found:
+        return ""
+    said = "; ".join(found)
+    return (
+        f"Too good to be true: {said}. See whether both classes have the same units and the same "
+        f"selection, and whether an input is the label in disguise."
+    )
 
 
 def combination_sentence(metrics: Metrics) -> str:
