@@ -1,11 +1,11 @@
-"""Model 1 against networks of the field, on the same 4,000 top and QCD jets, judged on the same others.
+"""Model 1 against a network of the field, on the same 4,000 top and QCD jets, judged on the same others.
 
     python benchmarks/other_jets.py runs/other_jets
     python benchmarks/field.py runs/other_jets
 
-A ParT-like network (part.py) and a DeepSets network (M. Zaheer et al., arXiv:1703.06114; as particle flow
-network in P. Komiske, E. Metodiev, J. Thaler, arXiv:1810.05165), both our own expression of the papers and
-both from fresh weights. They see the features that Model 1 sees. Differences are paired.
+A DeepSets network (M. Zaheer et al., arXiv:1703.06114; as particle flow network in P. Komiske, E. Metodiev,
+J. Thaler, arXiv:1810.05165), our own expression of the papers, from fresh weights. It sees the features that
+Model 1 sees. Differences are paired.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from manyscale.reporting.tables import Table
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import open_data
 from manyscale.statistics.metrics import auc_difference, evaluate
-from part import ParticleTransformer
 
 EPOCHS, BATCH, RATE, MOST = 12, 128, 1e-3, 128
 
@@ -43,16 +42,15 @@ class DeepSets(nn.Module):
         )
         self.head = nn.Linear(100, 2)
 
-    def forward(self, features: Tensor, momenta: Tensor, padding: Tensor) -> Tensor:
-        """As `ParticleTransformer.forward`."""
-        del momenta
-        summed = (self.each(features) * (padding == 0)[:, :, None]).sum(1)
+    def forward(self, features: Tensor, real: Tensor) -> Tensor:
+        """Map features (jets, n, inputs) to logits (jets, 2)."""
+        summed = (self.each(features) * real[:, :, None]).sum(1)
         logits: Tensor = self.head(self.together(summed))
         return logits
 
 
-def padded(part: Dataset, extractor: FeatureExtractor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features (jets, n, inputs), momenta (jets, n, 3), padding (jets, n) and labels (jets,)."""
+def padded(part: Dataset, extractor: FeatureExtractor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (jets, n, inputs), which tokens are real (jets, n), and labels (jets,)."""
     events = part.events()
     stream = events.streams["jet1"].leading(MOST, 0)
     numbers, classes = extractor(StreamBatch.of(stream))
@@ -61,17 +59,14 @@ def padded(part: Dataset, extractor: FeatureExtractor) -> tuple[Tensor, Tensor, 
     real = torch.arange(MOST) < torch.from_numpy(stream.counts)[:, None]
     features = torch.zeros(*real.shape, inputs.shape[1])
     features[real] = inputs
-    momenta = torch.zeros(*real.shape, 3)
-    momenta[real] = torch.from_numpy(stream.values[:, :3])
-    padding = torch.where(real, 0.0, -torch.inf)
-    return features, momenta, padding, torch.from_numpy(events.label)
+    return features, real, torch.from_numpy(events.label)
 
 
 @torch.no_grad()
 def scores_of(network: nn.Module, arrays: tuple[Tensor, ...]) -> np.ndarray:
     """Signal probability of each jet."""
     network.eval()
-    parts = zip(*(torch.split(array, 500) for array in arrays[:3]), strict=True)
+    parts = zip(*(torch.split(array, 500) for array in arrays[:2]), strict=True)
     found = [torch.softmax(network(*part), 1)[:, 1] for part in parts]
     return torch.cat(found).numpy().astype(np.float64)
 
@@ -81,16 +76,16 @@ def trained(
 ) -> nn.Module:
     """Train with a one-cycle rate; keep the epoch of the lowest validation loss."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
-    steps = EPOCHS * -(-len(train[3]) // BATCH)
+    steps = EPOCHS * -(-len(train[2]) // BATCH)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     best, kept = np.inf, {}
     for epoch in range(EPOCHS):
         network.train()
-        order = torch.randperm(len(train[3]), generator=torch.Generator().manual_seed(epoch))
+        order = torch.randperm(len(train[2]), generator=torch.Generator().manual_seed(epoch))
         for chosen in torch.split(order, BATCH):
             *inputs, label = (array[chosen] for array in train)
             # No token beyond the longest jet of the batch.
-            longest = int((inputs[2] == 0).sum(1).max())
+            longest = int(inputs[1].sum(1).max())
             logits = network(*(one[:, :longest] for one in inputs))
             loss = nn.functional.cross_entropy(logits, label)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -99,10 +94,8 @@ def trained(
             optimizer.zero_grad()
             cycle.step()
         signal = scores_of(network, held_out)
-        loss = evaluate(held_out[3].numpy(), signal)["loss"]
-        print(
-            f"{type(network).__name__}: epoch {epoch + 1}, validation loss {loss:.4f}", flush=True
-        )
+        loss = evaluate(held_out[2].numpy(), signal)["loss"]
+        print(f"epoch {epoch + 1}, validation loss {loss:.4f}", flush=True)
         if loss < best:
             best, kept = loss, {name: v.clone() for name, v in network.state_dict().items()}
     network.load_state_dict(kept)
@@ -110,7 +103,7 @@ def trained(
 
 
 def main() -> None:
-    """Train the two and print a table."""
+    """Train it and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     runs = parser.parse_args().runs / "top_qcd"
@@ -127,13 +120,10 @@ def main() -> None:
     found["trees"] = columns["model-1"]["score_trees"].astype(np.float64)
     sizes = {name: folder.read_metrics().parameters for name, folder in folders.items()}
     torch.manual_seed(1)
-    for name, network in (
-        ("DeepSets", DeepSets(train[0].shape[2])),
-        ("ParT-like", ParticleTransformer(train[0].shape[2])),
-    ):
-        sizes[name] = sum(one.numel() for one in network.parameters())
-        found[name] = scores_of(trained(network, train, held_out), test)
-    label, weights = test[3].numpy(), data.balanced_weights(data.test.bookkeeping())
+    network = DeepSets(train[0].shape[2])
+    sizes["DeepSets"] = sum(one.numel() for one in network.parameters())
+    found["DeepSets"] = scores_of(trained(network, train, held_out), test)
+    label, weights = test[2].numpy(), data.balanced_weights(data.test.bookkeeping())
     rows = []
     for name, signal in found.items():
         figures = evaluate(label, signal, weights)
