@@ -13,6 +13,7 @@ from manyscale.reporting.report import write_report
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from chromium import CHROMEDRIVER, CHROMIUM, chromium, resize
 
@@ -144,12 +145,17 @@ def test_a_token_says_its_numbers(page):
     assert "pT " in tip.text
 
 
+def rows_in(element, selector):
+    """The rows of a table that is filled once it is unfolded: the browser says so a moment later."""
+    WebDriverWait(element, 10).until(lambda of: of.find_elements("css selector", selector))
+    return element.find_elements("css selector", selector)
+
+
 def test_an_event_is_also_a_table(page):
     find(page, "#display details summary").click()
-    rows = page.find_elements("css selector", "#display details tbody tr")
-    assert len(rows) == len(fills(page))
+    assert len(rows_in(page, "#display details tbody tr")) == len(fills(page))
     part(page, "next").click()
-    assert len(page.find_elements("css selector", "#display details tbody tr")) == len(fills(page))
+    assert len(rows_in(page, "#display details tbody tr")) == len(fills(page))
 
 
 def test_numbers_of_a_figure_unfold_into_a_table(page, report):
@@ -157,9 +163,9 @@ def test_numbers_of_a_figure_unfold_into_a_table(page, report):
     figure.find_element("css selector", "summary").click()
     with (report.parent / "plots" / "roc.csv").open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
-    shown = figure.find_elements("css selector", "thead th")
+    shown = rows_in(figure, "thead th")
     assert [cell.text for cell in shown] == head
-    assert len(figure.find_elements("css selector", "tbody tr")) == min(len(rows), 200)
+    assert len(rows_in(figure, "tbody tr")) == min(len(rows), 200)
 
 
 @pytest.mark.parametrize("kind", ["svg", "csv"])
