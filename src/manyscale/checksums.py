@@ -6,7 +6,7 @@ from pathlib import Path
 from manyscale.errors import RunError
 from manyscale.settings import read_json, write_json
 
-__all__ = ["CHECKSUMS", "changed_files", "read_checked", "write_checksums"]
+__all__ = ["CHECKSUMS", "changed_files", "read_checked", "sha256", "write_checksums"]
 
 CHECKSUMS = "checksums.json"
 
@@ -20,7 +20,7 @@ def write_checksums(folder: Path, *names: str) -> None:
         return
     known = _known(folder) if names else {}
     names = names or tuple(sorted(path.name for path in _files(folder)))
-    known |= {name: _sha256((folder / name).read_bytes()) for name in names}
+    known |= {name: sha256((folder / name).read_bytes()) for name in names}
     write_json(folder / CHECKSUMS, {"sha256": known})
 
 
@@ -34,7 +34,7 @@ def read_checked(path: Path) -> bytes:
     """
     content = path.read_bytes()
     known = _known(path.parent)
-    if path.name in known and _sha256(content) != known[path.name]:
+    if path.name in known and sha256(content) != known[path.name]:
         raise RunError(
             f"{path} was damaged or changed: its SHA-256 is not the one in {CHECKSUMS}, so that it is "
             f"not used. Copy it once more from where it came from"
@@ -51,7 +51,7 @@ def changed_files(folder: Path) -> list[str]:
         *(
             f"{name} was damaged or changed"
             for name in sorted(there & known.keys())
-            if _sha256((folder / name).read_bytes()) != known[name]
+            if sha256((folder / name).read_bytes()) != known[name]
         ),
     ]
 
@@ -70,5 +70,6 @@ def _known(folder: Path) -> dict[str, str]:
     return known
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """SHA-256 of some bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -14,7 +14,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
-from manyscale.model.presets import PRESETS, Preset, resolve
+from manyscale.model.presets import JETS, PRESETS, Preset, resolve
 from manyscale.schema import LONE_STREAM, Label
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings
@@ -133,7 +133,7 @@ def preset_card(preset: Preset) -> Card:
     # Some ten thousand generated events are few: without dropout the jets' encoders learn them by
     # heart (train loss 0.11, validation loss 0.20 in benchmarks/hh4b.py).
     dropout = 0.1
-    jet = StreamSettings(encoder="jets", dropout=dropout)
+    jet = StreamSettings(encoder=JETS, dropout=dropout)
     objects = StreamSettings(max_tokens=16, dropout=dropout)
     return Card(
         preset=preset,

@@ -221,6 +221,20 @@ class PartBook(BaseModel):
     identity: str
     made: dict[str, Any] = {}
 
+    @staticmethod
+    def of(
+        schema: Schema, process: Process, identity: str, made: Mapping[str, Any] | None
+    ) -> "PartBook":
+        """What a part with the streams, weights and observables of a schema says."""
+        return PartBook(
+            streams=schema.streams,
+            weights=schema.weights,
+            observables=schema.observables,
+            process=process,
+            identity=identity,
+            made=dict(made or {}),
+        )
+
 
 def part_name(process: str, *further: str) -> str:
     """Name of a part: the process as a file name can have it, and what tells it from others.
@@ -381,16 +395,7 @@ def write_events(  # noqa: PLR0917
     folder = Path(folder)
     with new_part(folder, name, schema, process.name) as writer:
         writer.write(events)
-        writer.close(
-            PartBook(
-                streams=schema.streams,
-                weights=schema.weights,
-                observables=schema.observables,
-                process=process,
-                identity=identity,
-                made=dict(made or {}),
-            )
-        )
+        writer.close(PartBook.of(schema, process, identity, made))
     return part_path(folder, name)
 
 

@@ -277,16 +277,8 @@ def write_dataset(
             for place in missing:
                 writers[place].write(no_events(schema))
             for writer, process in zip(writers, schema.processes, strict=True):
-                writer.close(
-                    PartBook(
-                        streams=schema.streams,
-                        weights=schema.weights,
-                        observables=schema.observables,
-                        process=process,
-                        identity=f"written from {source}",
-                        made={"command": "write", "source": source},
-                    )
-                )
+                made = {"command": "write", "source": source}
+                writer.close(PartBook.of(schema, process, f"written from {source}", made))
         merge(draft)
         draft.replace(folder)
     except OSError as error:

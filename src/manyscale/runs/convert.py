@@ -549,21 +549,16 @@ def convert_npz(
         "cutflow": (step,),
         **said_now.model_dump(exclude_none=True),
     }
-    book = PartBook(
-        streams=streams,
-        weights=Schema(streams=streams).weights,
-        observables=(),
-        process=described.model_copy(update=update),
-        identity=padded.identity,
-        made={"command": "convert", "process": process, "files": paths},
-    )
+    schema = Schema(streams=streams)
+    made = {"command": "convert", "process": process, "files": paths}
+    book = PartBook.of(schema, described.model_copy(update=update), padded.identity, made)
     name = part_name(
         process,
         hashlib.blake2b(f"{process}\n{padded.identity}".encode(), digest_size=8).hexdigest(),
     )
     check_together([*books.items(), (part_path(folder, name), book)])
     packers = padded.packers(streams)
-    with new_part(folder, name, Schema(streams=streams), process) as part:
+    with new_part(folder, name, schema, process) as part:
         for packed in padded.pack(packers):
             part.write(packed)
         part.close(book)

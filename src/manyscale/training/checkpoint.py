@@ -1,6 +1,5 @@
 """What a killed run is resumed from: its whole state after a step, written whole or not at all."""
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
+from manyscale.checksums import sha256
 from manyscale.errors import RunError
 from manyscale.progress import LOG
 from manyscale.writing import is_draft, remove, write_whole
@@ -90,7 +90,7 @@ def save(
     tensors["state"] = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
     content = bytes_of(tensors)
     done = f"epoch-{state.epoch:05d}-step-{state.step:09d}"
-    target = folder / f"{done}-{_checksum(content)}.safetensors"
+    target = folder / f"{done}-{sha256(content)[:_DIGEST]}.safetensors"
     write_whole(target, content)
     for path in saved(folder):
         if path != target and path.name >= done:
@@ -133,7 +133,7 @@ def resume(
 
 def _load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None) -> TrainingState:
     content = path.read_bytes()
-    if _checksum(content) != path.stem.rpartition("-")[2]:
+    if sha256(content)[:_DIGEST] != path.stem.rpartition("-")[2]:
         raise RunError("it is damaged, its checksum is not that of its name")
     tensors = tensors_of(content)
     numbers = json.loads(tensors.pop("state").numpy().tobytes())
@@ -157,7 +157,3 @@ def _drop_older(folder: Path) -> None:
     """Keep the last two checkpoints, and nothing of what a killed process was writing."""
     for path in (*saved(folder)[:-2], *filter(is_draft, folder.iterdir())):
         remove(path)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:_DIGEST]
