@@ -20,7 +20,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import Preset
 from manyscale.progress import LOG
-from manyscale.runs.train import build_model, fit_features, fit_network, start
+from manyscale.runs.train import build_model, fit_features, fit_members, start
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["Classifier"]
@@ -151,9 +151,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         taken = start(network, card.training)
         for line in taken.lines:
             LOG.info(line)
-        state = fit_network(network, card, train=train, validation=held_out, taken=taken)
+        states = fit_members(network, card, train=train, validation=held_out, taken=taken)
         self.network_: MultiScaleClassifier = network
-        self.history_ = state.history
+        self.history_ = [row for state in states for row in state.history]
         return self
 
     def _card(self) -> Card:

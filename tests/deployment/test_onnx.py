@@ -24,14 +24,15 @@ pytest.importorskip("onnxscript", reason="ONNX needs the extra deploy")
 
 
 def small_network():
-    """Two streams of different widths, one in a jet frame, one with positions; both are trimmed."""
+    """An ensemble; two streams of different widths, one in a jet frame, one with positions; both trimmed."""
     torch.manual_seed(5)
     frame = FrameSettings(centre="pt", flip=True)
     streams = {
         "jet1": StreamSettings(width=6, layers=1, max_tokens=6, frame=frame),
         "kinematics": StreamSettings(width=4, layers=1, max_tokens=3, positions=True),
     }
-    network = MultiScaleClassifier(resolve("model-2", list(streams), streams), SCHEMA)
+    settings = resolve("model-2", list(streams), streams).model_copy(update={"members": 2})
+    network = MultiScaleClassifier(settings, SCHEMA)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))

@@ -18,8 +18,8 @@ PAIRS = {
     "jet2": StreamSettings(pair_bias=True, encoder="jets"),
     "kinematics": StreamSettings(pair_bias=True),
 }
-#: What `network_of` makes: the presets, and concatenation with pair biases.
-KINDS = (*PRESETS, "pairs")
+#: What `network_of` makes: the presets, concatenation with pair biases, and two networks of model-2.
+KINDS = (*PRESETS, "pairs", "ensemble")
 
 
 def network_of(preset, **streams):
@@ -30,9 +30,11 @@ def network_of(preset, **streams):
             for name, of in PAIRS.items()
         }
         preset = "concatenation"
+    members = 2 if preset == "ensemble" else 1
     torch.manual_seed(3)
     fusion = CUSTOM if preset == "custom" else None
-    network = MultiScaleClassifier(resolve(preset, NAMES, streams, fusion), SCHEMA)
+    settings = resolve("model-2" if preset == "ensemble" else preset, NAMES, streams, fusion)
+    network = MultiScaleClassifier(settings.model_copy(update={"members": members}), SCHEMA)
     # Weights far from the small initial ones, so that every part matters to the score.
     with torch.no_grad():
         for parameter in network.parameters():

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,16 +10,26 @@ import manyscale as ms
 from data.test_dataset import on_disk
 from helpers.commands import toy_dataset
 from helpers.toys import SCHEMA, toy_events
-from helpers.training import fitted, interrupted_after
+from helpers.training import assert_same_bits, fitted, interrupted_after
 from manyscale.card import Card, DataSettings
 from manyscale.data.dataset import Dataset
+from manyscale.deployment.bundle import load_bundle
+from manyscale.deployment.predict import class_logits, class_probabilities, score
 from manyscale.errors import RunError
 from manyscale.features.columns import StreamBatch
 from manyscale.model.layers import StreamSettings
 from manyscale.runs import train
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import build_model, dropped_tokens, fit_features, train_run
-from manyscale.training.schedule import TrainingSettings
+from manyscale.runs.predict import predict_run
+from manyscale.runs.train import (
+    build_model,
+    dropped_tokens,
+    fit_features,
+    open_data,
+    train_run,
+)
+from manyscale.training import loop
+from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
 
 JET = StreamSettings(max_tokens=6, encoder="jets")
 CARD = Card(streams={"jet1": JET, "jet2": JET})
@@ -145,3 +156,50 @@ def test_features_are_fitted_as_the_docs_say():
     net = ms.build_model(Card(), data.schema)
     fit_features(net, data.train)
     assert (net.extractor("jet1").deviation != 1).any()
+
+
+def test_an_ensemble_scores_by_the_mean_of_its_members_and_tells_their_spread(tmp_path):
+    training = TrainingSettings(epochs=2, batch_size=64, ensemble=3, start="none")
+    data = toy_dataset(tmp_path / "data")
+    card = Card(data=DataSettings(dataset=data), training=training)
+    network = load_bundle(train_run(card, tmp_path / "run").model).network
+    streams = Dataset.open(data).events().streams
+    members = [network, *network.others]
+    # Each member is what its seed alone gives, on the split of the card's own.
+    single = card.model_copy(update={"training": training.model_copy(update={"ensemble": 1})})
+    first = load_bundle(train_run(single, tmp_path / "single").model).network
+    network.join([])
+    assert_same_bits(network.state_dict(), first.state_dict())
+    probabilities = [class_probabilities(member, streams)[:, 1] for member in members]
+    network.join(members[1:])
+    mean, known = score(network, streams)
+    np.testing.assert_allclose(mean[:, 1], np.mean(probabilities, 0), rtol=1e-5)
+    spread = np.std(probabilities, 0, ddof=1)
+    np.testing.assert_allclose(known["score_spread"], spread, rtol=1e-3, atol=1e-6)
+    assert spread.max() > 1e-3
+    logits = torch.from_numpy(class_logits(network, streams))
+    np.testing.assert_allclose(logits.softmax(1)[:, 1], mean[:, 1], rtol=1e-4)
+    predict_run(tmp_path / "run", data, tmp_path / "scores.npz")
+    with np.load(tmp_path / "scores.npz") as scores:
+        np.testing.assert_array_equal(scores["score_spread"], known["score_spread"])
+
+
+def test_an_ensemble_killed_in_its_second_member_ends_in_the_same_bits(tmp_path):
+    training = TrainingSettings(epochs=2, batch_size=32, ensemble=2)
+    card = Card(data=DataSettings(dataset=toy_dataset(tmp_path / "data")), training=training)
+    whole = load_bundle(train_run(card, tmp_path / "whole").model).network
+    second = total_steps(training, len(open_data(card).train))
+    calls = []
+
+    def stopping(step, *arguments):
+        calls.append(step)
+        if len(calls) > second + 3:
+            raise KeyboardInterrupt
+        return learning_rate(step, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "learning_rate", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(card, tmp_path / "killed")
+    network = load_bundle(train_run(card, tmp_path / "killed", resume=True).model).network
+    assert_same_bits(whole.state_dict(), network.state_dict())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents
@@ -24,6 +25,7 @@ __all__ = [
     "class_logits",
     "class_probabilities",
     "predict",
+    "score",
 ]
 
 #: Events decoded at a time where all of a dataset are looked at in turn.
@@ -131,7 +133,6 @@ def batches(
             yield chosen, to_torch(streams, chosen, device)
 
 
-@torch.inference_mode()
 def class_logits(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream], taps: Taps = NO_TAPS
 ) -> NDArray[np.float32]:
@@ -148,22 +149,50 @@ def class_logits(
     taps
         Look into the forward passes, or change them.
     """
-    trimmed = network.trim(streams)
-    found = np.empty((len(next(iter(trimmed.values()))), network.classes), np.float32)
-    half = next(network.parameters()).is_cuda and torch.cuda.is_bf16_supported()
-    with torch.autocast("cuda", torch.bfloat16, enabled=half):
-        for chosen, batch in batches(network, trimmed):
-            found[chosen] = network(batch, taps).float().cpu().numpy()
-    return found
+    return _per_event(network, streams, lambda batch: network(batch, taps)[None])[0]
 
 
 def class_probabilities(
     network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
 ) -> NDArray[np.float32]:
     """Probability of each class, (events, classes); see `class_logits`."""
-    logits = torch.from_numpy(class_logits(network, streams))
-    probabilities: NDArray[np.float32] = torch.softmax(logits, dim=1).numpy()
-    return probabilities
+    return score(network, streams)[0]
+
+
+def score(
+    network: MultiScaleClassifier, streams: Mapping[str, PackedStream]
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """Probability of each class, (events, classes), and what else is known of each event.
+
+    Of an ensemble that is `score_spread`, (events,): the standard deviation of the signal probability
+    among its members; of one network nothing.
+    """
+    logits = torch.from_numpy(_per_event(network, streams, network.member_logits))
+    members = torch.softmax(logits, dim=2)
+    known = {}
+    if network.others:
+        known["score_spread"] = members[:, :, 1].std(0).numpy()
+    return members.mean(0).numpy(), known
+
+
+@torch.inference_mode()
+def _per_event(
+    network: MultiScaleClassifier,
+    streams: Mapping[str, PackedStream],
+    logits: Callable[[Mapping[str, StreamBatch]], Tensor],
+) -> NDArray[np.float32]:
+    """What comes out of `logits`, (members, events, classes), in the order of the events."""
+    trimmed = network.trim(streams)
+    found: list[NDArray[np.float32]] = []
+    order: list[NDArray[np.int64]] = []
+    half = next(network.parameters()).is_cuda and torch.cuda.is_bf16_supported()
+    with torch.autocast("cuda", torch.bfloat16, enabled=half):
+        for chosen, batch in batches(network, trimmed):
+            order.append(chosen)
+            found.append(logits(batch).float().cpu().numpy())
+    if not found:
+        return np.zeros((1 + len(network.others), 0, network.classes), np.float32)
+    return np.concatenate(found, axis=1)[:, np.argsort(np.concatenate(order))]
 
 
 def predict(
@@ -190,7 +219,8 @@ def predict(
 
     Yields
     ------
-    Some events, their streams as scored, and the probability of each class, (events, classes).
+    Some events, their streams as scored, what `score` knows of them among their observables, and the
+    probability of each class, (events, classes).
     """
     if wanted is None:
         wanted = [network.extractor(name).stream for name in network.settings.streams]
@@ -203,4 +233,5 @@ def predict(
         first += len(events)
         share = replace(share, streams=align(share.streams))
         share = share if alter is None else alter(share)
-        yield share, class_probabilities(network, share.streams)
+        probabilities, known = score(network, share.streams)
+        yield replace(share, observables={**share.observables, **known}), probabilities

@@ -1,7 +1,9 @@
 """The multi-scale classifier: any number of streams, any list of fusion blocks, one code path."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from manyscale.errors import CardError
@@ -21,7 +23,7 @@ from manyscale.model.taps import NO_TAPS, Place, Taps
 from manyscale.schema import Schema
 from manyscale.settings import Settings, setting
 
-__all__ = ["ModelSettings", "MultiScaleClassifier"]
+__all__ = ["ModelSettings", "MultiScaleClassifier", "mean_logits"]
 
 
 class ModelSettings(Settings):
@@ -30,13 +32,15 @@ class ModelSettings(Settings):
     streams: dict[str, StreamSettings] = setting(..., "settings of each stream", min_length=1)
     fusion: tuple[FusionSettings, ...] = setting((), "cross-attention blocks, in order")
     head: HeadSettings = setting(HeadSettings(), "the layers after the pooling")
+    members: int = setting(1, "networks of an ensemble, alike but for their weights", ge=1)
 
 
 class MultiScaleClassifier(nn.Module):
     """Token streams to class scores.
 
     Features of each stream, its encoder, the fusion blocks in their order, the class tokens of all
-    streams side by side, the head.
+    streams side by side, the head. Of an ensemble this is the first member, and it holds the others:
+    what comes out is the mean of their probabilities.
 
     Parameters
     ----------
@@ -91,6 +95,15 @@ class MultiScaleClassifier(nn.Module):
         self.classes = classes
         self.head = Head(list(widths.values()), classes, settings.head)
         self._needed = _tokens_needed(settings)
+        alone = settings.model_copy(update={"members": 1})
+        self.others = nn.ModuleList(
+            MultiScaleClassifier(alone, schema, classes) for _ in range(settings.members - 1)
+        )
+
+    def join(self, others: "Sequence[MultiScaleClassifier]") -> None:
+        """Make an ensemble of this network and others of the same settings; of none: it stays alone."""
+        self.settings = self.settings.model_copy(update={"members": 1 + len(others)})
+        self.others = nn.ModuleList(others)
 
     def extractor(self, stream: str) -> FeatureExtractor:
         """The feature module of a stream."""
@@ -114,7 +127,20 @@ class MultiScaleClassifier(nn.Module):
         return trimmed
 
     def forward(self, batch: Mapping[str, StreamBatch], taps: Taps = NO_TAPS) -> Tensor:
-        """Map the streams of a batch to logits (events, classes); `taps` may look into it."""
+        """Map the streams of a batch to logits (events, classes); `taps` may look into it.
+
+        They look into the first member of an ensemble.
+        """
+        logits = self._logits(batch, taps)
+        if not self.others:
+            return logits
+        return mean_logits([logits, *(other(batch) for other in self.others)])
+
+    def member_logits(self, batch: Mapping[str, StreamBatch]) -> Tensor:
+        """Logits of each member, (members, events, classes)."""
+        return torch.stack([self._logits(batch, NO_TAPS), *(other(batch) for other in self.others)])
+
+    def _logits(self, batch: Mapping[str, StreamBatch], taps: Taps) -> Tensor:
         layouts = {
             name: Layout(batch[name].counts, batch[name].host_counts)
             for name in self.settings.streams
@@ -164,6 +190,12 @@ class MultiScaleClassifier(nn.Module):
                 places.append(Place(*at, "cross-attention", block.context, block.heads))
                 places.append(Place(*at, "self-attention", heads=block.heads))
         return places
+
+
+def mean_logits(members: Sequence[Tensor] | Tensor) -> Tensor:
+    """Logits, (events, classes), of the mean of the members' probabilities, with all its digits."""
+    every = members if isinstance(members, Tensor) else torch.stack(list(members))
+    return every.log_softmax(2).logsumexp(0) - math.log(len(every))
 
 
 def _tokens_needed(settings: ModelSettings) -> list[set[str]]:

@@ -17,7 +17,7 @@ from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import Segments, TokenColumns
 from manyscale.features.pairs import pair_features
 from manyscale.model.attention import PairBias
-from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.classifier import MultiScaleClassifier, mean_logits
 from manyscale.model.layers import (
     BIASED_LAYERS,
     Embedding,
@@ -159,40 +159,46 @@ class PaddedNetwork(nn.Module):
 
         Zeros stand behind the real tokens; all real tokens are seen, however many.
         """
-        network, settings = self.network, self.network.settings
-        rows: dict[str, Tensor] = {}
-        masks: dict[str, Tensor] = {}
-        for name in settings.streams:
-            extractor, encoder = network.extractor(name), network.encoder(name)
-            columns = PaddedColumns(extractor.stream, arrays[name])
-            # The class token is always there.
-            seen = nn.functional.pad(columns.real, (1, 0), value=True)
-            masks[name] = torch.where(seen, 0.0, -torch.inf)[:, None, None, :]
-            tokens = _embed(encoder.embedding, *extractor(columns))
-            biased = masks[name]
-            if encoder.pairs is not None:
-                momenta = cast("Tensor", extractor.momenta(columns))
-                biased = biased + _pair_bias(encoder.pairs, momenta, columns.real)
-            later = _reads(settings.fusion, name)
-            for number, layer in enumerate(encoder.layers, start=1):
-                class_only = number == len(encoder.layers) and not later
-                mask = biased if number <= BIASED_LAYERS and not class_only else masks[name]
-                tokens = _layer(cast("EncoderLayer", layer), tokens, mask, class_only=class_only)
-            rows[name] = encoder.norm(tokens)
-        for number, (block, of_block) in enumerate(
-            zip(network.fusion, settings.fusion, strict=True), start=1
-        ):
-            name = of_block.query
-            rows[name] = _fuse(
-                cast("Fusion", block),
-                rows[name],
-                masks[name],
-                [rows[other] for other in of_block.context],
-                torch.cat([masks[other] for other in of_block.context], dim=3),
-                class_only=not _reads(settings.fusion[number:], name),
-            )
-        logits: Tensor = network.head([rows[name][:, 0] for name in settings.streams])
-        return logits
+        logits = _logits(self.network, arrays)
+        others = [_logits(cast("MultiScaleClassifier", of), arrays) for of in self.network.others]
+        return mean_logits([logits, *others]) if others else logits
+
+
+def _logits(network: MultiScaleClassifier, arrays: Mapping[str, Tensor]) -> Tensor:
+    settings = network.settings
+    rows: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    for name in settings.streams:
+        extractor, encoder = network.extractor(name), network.encoder(name)
+        columns = PaddedColumns(extractor.stream, arrays[name])
+        # The class token is always there.
+        seen = nn.functional.pad(columns.real, (1, 0), value=True)
+        masks[name] = torch.where(seen, 0.0, -torch.inf)[:, None, None, :]
+        tokens = _embed(encoder.embedding, *extractor(columns))
+        biased = masks[name]
+        if encoder.pairs is not None:
+            momenta = cast("Tensor", extractor.momenta(columns))
+            biased = biased + _pair_bias(encoder.pairs, momenta, columns.real)
+        later = _reads(settings.fusion, name)
+        for number, layer in enumerate(encoder.layers, start=1):
+            class_only = number == len(encoder.layers) and not later
+            mask = biased if number <= BIASED_LAYERS and not class_only else masks[name]
+            tokens = _layer(cast("EncoderLayer", layer), tokens, mask, class_only=class_only)
+        rows[name] = encoder.norm(tokens)
+    for number, (block, of_block) in enumerate(
+        zip(network.fusion, settings.fusion, strict=True), start=1
+    ):
+        name = of_block.query
+        rows[name] = _fuse(
+            cast("Fusion", block),
+            rows[name],
+            masks[name],
+            [rows[other] for other in of_block.context],
+            torch.cat([masks[other] for other in of_block.context], dim=3),
+            class_only=not _reads(settings.fusion[number:], name),
+        )
+    logits: Tensor = network.head([rows[name][:, 0] for name in settings.streams])
+    return logits
 
 
 def _reads(blocks: Sequence[FusionSettings], stream: str) -> bool:

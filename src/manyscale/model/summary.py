@@ -142,7 +142,7 @@ def summarise(network: MultiScaleClassifier) -> Summary:
         "head",
         "head",
         [pooled],
-        lines=[steps],
+        lines=[steps, *([f"mean of {settings.members} networks"] if network.others else [])],
         output="class scores",
         parameters=_parameters(network.head),
     )

@@ -139,6 +139,12 @@ def explain_run(
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
     network = trial.bundle.network
+    notices = []
+    if network.others:
+        notices.append(
+            f"The run is an ensemble of {network.settings.members} networks: all here is of the first."
+        )
+        network.join([])
     sample = trial.test.restricted(max_events=max(1, events // 2))
     attention, importance, known, score = add_up(network, sample, images)
     shown = event_display(network, sample, known, score, display)
@@ -183,7 +189,7 @@ def explain_run(
         displayed=len(shown.events),
         weights="class-balanced",
         seconds={name: round(value, 2) for name, value in seconds.items()},
-        notices=tuple(attention.notices()),
+        notices=(*notices, *attention.notices()),
         streams=streams,
     )
     explanation.write(folder / "summary.json")

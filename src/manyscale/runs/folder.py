@@ -51,6 +51,15 @@ class RunFolder:
         self.explanation = root / "explanation"  # numbers as JSON, events of the display
         self.report = root / "report.html"
 
+    def member(self, number: int) -> "RunFolder":
+        """The same run, where a member of an ensemble, from 1, has its checkpoints and its history."""
+        if number == 1:
+            return self
+        folder = RunFolder(self.root)
+        folder.checkpoints = self.checkpoints / f"member-{number}"
+        folder.history = self.root / f"history-member-{number}.csv"
+        return folder
+
     @property
     def finished(self) -> bool:
         """Whether training, evaluation and report are done."""

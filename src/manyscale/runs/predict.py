@@ -13,7 +13,7 @@ from manyscale.data.event_filter import split_names
 from manyscale.data.npz import npz_batches, open_npz
 from manyscale.deployment.beside import Beside, with_trees
 from manyscale.deployment.bundle import Bundle, load_bundle
-from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
+from manyscale.deployment.predict import Alignment, choose_device, predict, score
 from manyscale.deployment.scores import Scores, check_target, write_scores
 from manyscale.errors import DataError, MissingExtraError
 from manyscale.events.files.formats import of_one_format
@@ -126,9 +126,9 @@ def _of_npz(
 
     def scores() -> Iterator[Scores]:
         for events in batches:
-            found = scorer(
-                events.streams, class_probabilities(bundle.network, events.streams)[:, 1]
-            )
+            probability, known = score(bundle.network, events.streams)
+            events = replace(events, observables={**events.observables, **known})  # noqa: PLW2901
+            found = scorer(events.streams, probability[:, 1])
             split = split_names(events.event_id, card.seed, card.data.split)
             yield Scores.of(events, found, split, labelled=False)
 

@@ -10,7 +10,7 @@ from manyscale.data.event_filter import split_names
 from manyscale.data.identity import event_ids
 from manyscale.deployment.beside import Beside, with_trees
 from manyscale.deployment.bundle import Bundle
-from manyscale.deployment.predict import Alignment, class_probabilities
+from manyscale.deployment.predict import Alignment, score
 from manyscale.deployment.scores import Scores, column_of
 from manyscale.errors import DataError, MissingBranchError
 from manyscale.events.files.convert_settings import ConvertSettings
@@ -76,12 +76,12 @@ def score_files(
         for process, (events, _) in found.processes.items():
             row = events.entry - piece.first
             streams = align(events.streams)
-            network = class_probabilities(bundle.network, streams)[:, 1]
-            for name, given in scorer(streams, network).items():
+            network, known = score(bundle.network, streams)
+            for name, given in scorer(streams, network[:, 1]).items():
                 scores.setdefault(name, np.full(count, np.nan, given.dtype))[row] = given
             of_process[row] = process
             label[row] = labels.get(process, -1)
-            for name, values in events.observables.items():
+            for name, values in {**events.observables, **known}.items():
                 # Where not selected whole numbers are 0, having no other value for it: as floats,
                 # with NaN, those beyond 2^53 would be rounded.
                 dtype = values.dtype if np.issubdtype(values.dtype, np.number) else np.float64

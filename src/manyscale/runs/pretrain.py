@@ -99,7 +99,7 @@ def pretrain_base(card: Card, root: Path | str, *, resume: bool = False) -> Path
     refuse_launcher("pretrain")
     folder = RunFolder(Path(root))
     # One process; and a base is where others start from.
-    alone = {"devices": 1, "start": "none"}
+    alone = {"devices": 1, "start": "none", "ensemble": 1}
     card = card.model_copy(update={"training": card.training.model_copy(update=alone)})
     dataset = open_data(card, most=card.data.max_events)
     names = [process.name for process in dataset.schema.processes]

@@ -70,6 +70,7 @@ __all__ = [
     "dropped_tokens",
     "fit_combination",
     "fit_features",
+    "fit_members",
     "fit_network",
     "model_settings",
     "open_data",
@@ -302,7 +303,7 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
             folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
-        notices = [*dataset.notices, *taken.lines, *_mirror_notices(network, card)]
+        notices = [*dataset.notices, *taken.lines, *_notices(network, card)]
         for notice in notices:
             folder.log(notice)
             LOG.info(notice)
@@ -316,13 +317,10 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
             dropped_tokens=dropped_tokens(network, train),
             notices=tuple(notices),
         ).write(folder.root / "data.json")
-        summary = summarise(network)
-        summary.write(folder.summary)
-        write_whole(folder.flow_chart, flow_chart(summary))
     wait_for_first(fabric)
 
     try:
-        state = fit_network(
+        states = fit_members(
             network,
             card,
             train=train,
@@ -339,7 +337,14 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
     leave()
     if not first:
         return
-    folder.log(f"trained {state.epoch} epochs, {state.step} steps; best epoch {state.best_epoch}")
+    folder.log(
+        "; ".join(
+            f"trained {s.epoch} epochs, {s.step} steps; best epoch {s.best_epoch}" for s in states
+        )
+    )
+    summary = summarise(network)
+    summary.write(folder.summary)
+    write_whole(folder.flow_chart, flow_chart(summary))
 
     # The model folder comes into being whole: with the trees.
     with whole(folder.model) as draft:
@@ -382,6 +387,47 @@ def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOve
     if settings.start != "auto":
         raise CardError(f"training.start: nothing of {folder} fits; " + "; ".join(found.lines))
     return FRESH  # nobody has asked for a base of other streams than a jet's constituents
+
+
+def fit_members(
+    network: MultiScaleClassifier,
+    card: Card,
+    *,
+    train: Dataset,
+    validation: Dataset,
+    taken: TakenOver = FRESH,
+    folder: RunFolder | None = None,
+    fabric: "Fabric | None" = None,
+) -> list[TrainingState]:
+    """Train a network, and of an ensemble the further members, which it then holds; see `fit_network`.
+
+    Member k is what the card would train with the seed `seed` + k - 1, on the same split.
+    """
+    fabric = make_fabric(card.training) if fabric is None else fabric
+    states, others = [], []
+    for number in range(1, card.training.ensemble + 1):
+        member, of = network, card
+        if number > 1:
+            of = card.model_copy(update={"seed": card.seed + number - 1})
+            member = build_model(of, train.schema)
+            member.extractors.load_state_dict(network.extractors.state_dict())
+            taken = start(member, card.training)
+            others.append(member)
+            LOG.info("member %d of %d", number, card.training.ensemble)
+        states.append(
+            fit_network(
+                member,
+                of,
+                train=train,
+                validation=validation,
+                taken=taken,
+                folder=folder and folder.member(number),
+                fabric=fabric,
+            )
+        )
+    if others:
+        network.join(others)
+    return states
 
 
 def fit_network(
@@ -560,10 +606,15 @@ def _deterministic(*, wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _mirror_notices(network: MultiScaleClassifier, card: Card) -> list[str]:
-    unknown = mirror_of(network, card).unknown if card.training.mirrored else ()
-    named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-    return [f"events are not mirrored: how {named} would change is not known"] if unknown else []
+def _notices(network: MultiScaleClassifier, card: Card) -> list[str]:
+    """What its user is told of a training that cannot be seen from the card."""
+    found = []
+    if card.training.mirrored and (unknown := mirror_of(network, card).unknown):
+        named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        found.append(f"events are not mirrored: how {named} would change is not known")
+    if (members := card.training.ensemble) > 1:
+        found.append(f"an ensemble of {members}: history.csv and its plot are of the first")
+    return found
 
 
 def mirror_of(network: MultiScaleClassifier, card: Card) -> Mirror:

@@ -26,6 +26,11 @@ class TrainingSettings(Settings):
     mirrored: bool = setting(
         True, "mirror whole events at random in eta and phi, where it is known how columns change"
     )
+    ensemble: int = setting(
+        1,
+        "networks trained one after the other, alike but for their seeds; their mean is the score",
+        ge=1,
+    )
     epochs: int = setting(20, "passes over the training events at most", ge=1)
     batch_size: int = setting(256, "events a step", ge=1)
     learning_rate: float = setting(2e-3, "highest learning rate", gt=0, allow_inf_nan=False)
