@@ -108,6 +108,14 @@ def test_training_learns_and_keeps_the_best_epoch():
     assert max(row["validation_auc"] for row in state.history) > 0.75
 
 
+def test_half_precision_learns_what_single_precision_does():
+    single, half = (trained(precision=kind)[1].history for kind in ("32-true", "bf16-mixed"))
+    for a, b in zip(single, half, strict=True):
+        assert a["train_loss"] != b["train_loss"]  # it is another arithmetic
+        assert b["validation_loss"] == pytest.approx(a["validation_loss"], abs=3e-3)
+        assert b["validation_auc"] == pytest.approx(a["validation_auc"], abs=5e-3)
+
+
 def test_max_steps_and_patience_end_a_run():
     _, state = trained(max_steps=4)
     assert (state.step, state.epoch) == (4, 1)
