@@ -2,7 +2,7 @@
 
     python benchmarks/hh4b.py runs/hh4b
 
-Makes 40,000 events of each class, trains networks and trees on 2,000, 7,000 and 20,000 of them, and prints
+Makes 40,000 events of each class, trains networks and trees on 2,000 to 40,000 of them, and prints
 one table with paired errors and learning curves; the report has the plots. A call that was ended is resumed.
 """
 
@@ -19,7 +19,7 @@ from manyscale.runs.generate import generate_dataset
 from manyscale.training.schedule import TrainingSettings
 
 EVENTS = 40_000
-SIZES = (2_000, 7_000, 20_000)
+SIZES = (2_000, 7_000, 20_000, 40_000)
 SEED = 77_001
 SPLIT = SplitSettings(train=0.66, validation=0.09, test=0.25)
 
