@@ -107,20 +107,23 @@ def card(
     from_seed: Annotated[
         Path | None, typer.Option(help="translate an input.py of the seed package")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="every key, not those alone that people change")
+    ] = False,
 ) -> None:
-    """Print a complete, commented card."""
+    """Print a commented card."""
     from manyscale.card import card_text, check_preset, preset_card_text
     from manyscale.card.seed_input import translate_seed
 
     if (preset is None) == (from_seed is None):
         raise typer.BadParameter("give either a preset or --from-seed FILE")
     if preset is not None:
-        text = preset_card_text(check_preset(preset))
+        text = preset_card_text(check_preset(preset), full=full)
     elif from_seed is not None:
         found = translate_seed(from_seed)
         for remark in found.remarks:
             typer.echo(remark, err=True)
-        text = card_text(found.card, f"manyscale card, from {from_seed}", unused=False)
+        text = card_text(found.card, f"manyscale card, from {from_seed}", full=full)
     typer.echo(text, nl=False)
 
 

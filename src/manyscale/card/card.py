@@ -14,7 +14,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
-from manyscale.model.presets import JETS, PRESETS, Preset, resolve
+from manyscale.model.presets import PRESETS, Preset, resolve
 from manyscale.schema import LONE_STREAM, Label
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings
@@ -90,7 +90,7 @@ class Card(Settings):
         {}, "settings of the streams named; the others have the defaults"
     )
     fusion: tuple[FusionSettings, ...] | None = setting(
-        None, "cross-attention blocks in order; null: those of the preset"
+        None, "cross-attention blocks in order, query attends to context; null: the preset's"
     )
     head: HeadSettings = setting(HeadSettings(), "the layers after the pooling")
     training: TrainingSettings = setting(TrainingSettings(), "how the network is trained")
@@ -119,28 +119,18 @@ class Card(Settings):
 def preset_card(preset: Preset) -> Card:
     """The card of a preset: model-1 straight from npz files, the others on a generated dataset."""
     if preset == "model-1":
+        streams: tuple[str, ...] = (LONE_STREAM,)
         files = {kind: {LONE_STREAM: Path(f"{kind}.npz")} for kind in ("signal", "background")}
-        return Card(
-            preset=preset, data=DataSettings(**files), streams={LONE_STREAM: StreamSettings()}
-        )
-    taken = resolve(preset, ("jet1", "jet2", "kinematics"))
-    fusion = taken.fusion
-    if preset == "custom":
-        fusion = (
-            FusionSettings(query="jet1", context=("jet2",)),
-            FusionSettings(query="kinematics", context=("jet1", "jet2")),
-        )
-    # Some ten thousand generated events are few: without dropout the jets' encoders learn them by
-    # heart (train loss 0.11, validation loss 0.20 in benchmarks/hh4b.py).
-    dropout = 0.1
-    jet = StreamSettings(encoder=JETS, dropout=dropout)
-    objects = StreamSettings(max_tokens=16, dropout=dropout)
+        data = DataSettings(**files)
+    else:
+        streams, data = ("jet1", "jet2", "kinematics"), DataSettings(dataset=Path("data/hh4b"))
+    taken = resolve(preset, streams)
     return Card(
         preset=preset,
-        data=DataSettings(dataset=Path("data/hh4b")),
-        streams={name: jet if name.startswith("jet") else objects for name in taken.streams},
-        fusion=tuple(block.model_copy(update={"dropout": dropout}) for block in fusion) or None,
-        head=HeadSettings(dropout=dropout),
+        data=data,
+        streams={name: StreamSettings(encoder=of.encoder) for name, of in taken.streams.items()},
+        fusion=tuple(FusionSettings(query=of.query, context=of.context) for of in taken.fusion)
+        or None,
     )
 
 
