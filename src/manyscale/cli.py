@@ -122,7 +122,7 @@ def card(
     elif from_seed is not None:
         found = translate_seed(from_seed)
         for remark in found.remarks:
-            typer.echo(remark, err=True)
+            typer.echo(f"warning: {remark}", err=True)
         text = card_text(found.card, f"manyscale card, from {from_seed}", full=full)
     typer.echo(text, nl=False)
 

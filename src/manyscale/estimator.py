@@ -129,6 +129,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         card = self._card()
         train = self._dataset(X, y, sample_weight)
+        for notice in train.notices:
+            LOG.warning(notice)
         if validation is None:
             events = train.events()
             aside = uniform(events.event_id, f"set aside {self.seed}") < _HELD_OUT
@@ -145,8 +147,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 "the validation events have other streams or columns than the training's"
             )
-        for notice in train.notices:
-            LOG.info(notice)
         fit_features(network, train)
         taken = start(network, card.training)
         for line in taken.lines:

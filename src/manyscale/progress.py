@@ -32,7 +32,9 @@ class _Lines(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(printable(record.getMessage()), markup=False, soft_wrap=True)
+        line = printable(record.getMessage())
+        line = f"warning: {line}" if record.levelno >= logging.WARNING else line
+        self.console.print(line, markup=False, soft_wrap=True)
 
 
 def _console() -> "Console | None":

@@ -343,7 +343,7 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
                     ) from error
                 if error is not None:
                     failed.append((job, error))
-                    LOG.info("%s failed: %s", job, error)
+                    LOG.warning("%s failed: %s", job, error)
                 if bar is not None:
                     bar.advance(1)
     if failed:

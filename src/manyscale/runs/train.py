@@ -302,8 +302,8 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
             folder.write_provenance({"source": dataset.source, "events": len(dataset)})
             folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
-        notices = [*dataset.notices, *taken.lines, *_mirror_notices(network, card)]
-        notices += [
+        warnings = list(dataset.notices)
+        warnings += [
             f"streams.{name} of the card does nothing: preset {card.preset} does not take this stream"
             for name in card.streams
             if name not in network.settings.streams
@@ -312,13 +312,14 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
             *((block.query, *block.context) for block in card.fusion or ())
         )
         if card.fusion and left and card.preset != "custom":
-            notices.append(
+            warnings.append(
                 f"the card's fusion leaves out {', '.join(sorted(left))}: it is not that of preset "
                 f"{card.preset}, which counts where `fusion` is deleted"
             )
+        notices = [*warnings, *taken.lines, *_mirror_notices(network, card)]
         for notice in notices:
             folder.log(notice)
-            LOG.info(notice)
+            (LOG.warning if notice in warnings else LOG.info)(notice)
         DataFacts(
             processes=dataset.schema.processes,
             splits={
