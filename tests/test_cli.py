@@ -158,6 +158,47 @@ def test_luminosity_scales_the_yields(type_, trained, tmp_path):
     assert found[1] == pytest.approx(3 * found[0])
 
 
+def test_a_moved_run_has_its_own_data_where_they_moved_along_or_as_said(type_, trained, tmp_path):
+    before = metrics_of(trained)
+    provenance = read_json(trained / "provenance.json")
+    old, new = tmp_path / "old", tmp_path / "new"
+    data = Path(provenance["data"]["source"])
+    # As if both had been in one folder, and this had been moved.
+    shutil.copytree(data, new / "data" / "toys")
+    run = shutil.copytree(trained, new / "runs" / "first")
+    card = (run / "card.yaml").read_text(encoding="utf-8")
+    (run / "card.yaml").write_text(card.replace(str(data), str(old / "data" / "toys")), "utf-8")
+    provenance["folder"] = str(old / "runs" / "first")
+    (run / "provenance.json").write_text(json.dumps(provenance), "utf-8")
+    type_(f"evaluate {run}")
+    assert metrics_of(run)["auc"] == before["auc"]
+    elsewhere = (new / "data").rename(tmp_path / "elsewhere") / "toys"
+    said = type_(f"evaluate {run}", code=1).err
+    assert "say where they are by --data" in said
+    type_(f"evaluate {run} --data {elsewhere}")
+    assert metrics_of(run)["auc"] == before["auc"]
+    other = toy_dataset(tmp_path / "other", events=100)
+    assert "holds other events" in type_(f"evaluate {run} --data {other}", code=1).err
+
+
+def test_limits_of_npz_name_the_option_that_gives_cross_sections(type_, train, npz):
+    train(
+        f"preset: model-1\ndata: {{signal: {npz / 'signal_jet1.npz'}, "
+        f"background: {npz / 'background_jet1.npz'}}}"
+    )
+    options = "--cross-section signal=PB --cross-section background=PB"
+    assert options in type_("limits run", code=1).err
+    given = options.replace("l=PB", "l=0.001").replace("d=PB", "d=0.1")
+    assert "limit" in type_(f"limits run {given}").out
+    type_(f"evaluate run {given}")
+    # All 150 events of each file stand for the cross section at 3,000 fb^-1.
+    assert metrics_of("run")["yields"]["signal"]["expected"] == pytest.approx(3000)
+    assert "processes are signal" in type_("limits run --cross-section x=1", code=1).err
+    assert type_("limits run --cross-section signal", code=2).err.endswith(
+        "write it as ttbar=832\n"
+    )
+
+
 def test_events_of_the_training_are_no_test(type_, trained, dataset):
     done = type_(f"evaluate {trained} --data {dataset}", code=1)
     assert "were used to train the network" in done.err

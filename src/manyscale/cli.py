@@ -37,6 +37,10 @@ Changes = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
 Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
+CrossSections = Annotated[
+    list[str] | None,
+    typer.Option("--cross-section", metavar="PROCESS=PB", help="in pb; one for each process"),
+]
 Where = Literal["auto", "cpu", "cuda"]
 Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
 TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
@@ -278,9 +282,24 @@ def pretrain(
     typer.echo(f"base: {out}; start from it by training.start: {out}")
 
 
+def _cross_sections(given: list[str]) -> dict[str, float]:
+    found = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise typer.BadParameter(f"--cross-section {one}: write it as ttbar=832") from None
+    return found
+
+
 @app.command(epilog="Example: manyscale evaluate runs/first --luminosity 300")
 def evaluate(
-    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
+    run: Run,
+    data: Data = None,
+    luminosity: Luminosity = None,
+    cross_section: CrossSections = None,
+    device: Device = "auto",
 ) -> None:
     """Evaluate a run on its test events: metrics.json, scores, plots and report."""
     from manyscale.console import print_metrics
@@ -288,13 +307,20 @@ def evaluate(
     from manyscale.runs.evaluate import evaluate_run
 
     show()
-    print_metrics(evaluate_run(run, data=data, luminosity=luminosity, device=device))
+    stated = _cross_sections(cross_section or [])
+    print_metrics(
+        evaluate_run(run, data=data, luminosity=luminosity, cross_sections=stated, device=device)
+    )
     typer.echo(f"report: {write_report(run)}")
 
 
 @app.command(epilog="Example: manyscale limits runs/first --luminosity 3000")
 def limits(
-    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
+    run: Run,
+    data: Data = None,
+    luminosity: Luminosity = None,
+    cross_section: CrossSections = None,
+    device: Device = "auto",
 ) -> None:
     """Expected limits and significance from the scores: workspaces for pyhf, plots and report."""
     from manyscale.console import print_limits
@@ -302,7 +328,10 @@ def limits(
     from manyscale.runs.limits import limits_run
 
     show()
-    print_limits(limits_run(run, data=data, luminosity=luminosity, device=device))
+    stated = _cross_sections(cross_section or [])
+    print_limits(
+        limits_run(run, data=data, luminosity=luminosity, cross_sections=stated, device=device)
+    )
     typer.echo(f"report: {write_report(run)}")
 
 

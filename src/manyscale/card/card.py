@@ -1,10 +1,11 @@
 """The card: all settings of a run, composed of the sections that each part owns; and the presets' cards."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import CardError
@@ -67,6 +68,11 @@ class EvaluationSettings(Settings):
     luminosity: float | None = setting(
         3000.0, "integrated luminosity of the physical yields; null: none", unit="fb^-1", gt=0
     )
+    cross_sections: dict[str, Annotated[float, Field(gt=0)]] = setting(
+        {},
+        "of processes, in place of what the data say; from npz {signal: 0.01, background: 2.5e4}",
+        unit="pb",
+    )
     images: ImageSettings = setting(ImageSettings(), "mean jet images of the classes")
     mass: str = setting(
         "m_j1", "observable whose background distribution a cut on the score should not sculpt"
@@ -105,6 +111,23 @@ class Card(Settings):
         accelerator = "gpu" if device == "cuda" else device
         training = self.training.model_copy(update={"accelerator": accelerator})
         return self.model_copy(update={"training": training})
+
+    def with_paths(self, change: Callable[[Path], Path]) -> "Card":
+        """The card with each path of data and of what the training starts from changed."""
+        data: dict[str, object] = {}
+        if self.data.dataset is not None:
+            data["dataset"] = change(self.data.dataset)
+        for label in ("signal", "background"):
+            if (files := getattr(self.data, label)) is not None:
+                data[label] = {name: change(path) for name, path in files.items()}
+        start = self.training.start
+        training = {"start": change(start)} if isinstance(start, Path) else {}
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update=data),
+                "training": self.training.model_copy(update=training),
+            }
+        )
 
     def label_of(self, process: str, event_class: str) -> int:
         """Label of a process, by `classes` or else by its own class; -1 where it is of neither."""

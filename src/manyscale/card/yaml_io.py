@@ -260,7 +260,10 @@ _DAILY = {
     "fusion.*.heads", "training.start", "training.epochs", "training.batch_size",
     "training.learning_rate", "training.patience",
 }  # fmt: skip
-_DAILY_OF_NPZ = {"data.signal", "data.background", "data.columns"}
+_DAILY_OF_NPZ = {
+    "data.signal", "data.background", "data.columns", "evaluation.luminosity",
+    "evaluation.cross_sections",
+}  # fmt: skip
 _DAILY_OF_DATASET = {
     "data.dataset", "generate.events", "generate.processes", "generate.cuts.leading_pt",
     "generate.cuts.second_pt", "generate.cuts.min_btags", "evaluation.luminosity",

@@ -12,7 +12,7 @@ from manyscale.data.balance import Balance, ClassMix, Totals, balanced_weights, 
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.event_filter import Restriction, SplitName, SplitSettings
 from manyscale.data.packing import PackedEvents
-from manyscale.data.sources import inherit_sources
+from manyscale.data.sources import inherit_sources, missing_notices
 from manyscale.data.store import (
     FolderStore,
     MemoryStore,
@@ -90,6 +90,7 @@ class Dataset:
             split=split or SplitSettings(),
             seed=seed,
             source=str(Path(path).resolve()),
+            notices=missing_notices(Path(path)),
         )
 
     @staticmethod

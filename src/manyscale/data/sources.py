@@ -26,6 +26,8 @@ __all__ = [
     "find_sources",
     "held_back",
     "inherit_sources",
+    "making_again",
+    "missing_notices",
     "parts_there",
     "stated_of_parts",
     "together",
@@ -174,6 +176,23 @@ def unfinished(folder: Path) -> list[Unfinished]:
             total = sum(len(source.units) for source in group)
             found.append(Unfinished(again=group[0].again, total=total, missing=missing))
     return found
+
+
+def missing_notices(folder: Path) -> list[str]:
+    """Say, a line a call, what is missing of a dataset and how it is made."""
+    return [
+        f"{len(call.missing)} of {call.total} units of the dataset {folder} are missing; "
+        f"`{call.again}` makes them"
+        for call in unfinished(folder)
+    ]
+
+
+def making_again(folder: Path, part: str) -> str:
+    """Which command makes a part anew, in words."""
+    for source in find_sources(folder):
+        if part in source.parts and source.again:
+            return f"`{source.again}`"
+    return "the command that made it"
 
 
 def held_back(folder: Path) -> set[str]:

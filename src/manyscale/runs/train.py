@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from manyscale.card import Card, card_text, load_card
+from manyscale.card import Card, card_text
 from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
+from manyscale.data.identity import identity_of
 from manyscale.data.mirror import Mirror
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
@@ -232,17 +233,7 @@ def train_run(
         Where card and data do not fit together, or devices are not there.
     """
     folder = RunFolder(Path(root))
-    # The run's card must hold from any folder.
-    paths: dict[str, object] = {}
-    if card.data.dataset is not None:
-        paths["dataset"] = card.data.dataset.resolve()
-    for label in ("signal", "background"):
-        if (files := getattr(card.data, label)) is not None:
-            paths[label] = {name: path.resolve() for name, path in files.items()}
-    card = card.model_copy(update={"data": card.data.model_copy(update=paths)})
-    if isinstance(card.training.start, Path):
-        absolute = {"start": card.training.start.resolve()}
-        card = card.model_copy(update={"training": card.training.model_copy(update=absolute)})
+    card = card.with_paths(Path.resolve)  # it must hold from any folder
 
     if resume and folder.card.is_file():
         # Where and in how many parts it is worked out, and in how much memory, may change: that is
@@ -253,7 +244,7 @@ def train_run(
             "data": {"memory"},
             "training": {"accumulate", "devices", "nodes", "accelerator", "tensorboard"},
         }
-        ours, theirs = (one.model_dump(exclude=free) for one in (card, load_card(folder.card)))
+        ours, theirs = (one.model_dump(exclude=free) for one in (card, folder.read_card()))
         differing = [key for key in ours if ours[key] != theirs[key]]
         if differing:
             raise RunError(
@@ -299,7 +290,13 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
     if first:
         claims.enter_context(folder.claimed(resume=resume))
         if not (begun := folder.card.is_file()):
-            folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+            folder.write_provenance(
+                {
+                    "source": dataset.source,
+                    "events": len(dataset),
+                    "identity": identity_of(dataset.event_ids),
+                }
+            )
             folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
         warnings = list(dataset.notices)
