@@ -158,6 +158,15 @@ def test_luminosity_scales_the_yields(type_, trained, tmp_path):
     assert found[1] == pytest.approx(3 * found[0])
 
 
+def test_resume_with_more_epochs_trains_longer_and_evaluates_anew(type_, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = metrics_of(run)
+    type_(f"train {run / 'card.yaml'} --out {run} --resume --set training.epochs=3")
+    assert len((run / "history.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert load_card(run / "card.yaml").training.restarts == (6,)
+    assert metrics_of(run)["loss"] != before["loss"]
+
+
 def test_a_moved_run_has_its_own_data_where_they_moved_along_or_as_said(type_, trained, tmp_path):
     before = metrics_of(trained)
     provenance = read_json(trained / "provenance.json")
@@ -209,8 +218,8 @@ def test_run_is_not_overwritten_and_a_finished_one_is_left_alone(type_, trained)
     before = (trained / "report.html").stat().st_mtime_ns
     assert "already holds a run" in type_(f"train {card} --out {trained}", code=1).err
     type_(f"train {card} --out {trained} --resume")
-    done = type_(f"train {card} --out {trained} --resume --set training.epochs=9", code=1)
-    assert "differ in training" in done.err
+    done = type_(f"train {card} --out {trained} --resume --set training.batch_size=9", code=1)
+    assert "differ in training.batch_size (there 64, here 9)" in done.err
     assert (trained / "report.html").stat().st_mtime_ns == before
 
 

@@ -1,5 +1,6 @@
 """Training: from a card to its data and network, to the weights and trees in the run's folder."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,8 +61,8 @@ from manyscale.training.distributed import (
     wait_for_first,
 )
 from manyscale.training.graph import GraphedStep, can_graph
-from manyscale.training.schedule import TrainingSettings
-from manyscale.writing import disk_errors, whole, write_whole
+from manyscale.training.schedule import TrainingSettings, total_steps
+from manyscale.writing import disk_errors, remove, whole, write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -188,10 +189,8 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
     from manyscale.reporting.report import write_report  # noqa: PLC0415 - matplotlib takes long
     from manyscale.runs.evaluate import evaluate_run  # noqa: PLC0415 - which needs this file
 
-    folder = RunFolder(Path(root))
-    finished = resume and folder.finished
-    train_run(card, root, resume=resume)
-    if finished:
+    folder = train_run(card, root, resume=resume, longer=True)
+    if folder.finished:  # before, and was not trained longer now
         return Metrics.read(folder.metrics)
     if process_rank() > 0:
         return None
@@ -206,6 +205,7 @@ def train_run(
     root: Path | str,
     *,
     resume: bool = False,
+    longer: bool = False,
     trees_from: RunFolder | None = None,
 ) -> RunFolder:
     """Train the network of a card, and the boosted trees beside it, into a run folder.
@@ -221,6 +221,8 @@ def train_run(
         The run's folder; it may not hold a run, except with `resume`.
     resume
         Go on from the last checkpoint; on a finished run nothing is done.
+    longer
+        Whether the card of a run to be resumed may ask for more epochs or steps, or another patience.
     trees_from
         A run on the same events whose trees are taken instead of training them again.
 
@@ -236,22 +238,10 @@ def train_run(
     card = card.with_paths(Path.resolve)  # it must hold from any folder
 
     if resume and folder.card.is_file():
-        # Where and in how many parts it is worked out, and in how much memory, may change: that is
-        # what the messages on memory and devices advise.
-        free: dict[str, Any] = {
-            "evaluation": True,
-            "generate": True,
-            "data": {"memory"},
-            "training": {"accumulate", "devices", "nodes", "accelerator", "tensorboard"},
-        }
-        ours, theirs = (one.model_dump(exclude=free) for one in (card, folder.read_card()))
-        differing = [key for key in ours if ours[key] != theirs[key]]
-        if differing:
-            raise RunError(
-                f"{folder.root} was begun with another card: they differ in "
-                f"{', '.join(differing)}. Resume with {folder.card}, or train into another folder"
-            )
-        if folder.model.is_dir():
+        before = folder.read_card()
+        card = _as_resumed(card, before, folder.root, longer=longer)
+        # Of a run that is trained longer the model stays until the new one is there.
+        if folder.model.is_dir() and _length(card.training) == _length(before.training):
             return folder
     work = partial(_train, card, folder, resume=resume, trees_from=trees_from)
     if (count := place(card.training).to_start) > 0:
@@ -259,6 +249,59 @@ def train_run(
     else:
         work()
     return folder
+
+
+def _length(training: TrainingSettings) -> tuple[int | None, ...]:
+    """What says when a training ends."""
+    return training.epochs, training.max_steps, training.patience
+
+
+def _as_resumed(card: Card, before: Card, root: Path, *, longer: bool) -> Card:
+    """The card with which a run goes on that was begun with another; RunError where it cannot.
+
+    Where it trains longer, the learning rate rises and falls anew after the steps of before: with the
+    `restarts` that say so the card alone gives the same weights, trained in one go.
+    """
+    # Where and in how many parts it is worked out, and in how much memory, may change: that is
+    # what the messages on memory and devices advise.
+    free: dict[str, Any] = {
+        "evaluation": True,
+        "generate": True,
+        "data": {"memory"},
+        "training": {
+            "accumulate", "devices", "nodes", "accelerator", "tensorboard", "restarts",
+            *(("epochs", "max_steps", "patience") if longer else ()),
+        },
+    }  # fmt: skip
+    ours, theirs = (one.model_dump(mode="json", exclude=free) for one in (card, before))
+    if differing := list(_differences(ours, theirs)):
+        raise RunError(
+            f"{root} was begun with another card: they differ in {'; '.join(differing)}. Resume with "
+            f"{root / 'card.yaml'}, or train into another folder"
+        )
+    restarts = before.training.restarts
+    if _length(card.training) != _length(before.training):
+        events = len(open_data(card, most=card.data.max_events).train)
+        steps, done = (total_steps(one.training, events) for one in (card, before))
+        if steps < done:
+            raise RunError(
+                f"{root} was begun with {done} steps, and the card has {steps}: a run can be trained "
+                "longer, not shorter. Raise training.epochs (or max_steps), or train into another folder"
+            )
+        if steps > done:
+            restarts = (*restarts, done)
+            LOG.info("after the %d steps of before, %d more", done, steps - done)
+    training = card.training.model_copy(update={"restarts": restarts})
+    return card.model_copy(update={"training": training})
+
+
+def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401 - of JSON
+    """Which keys of two cards differ, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in ours | theirs:
+            yield from _differences(ours.get(name), theirs.get(name), f"{key}.{name}".strip("."))
+    elif ours != theirs:
+        yield f"{key} (there {json.dumps(theirs)}, here {json.dumps(ours)})"
 
 
 @name_lost_processes()
@@ -269,7 +312,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
 
 
-def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
+def _train_claimed(  # noqa: C901, PLR0912, PLR0915 - from data to model folder, in one piece
     card: Card, folder: RunFolder, claims: ExitStack, *, resume: bool, trees_from: RunFolder | None
 ) -> None:
     fabric = make_fabric(card.training)
@@ -289,6 +332,7 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
     taken = start(network, card.training)
     if first:
         claims.enter_context(folder.claimed(resume=resume))
+        longer = folder.model.is_dir()
         if not (begun := folder.card.is_file()):
             folder.write_provenance(
                 {
@@ -297,22 +341,10 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
                     "identity": identity_of(dataset.event_ids),
                 }
             )
+        if not longer:
             folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
-        warnings = list(dataset.notices)
-        warnings += [
-            f"streams.{name} of the card does nothing: preset {card.preset} does not take this stream"
-            for name in card.streams
-            if name not in network.settings.streams
-        ]
-        left = set(network.settings.streams).difference(
-            *((block.query, *block.context) for block in card.fusion or ())
-        )
-        if card.fusion and left and card.preset != "custom":
-            warnings.append(
-                f"the card's fusion leaves out {', '.join(sorted(left))}: it is not that of preset "
-                f"{card.preset}, which counts where `fusion` is deleted"
-            )
+        warnings = [*dataset.notices, *_unused(network, card)]
         notices = [*warnings, *taken.lines, *_mirror_notices(network, card)]
         for notice in notices:
             folder.log(notice)
@@ -352,6 +384,8 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
         return
     folder.log(f"trained {state.epoch} epochs, {state.step} steps; best epoch {state.best_epoch}")
 
+    for path in (folder.report, folder.metrics):  # of the model of before, if it was trained longer
+        remove(path)
     # The model folder comes into being whole: with the trees.
     with whole(folder.model) as draft:
         try:
@@ -370,6 +404,7 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
         beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
         beside.save(draft)
         write_checksums(draft)
+    folder.write_card(card_text(card, "manyscale card, as run"))
 
 
 def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOver:
@@ -569,6 +604,23 @@ def _deterministic(*, wanted: bool) -> Iterator[None]:
         ) from error
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _unused(network: MultiScaleClassifier, card: Card) -> list[str]:
+    """What a card says in vain, as where its preset alone was changed."""
+    taken = network.settings.streams
+    found = [
+        f"streams.{name} of the card does nothing: preset {card.preset} does not take this stream"
+        for name in card.streams
+        if name not in taken
+    ]
+    left = set(taken).difference(*((of.query, *of.context) for of in card.fusion or ()))
+    if card.fusion and left and card.preset != "custom":
+        found.append(
+            f"the card's fusion leaves out {', '.join(sorted(left))}: it is not that of preset "
+            f"{card.preset}, which counts where `fusion` is deleted"
+        )
+    return found
 
 
 def _mirror_notices(network: MultiScaleClassifier, card: Card) -> list[str]:
