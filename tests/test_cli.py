@@ -337,10 +337,31 @@ def test_card_of_the_seed_trains(type_, npz, tmp_path):
     assert read_json("run/data.json")["dropped_tokens"]["constituents"] > 0
 
 
+@pytest.mark.parametrize(
+    ("shell", "settings"),
+    [
+        ("bash", {"COMP_WORDS": "manyscale ev", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "manyscale ev"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "manyscale ev", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_shells_complete_commands(type_, monkeypatch, shell, settings):
+    monkeypatch.setenv("_MANYSCALE_COMPLETE", f"complete_{shell}")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    done = type_("")
+    assert "evaluate" in done.out
+    assert "train" not in done.out
+
+
 def test_printed_card_is_the_card_and_nothing_else(type_):
     done = type_("card model-3")
     assert (done.code, done.err) == (0, "")
     assert done.out == preset_card_text("model-3")
+    assert type_("card model-3 --full").out == preset_card_text("model-3", full=True)
 
 
 @pytest.mark.parametrize(

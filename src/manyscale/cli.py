@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Collision events to an interpretable classifier, by a multi-scale transformer.",
     epilog="Any command with --debug shows the traceback of a failure.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # rich takes as long to import as all else
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
