@@ -22,9 +22,12 @@ from helpers.commands import toy_dataset, toy_npz, write_parts
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import load_card, preset_card_text
+from manyscale.console import print_metrics
+from manyscale.evaluation.results import Metrics
 from manyscale.events.ragged import PackedStream
 from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
+from manyscale.reporting.tables import classifier_table, yields_table
 from manyscale.training import checkpoint
 
 
@@ -335,6 +338,23 @@ def test_card_of_the_seed_trains(type_, npz, tmp_path):
     (tmp_path / "card.yaml").write_text(done.out)
     type_("train card.yaml --out run")
     assert read_json("run/data.json")["dropped_tokens"]["constituents"] > 0
+
+
+def test_a_narrow_terminal_breaks_no_number_and_a_legend_stands_once(trained, monkeypatch, capsys):
+    metrics = Metrics.read(trained / "metrics.json")
+    printed = {}
+    for width in (300, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_metrics(metrics)
+        printed[width] = capsys.readouterr()
+    for table in (classifier_table(metrics), yields_table(metrics)):
+        for row in table.rows:
+            for cell, figures in zip(row, table.figures, strict=True):
+                assert not figures or all(cell in done.out for done in printed.values()), cell
+    tables = printed[60].out.partition("Too good")[0].partition("Combined:")[0].splitlines()
+    assert len(tables) > 40
+    assert max(map(len, tables)) <= 60
+    assert printed[60].err.count("Errors: from the number of simulated events.") == 1
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,7 @@ def inspect(
         found = known_features()
     else:
         found = inspect_path(path, verify=verify, luminosity=luminosity)
-    for part in found.tables:
-        print_table(part)
+    print_table(*found.tables)
     for line in found.lines:
         typer.echo(line)
 
