@@ -193,10 +193,10 @@ def test_another_preset_in_a_printed_card_says_what_to_delete(before, after, sai
 
 def test_a_short_card_has_what_preset_and_data_need_and_what_was_changed():
     of_files, generated = preset_card_text("model-1"), preset_card_text("model-2")
-    for key in ("signal:", "background:", "columns:"):
+    for key in ("signal:", "background:", "columns:", "cross_sections:"):
         assert key in of_files
         assert key not in generated
-    for key in ("dataset:", "generate:", "evaluation:", "fusion:"):
+    for key in ("dataset:", "generate:", "fusion:"):
         assert key in generated
         assert key not in of_files
     for text in (of_files, generated):

@@ -3,11 +3,12 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import annotated_types
+import numpy as np
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -20,7 +21,7 @@ from manyscale.errors import CardError
 from manyscale.model.presets import Preset
 from manyscale.settings import Settings
 
-__all__ = ["card_text", "load_card", "parse_card", "preset_card_text"]
+__all__ = ["card_text", "load_card", "make_card", "parse_card", "preset_card_text"]
 
 # Where a key stands: names of keys, and indices of list items.
 Location = tuple[int | str, ...]
@@ -66,24 +67,45 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
     content = _read_yaml(text, source)
     for change in changes:
         _apply(content, change)
+
+    def lines() -> dict[Location, int]:
+        found = _lines(text)
+        for change in changes:
+            key = tuple(change.partition("=")[0].strip().split("."))
+            found[key] = 0
+            found = {key[:length]: 0 for length in range(1, len(key))} | found
+        return found
+
+    return make_card(content, source, lines)
+
+
+def make_card(
+    content: Mapping[str, Any],
+    source: str = "card",
+    lines: Callable[[], Mapping[Location, int]] = dict,
+) -> Card:
+    """Check the content of a card, plain values in dicts and lists; see `load_card`.
+
+    `lines` tells where a key stands in `source`; it is asked only where something is at fault.
+    """
+
+    def plain(value: object) -> object:
+        return value.item() if isinstance(value, np.generic) else str(value)
+
     try:
         # Through JSON, because strict JSON is what YAML means: a list is a tuple, "3" no number.
-        encoded = json.dumps(content, default=str)
+        encoded = json.dumps(content, default=plain)
     except (TypeError, ValueError) as error:
         raise CardError(f"{source}: this is no plain card: {error}") from error
     try:
         return Card.model_validate_json(encoded, strict=True)
     except ValidationError as error:
-        lines = _lines(text)
-        for change in changes:
-            key = tuple(change.partition("=")[0].strip().split("."))
-            lines[key] = 0
-            lines = {key[:length]: 0 for length in range(1, len(key))} | lines
+        places = lines()
         faults = error.errors()
         # A list is too short only because an item of it is at fault: that item is named already.
         inner = {other["loc"][:length] for other in faults for length in range(len(other["loc"]))}
         described = [
-            _describe(fault, content, lines, source)
+            _describe(fault, content, places, source)
             for fault in faults
             if fault["type"] != "too_short" or fault["loc"] not in inner
         ]
@@ -197,7 +219,7 @@ def _describe(
         message = message.replace(of_json, of_yaml)
     if fault["type"] == "value_error":
         return f"{where}{key}: {message}"
-    value = json.dumps(fault["input"], default=str)
+    value = json.dumps(fault["input"], default=str)  # as YAML has it
     value = value if len(value) <= 60 else f"{value[:57]}..."
     return f"{where}{key} is {value}; it must be {message}"
 

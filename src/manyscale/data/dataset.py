@@ -129,6 +129,19 @@ class Dataset:
         """The events that the figures are made of."""
         return self._part("test")
 
+    def __repr__(self) -> str:
+        """Say where the events are from, how many of which process, and their streams."""
+        processes = [
+            f"{of.name} ({of.label}) {count:,}"
+            for of, count in zip(self.schema.processes, self.process_counts.values(), strict=True)
+        ]
+        streams = [f"{of.name} ({', '.join(of.all_columns)})" for of in self.schema.streams]
+        part = f", the {self._restriction.part} part" if self._restriction.part else ""
+        return (
+            f"Dataset({self.source}{part}: {len(self):,} events, {', '.join(processes)}; streams "
+            f"{', '.join(streams)})"
+        )
+
     def __len__(self) -> int:
         """Return the number of events."""
         return self._totals.events
