@@ -1,5 +1,6 @@
 """The commands end to end, as a user types them."""
 
+import errno
 import json
 import os
 import shutil
@@ -355,6 +356,39 @@ def test_a_narrow_terminal_breaks_no_number_and_a_legend_stands_once(trained, mo
     assert len(tables) > 40
     assert max(map(len, tables)) <= 60
     assert printed[60].err.count("Errors: from the number of simulated events.") == 1
+
+
+def full_disk(*_, **__):
+    """What pyarrow raises, say: without the name of the file."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named_by_what_could_not_be_written(
+    type_, trained, dataset, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("manyscale.runs.predict.write_scores", full_disk)
+    done = type_(f"predict {trained} {dataset} --out scores.npz", code=1)
+    assert done.err.endswith(
+        "error: cannot read or write scores.npz: No space left on device; what was complete before is "
+        "as it was, and the same command can be given again\n"
+    )
+    monkeypatch.setattr("manyscale.runs.limits.limits_run", full_disk)
+    assert f"cannot read or write {trained}: No" in type_(f"limits {trained}", code=1).err
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    done = type_("generate --out new/data --set generate.events=2", code=1)
+    assert done.err.endswith("error: new/data cannot be written: No space left on device\n")
+    assert not (tmp_path / "new" / "data").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+def test_a_full_standard_output_is_named():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "manyscale", "card", "model-2"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot read or write standard output: No space left")
 
 
 @pytest.mark.parametrize(

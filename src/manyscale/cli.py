@@ -5,6 +5,7 @@
 import os
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,8 +68,11 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     ended = interrupts.obey()
     try:
-        with disk_errors():
+        try:
             app(args=arguments, prog_name="manyscale")
+        except OSError as error:
+            with disk_errors(_written(arguments, error)):
+                raise
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             typer.echo("interrupted", err=True)
@@ -83,6 +87,17 @@ def main() -> None:
         typer.echo(printable(f"error: {said}"), err=True)
         # A worker process that the signal reached first may have been noticed before it.
         raise SystemExit(interrupts.RESUMABLE if ended else 1) from None
+
+
+def _written(arguments: list[str], error: OSError) -> Path | None:
+    """Where a command writes, to be named where the system does not say which file it could not."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+    if {"click", "typer", "rich"} & set(raised_in):  # these print
+        return Path("standard output")
+    for flag, value in pairwise(arguments):
+        if flag == "--out":
+            return Path(value)
+    return Path(arguments[1]) if len(arguments) > 1 else None
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it

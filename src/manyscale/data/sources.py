@@ -280,6 +280,8 @@ def _write(folder: Path, source: Source) -> None:
         draft.write_text(source.model_dump_json(exclude_none=True), encoding="utf-8")
         draft.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
         raise DataError(f"{folder} cannot be written: {error.strerror}") from error
     # A note of an earlier version says the same no more.
     (folder / _BEFORE / path.name).unlink(missing_ok=True)

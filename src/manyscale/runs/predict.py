@@ -20,6 +20,7 @@ from manyscale.events.files.formats import of_one_format
 from manyscale.progress import progress_bar
 from manyscale.runs.folder import RunFolder
 from manyscale.schema import StreamSchema
+from manyscale.writing import disk_errors
 
 __all__ = ["predict_run"]
 
@@ -88,7 +89,8 @@ def predict_run(
                 yield batch
                 bar.advance(len(batch))
 
-        write_scores(target, counted())
+        with disk_errors(target):
+            write_scores(target, counted())
     return total
 
 

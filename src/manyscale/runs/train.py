@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
+    "as_resumed",
     "build_model",
     "dropped_tokens",
     "fit_combination",
@@ -194,7 +195,7 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
         return Metrics.read(folder.metrics)
     if process_rank() > 0:
         return None
-    with disk_errors(), folder.locked():
+    with disk_errors(folder.root), folder.locked():
         metrics = evaluate_run(root)
         write_report(folder.root)
     return metrics
@@ -239,7 +240,7 @@ def train_run(
 
     if resume and folder.card.is_file():
         before = folder.read_card()
-        card = _as_resumed(card, before, folder.root, longer=longer)
+        card = as_resumed(card, before, folder.root, longer=longer)
         # Of a run that is trained longer the model stays until the new one is there.
         if folder.model.is_dir() and _length(card.training) == _length(before.training):
             return folder
@@ -256,7 +257,7 @@ def _length(training: TrainingSettings) -> tuple[int | None, ...]:
     return training.epochs, training.max_steps, training.patience
 
 
-def _as_resumed(card: Card, before: Card, root: Path, *, longer: bool) -> Card:
+def as_resumed(card: Card, before: Card, root: Path, *, longer: bool) -> Card:
     """The card with which a run goes on that was begun with another; RunError where it cannot.
 
     Where it trains longer, the learning rate rises and falls anew after the steps of before: with the
@@ -305,10 +306,9 @@ def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:  # noq
 
 
 @name_lost_processes()
-@disk_errors()
 def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder | None) -> None:
     """Train in this process; of several, the first alone writes, and fits what is not of the loop."""
-    with ExitStack() as claims:
+    with disk_errors(folder.root), ExitStack() as claims:
         _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
 
 
