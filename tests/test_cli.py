@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -356,6 +357,17 @@ def test_a_narrow_terminal_breaks_no_number_and_a_legend_stands_once(trained, mo
     assert len(tables) > 40
     assert max(map(len, tables)) <= 60
     assert printed[60].err.count("Errors: from the number of simulated events.") == 1
+
+
+def test_warnings_of_libraries_begin_as_ours(type_, monkeypatch):
+    def text(*_, **__):
+        warnings.warn("odd", stacklevel=1)
+        return ""
+
+    monkeypatch.setattr("manyscale.card.preset_card_text", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert type_("card model-2").err == "warning: odd\n"
 
 
 def full_disk(*_, **__):

@@ -5,6 +5,7 @@
 import os
 import sys
 import traceback
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,6 +68,10 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     ended = interrupts.obey()
+    # Those of libraries look like ours.
+    warnings.showwarning = lambda message, *_: typer.echo(
+        printable(f"warning: {message}"), err=True
+    )
     try:
         try:
             app(args=arguments, prog_name="manyscale")
