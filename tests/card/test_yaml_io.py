@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -189,6 +191,15 @@ def test_another_preset_in_a_printed_card_says_what_to_delete(before, after, sai
     text = preset_card_text(before).replace(f"preset: {before}", f"preset: {after}")
     with pytest.raises(CardError, match=f"preset {after} takes .*{said}"):
         build_model(parse_card(text), SCHEMA)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_cards_of_the_examples_are_written_as_they_are_read(full):
+    paths = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        card = load_card(path)
+        assert parse_card(card_text(card, path.name, full=full)) == card
 
 
 def test_a_short_card_has_what_preset_and_data_need_and_what_was_changed():

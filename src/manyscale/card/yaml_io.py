@@ -348,7 +348,7 @@ def _section(
 
 def _is_shown(value: object, default: object, path: str, daily: set[str]) -> bool:
     """Whether a short card has a key: a daily one, one not at its default, or one above such."""
-    if isinstance(value, Settings) and path not in daily:
+    if isinstance(value, Settings) and isinstance(default, Settings) and path not in daily:
         return any(
             _is_shown(below, getattr(default, name), f"{path}.{name}", daily)
             for name, below in value
@@ -362,7 +362,12 @@ def _given(entry: Settings, path: str, daily: set[str] | None) -> dict[str, obje
         field.alias or name: value
         for name, field in type(entry).model_fields.items()
         if (value := getattr(entry, name)) is not None
-        and (daily is None or _is_shown(value, field.get_default(), f"{path}{name}", daily))
+        and (
+            daily is None
+            or _is_shown(
+                value, field.get_default(call_default_factory=True), f"{path}{name}", daily
+            )
+        )
     }
 
 
