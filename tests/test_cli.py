@@ -1,5 +1,6 @@
 """The commands end to end, as a user types them."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +24,12 @@ from helpers.commands import toy_dataset, toy_npz, write_parts
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import load_card, preset_card_text
+from manyscale.console import print_metrics
+from manyscale.evaluation.results import Metrics
 from manyscale.events.ragged import PackedStream
 from manyscale.events.work import open_executor
 from manyscale.model.presets import PRESETS
+from manyscale.reporting.tables import classifier_table, yields_table
 from manyscale.training import checkpoint
 
 
@@ -158,6 +163,56 @@ def test_luminosity_scales_the_yields(type_, trained, tmp_path):
     assert found[1] == pytest.approx(3 * found[0])
 
 
+def test_resume_with_more_epochs_trains_longer_and_evaluates_anew(type_, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = metrics_of(run)
+    type_(f"train {run / 'card.yaml'} --out {run} --resume --set training.epochs=3")
+    assert len((run / "history.csv").read_text(encoding="utf-8").splitlines()) == 4
+    assert load_card(run / "card.yaml").training.restarts == (6,)
+    assert metrics_of(run)["loss"] != before["loss"]
+
+
+def test_a_moved_run_has_its_own_data_where_they_moved_along_or_as_said(type_, trained, tmp_path):
+    before = metrics_of(trained)
+    provenance = read_json(trained / "provenance.json")
+    old, new = tmp_path / "old", tmp_path / "new"
+    data = Path(provenance["data"]["source"])
+    # As if both had been in one folder, and this had been moved.
+    shutil.copytree(data, new / "data" / "toys")
+    run = shutil.copytree(trained, new / "runs" / "first")
+    card = (run / "card.yaml").read_text(encoding="utf-8")
+    (run / "card.yaml").write_text(card.replace(str(data), str(old / "data" / "toys")), "utf-8")
+    provenance["folder"] = str(old / "runs" / "first")
+    (run / "provenance.json").write_text(json.dumps(provenance), "utf-8")
+    type_(f"evaluate {run}")
+    assert metrics_of(run)["auc"] == before["auc"]
+    elsewhere = (new / "data").rename(tmp_path / "elsewhere") / "toys"
+    said = type_(f"evaluate {run}", code=1).err
+    assert "say where they are by --data" in said
+    type_(f"evaluate {run} --data {elsewhere}")
+    assert metrics_of(run)["auc"] == before["auc"]
+    other = toy_dataset(tmp_path / "other", events=100)
+    assert "holds other events" in type_(f"evaluate {run} --data {other}", code=1).err
+
+
+def test_limits_of_npz_name_the_option_that_gives_cross_sections(type_, train, npz):
+    train(
+        f"preset: model-1\ndata: {{signal: {npz / 'signal_jet1.npz'}, "
+        f"background: {npz / 'background_jet1.npz'}}}"
+    )
+    options = "--cross-section signal=PB --cross-section background=PB"
+    assert options in type_("limits run", code=1).err
+    given = options.replace("l=PB", "l=0.001").replace("d=PB", "d=0.1")
+    assert "limit" in type_(f"limits run {given}").out
+    type_(f"evaluate run {given}")
+    # All 150 events of each file stand for the cross section at 3,000 fb^-1.
+    assert metrics_of("run")["yields"]["signal"]["expected"] == pytest.approx(3000)
+    assert "processes are signal" in type_("limits run --cross-section x=1", code=1).err
+    assert type_("limits run --cross-section signal", code=2).err.endswith(
+        "write it as ttbar=832\n"
+    )
+
+
 def test_events_of_the_training_are_no_test(type_, trained, dataset):
     done = type_(f"evaluate {trained} --data {dataset}", code=1)
     assert "were used to train the network" in done.err
@@ -168,8 +223,8 @@ def test_run_is_not_overwritten_and_a_finished_one_is_left_alone(type_, trained)
     before = (trained / "report.html").stat().st_mtime_ns
     assert "already holds a run" in type_(f"train {card} --out {trained}", code=1).err
     type_(f"train {card} --out {trained} --resume")
-    done = type_(f"train {card} --out {trained} --resume --set training.epochs=9", code=1)
-    assert "differ in training" in done.err
+    done = type_(f"train {card} --out {trained} --resume --set training.batch_size=9", code=1)
+    assert "differ in training.batch_size (there 64, here 9)" in done.err
     assert (trained / "report.html").stat().st_mtime_ns == before
 
 
@@ -287,10 +342,92 @@ def test_card_of_the_seed_trains(type_, npz, tmp_path):
     assert read_json("run/data.json")["dropped_tokens"]["constituents"] > 0
 
 
+def test_a_narrow_terminal_breaks_no_number_and_a_legend_stands_once(trained, monkeypatch, capsys):
+    metrics = Metrics.read(trained / "metrics.json")
+    printed = {}
+    for width in (300, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_metrics(metrics)
+        printed[width] = capsys.readouterr()
+    for table in (classifier_table(metrics), yields_table(metrics)):
+        for row in table.rows:
+            for cell, figures in zip(row, table.figures, strict=True):
+                assert not figures or all(cell in done.out for done in printed.values()), cell
+    tables = printed[60].out.partition("Too good")[0].partition("Combined:")[0].splitlines()
+    assert len(tables) > 40
+    assert max(map(len, tables)) <= 60
+    assert printed[60].err.count("Errors: from the number of simulated events.") == 1
+
+
+def test_warnings_of_libraries_begin_as_ours(type_, monkeypatch):
+    def text(*_, **__):
+        warnings.warn("odd", stacklevel=1)
+        return ""
+
+    monkeypatch.setattr("manyscale.card.preset_card_text", text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert type_("card model-2").err == "warning: odd\n"
+
+
+def full_disk(*_, **__):
+    """What pyarrow raises, say: without the name of the file."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named_by_what_could_not_be_written(
+    type_, trained, dataset, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("manyscale.runs.predict.write_scores", full_disk)
+    done = type_(f"predict {trained} {dataset} --out scores.npz", code=1)
+    assert done.err.endswith(
+        "error: cannot read or write scores.npz: No space left on device; what was complete before is "
+        "as it was, and the same command can be given again\n"
+    )
+    monkeypatch.setattr("manyscale.runs.limits.limits_run", full_disk)
+    assert f"cannot read or write {trained}: No" in type_(f"limits {trained}", code=1).err
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    done = type_("generate --out new/data --set generate.events=2", code=1)
+    assert done.err.endswith("error: new/data cannot be written: No space left on device\n")
+    assert not (tmp_path / "new" / "data").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+def test_a_full_standard_output_is_named():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "manyscale", "card", "model-2"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot read or write standard output: No space left")
+
+
+@pytest.mark.parametrize(
+    ("shell", "settings"),
+    [
+        ("bash", {"COMP_WORDS": "manyscale ev", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "manyscale ev"}),
+        (
+            "fish",
+            {"_TYPER_COMPLETE_ARGS": "manyscale ev", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+        ),
+    ],
+)
+def test_shells_complete_commands(type_, monkeypatch, shell, settings):
+    monkeypatch.setenv("_MANYSCALE_COMPLETE", f"complete_{shell}")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    done = type_("")
+    assert "evaluate" in done.out
+    assert "train" not in done.out
+
+
 def test_printed_card_is_the_card_and_nothing_else(type_):
     done = type_("card model-3")
     assert (done.code, done.err) == (0, "")
     assert done.out == preset_card_text("model-3")
+    assert type_("card model-3 --full").out == preset_card_text("model-3", full=True)
 
 
 @pytest.mark.parametrize(

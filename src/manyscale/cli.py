@@ -5,6 +5,8 @@
 import os
 import sys
 import traceback
+import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +27,6 @@ app = typer.Typer(
     help="Collision events to an interpretable classifier, by a multi-scale transformer.",
     epilog="Any command with --debug shows the traceback of a failure.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # rich takes as long to import as all else
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -37,6 +38,10 @@ Changes = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
 Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
+CrossSections = Annotated[
+    list[str] | None,
+    typer.Option("--cross-section", metavar="PROCESS=PB", help="in pb; one for each process"),
+]
 Where = Literal["auto", "cpu", "cuda"]
 Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
 TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
@@ -63,9 +68,16 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     ended = interrupts.obey()
+    # Those of libraries look like ours.
+    warnings.showwarning = lambda message, *_: typer.echo(
+        printable(f"warning: {message}"), err=True
+    )
     try:
-        with disk_errors():
+        try:
             app(args=arguments, prog_name="manyscale")
+        except OSError as error:
+            with disk_errors(_written(arguments, error)):
+                raise
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             typer.echo("interrupted", err=True)
@@ -80,6 +92,17 @@ def main() -> None:
         typer.echo(printable(f"error: {said}"), err=True)
         # A worker process that the signal reached first may have been noticed before it.
         raise SystemExit(interrupts.RESUMABLE if ended else 1) from None
+
+
+def _written(arguments: list[str], error: OSError) -> Path | None:
+    """Where a command writes, to be named where the system does not say which file it could not."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+    if {"click", "typer", "rich"} & set(raised_in):  # these print
+        return Path("standard output")
+    for flag, value in pairwise(arguments):
+        if flag == "--out":
+            return Path(value)
+    return Path(arguments[1]) if len(arguments) > 1 else None
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
@@ -107,20 +130,23 @@ def card(
     from_seed: Annotated[
         Path | None, typer.Option(help="translate an input.py of the seed package")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="every key, not those alone that people change")
+    ] = False,
 ) -> None:
-    """Print a complete, commented card."""
+    """Print a commented card."""
     from manyscale.card import card_text, check_preset, preset_card_text
     from manyscale.card.seed_input import translate_seed
 
     if (preset is None) == (from_seed is None):
         raise typer.BadParameter("give either a preset or --from-seed FILE")
     if preset is not None:
-        text = preset_card_text(check_preset(preset))
+        text = preset_card_text(check_preset(preset), full=full)
     elif from_seed is not None:
         found = translate_seed(from_seed)
         for remark in found.remarks:
-            typer.echo(remark, err=True)
-        text = card_text(found.card, f"manyscale card, from {from_seed}", unused=False)
+            typer.echo(f"warning: {remark}", err=True)
+        text = card_text(found.card, f"manyscale card, from {from_seed}", full=full)
     typer.echo(text, nl=False)
 
 
@@ -230,8 +256,7 @@ def inspect(
         found = known_features()
     else:
         found = inspect_path(path, verify=verify, luminosity=luminosity)
-    for part in found.tables:
-        print_table(part)
+    print_table(*found.tables)
     for line in found.lines:
         typer.echo(line)
 
@@ -275,9 +300,24 @@ def pretrain(
     typer.echo(f"base: {out}; start from it by training.start: {out}")
 
 
+def _cross_sections(given: list[str]) -> dict[str, float]:
+    found = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise typer.BadParameter(f"--cross-section {one}: write it as ttbar=832") from None
+    return found
+
+
 @app.command(epilog="Example: manyscale evaluate runs/first --luminosity 300")
 def evaluate(
-    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
+    run: Run,
+    data: Data = None,
+    luminosity: Luminosity = None,
+    cross_section: CrossSections = None,
+    device: Device = "auto",
 ) -> None:
     """Evaluate a run on its test events: metrics.json, scores, plots and report."""
     from manyscale.console import print_metrics
@@ -285,13 +325,20 @@ def evaluate(
     from manyscale.runs.evaluate import evaluate_run
 
     show()
-    print_metrics(evaluate_run(run, data=data, luminosity=luminosity, device=device))
+    stated = _cross_sections(cross_section or [])
+    print_metrics(
+        evaluate_run(run, data=data, luminosity=luminosity, cross_sections=stated, device=device)
+    )
     typer.echo(f"report: {write_report(run)}")
 
 
 @app.command(epilog="Example: manyscale limits runs/first --luminosity 3000")
 def limits(
-    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
+    run: Run,
+    data: Data = None,
+    luminosity: Luminosity = None,
+    cross_section: CrossSections = None,
+    device: Device = "auto",
 ) -> None:
     """Expected limits and significance from the scores: workspaces for pyhf, plots and report."""
     from manyscale.console import print_limits
@@ -299,7 +346,10 @@ def limits(
     from manyscale.runs.limits import limits_run
 
     show()
-    print_limits(limits_run(run, data=data, luminosity=luminosity, device=device))
+    stated = _cross_sections(cross_section or [])
+    print_limits(
+        limits_run(run, data=data, luminosity=luminosity, cross_sections=stated, device=device)
+    )
     typer.echo(f"report: {write_report(run)}")
 
 

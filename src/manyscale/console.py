@@ -1,10 +1,15 @@
 """Prints the tables of `manyscale.reporting.tables` on a terminal, notes on stderr beside them."""
 
+import os
+import re
+import textwrap
 from collections.abc import Sequence
 
 from rich import table as rich_table
 from rich.box import SIMPLE
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 
 from manyscale.errors import printable
 from manyscale.evaluation.results import ComparisonRow, Explanation, LearningCurve, Limits, Metrics
@@ -24,30 +29,65 @@ __all__ = [
 _PLAIN_WIDTH = 140  # nothing says how wide a file or pipe is
 
 
-def print_table(table: Table) -> None:
-    """Print a table on stdout, figures to the right, and its note on stderr; nothing without rows."""
-    if not table.rows:
-        return
+def print_table(*some: Table) -> None:
+    """Print tables on stdout, and their notes on stderr, what several say once.
+
+    Those without rows are left out. No figure is broken: where a terminal is narrower than a table, this
+    stands in pieces, one below the other, each with the first column.
+    """
+    wide = Console(highlight=False, markup=False)
+    if not wide.is_terminal and "COLUMNS" not in os.environ:
+        wide.width = _PLAIN_WIDTH
+    unlimited = wide.options.update(width=10_000)
+    errors = Console(highlight=False, markup=False, stderr=True)
+    said: set[str] = set()
+    for table in filter(lambda table: table.rows, some):
+        rest, title = list(range(1, len(table.rows[0]))), table.title
+        piece: list[int] = []
+        while rest or not piece:
+            piece = [0, *rest[:1]]
+            for column in rest[1:]:
+                drawn = _drawn(table, [*piece, column], title)
+                if Measurement.get(wide, unlimited, drawn).minimum > wide.width:
+                    break
+                piece.append(column)
+            wide.print(_drawn(table, piece, title))
+            rest, title = rest[len(piece) - 1 :], ""
+        sentences = re.split(r"(?<=\.) (?=[A-Z])", table.note)
+        if note := " ".join(one for one in sentences if one not in said):
+            errors.print(printable(note), style="dim", soft_wrap=True)
+        said.update(sentences)
+
+
+def _drawn(table: Table, columns: Sequence[int], title: str) -> rich_table.Table:
+    """Some columns of a table, figures to the right and in one piece."""
     drawn = rich_table.Table(
-        title=printable(table.title) or None,
+        title=printable(title) or None,
         title_justify="left",
         title_style="bold",
         box=SIMPLE,
         padding=(0, 1, 0, 0),
         show_header=bool(table.header),
     )
-    names = table.header or [""] * len(table.rows[0])
-    for name, figures in zip(names, table.figures, strict=True):
-        drawn.add_column(printable(name), justify="right" if figures else "left", overflow="fold")
+    for column in columns:
+        cells = [printable(row[column]) for row in table.rows]
+        name = printable(table.header[column]) if table.header else ""
+        figures = table.figures[column]
+        # Of figures the name alone may have several lines, of texts no word is broken.
+        whole = name.split() + (cells if figures else " ".join(cells).split())
+        least = max(map(cell_len, whole), default=1)
+        if figures:
+            name = textwrap.fill(name, least)
+        drawn.add_column(
+            name,
+            justify="right" if figures else "left",
+            overflow="fold",
+            no_wrap=figures,
+            min_width=least,
+        )
     for row in table.rows:
-        drawn.add_row(*map(printable, row))
-    wide = Console(highlight=False, markup=False)
-    if not wide.is_terminal:
-        wide.width = _PLAIN_WIDTH
-    wide.print(drawn)
-    if table.note:
-        errors = Console(highlight=False, markup=False, stderr=True)
-        errors.print(printable(table.note), style="dim", soft_wrap=True)
+        drawn.add_row(*(printable(row[column]) for column in columns))
+    return drawn
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -57,10 +97,12 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def print_metrics(metrics: Metrics) -> None:
     """Print the figures of a run, of all its classifiers, and what is missing and why."""
-    print_table(tables.classifier_table(metrics))
-    print_table(tables.yields_table(metrics))
-    print_table(tables.cuts_table(metrics))
-    print_table(tables.sculpting_table(metrics.sculpting))
+    print_table(
+        tables.classifier_table(metrics),
+        tables.yields_table(metrics),
+        tables.cuts_table(metrics),
+        tables.sculpting_table(metrics.sculpting),
+    )
     lines = [findings.suspicion(metrics), findings.combination_sentence(metrics)]
     lines += [metrics.yields_missing, metrics.sculpting_missing]
     lines.append(metrics.yields.notice if metrics.yields else "")
@@ -93,13 +135,11 @@ def print_explanation(explanation: Explanation) -> None:
 
 def print_comparison(rows: Sequence[ComparisonRow], curves: Sequence[LearningCurve] = ()) -> None:
     """Print classifiers on the same test events, and their learning curves."""
-    print_table(tables.comparison_table(rows))
-    if curves:
-        print_table(tables.learning_table(curves))
+    learned = [tables.learning_table(curves)] if curves else []
+    print_table(tables.comparison_table(rows), *learned)
 
 
 def print_cutflow(processes: Sequence[Process]) -> None:
     """Print the processes, and how much of each passed each step of the selection."""
     if any(process.cutflow for process in processes):
-        print_table(tables.process_table(processes))
-        print_table(tables.cutflow_table(processes))
+        print_table(tables.process_table(processes), tables.cutflow_table(processes))

@@ -1,16 +1,19 @@
 """The multi-scale classifier as an estimator of scikit-learn's shape."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ValidationError
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from manyscale.card import Card
+from manyscale.card import Card, check_preset, make_card
 from manyscale.data.dataset import Dataset
 from manyscale.data.identity import uniform
 from manyscale.data.npz import Arrays, Columns, from_arrays, read_npz_events
@@ -19,7 +22,7 @@ from manyscale.deployment.predict import choose_device, class_probabilities, pre
 from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import Preset
-from manyscale.progress import LOG
+from manyscale.progress import LOG, shown
 from manyscale.runs.train import build_model, fit_features, fit_members, start
 from manyscale.training.schedule import TrainingSettings
 
@@ -40,16 +43,20 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     preset
         kinematics-only, concatenation, model-1, model-2, model-3 or custom.
-    streams, fusion
-        As in a card: settings by stream name, and cross-attention blocks, as dicts.
+    streams, fusion, head
+        As in a card: settings by stream name, cross-attention blocks, and the head, as dicts.
     columns
         Names of the columns of arrays: a list, or a list a stream.
     start, epochs, batch_size, learning_rate, max_steps, patience
         As in the card's section `training`.
+    training
+        Further keys of that section, as {"weight_decay": 0.1}.
     seed
         The one seed from which all randomness comes.
     device
         Where it trains and predicts: cpu, cuda, or auto, a GPU if there is one.
+    verbose
+        Show what the training does, and how far it is; in a notebook, too.
 
     Attributes
     ----------
@@ -59,6 +66,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The trained torch module.
     history_
         A dict an epoch: losses, validation AUC, learning rate, events per second.
+    n_features_in_
+        Columns of an array, where it was fitted on one of two dimensions, one token an event.
 
     Examples
     --------
@@ -76,6 +85,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         streams: dict[str, dict[str, Any]] | None = None,
         fusion: list[dict[str, Any]] | None = None,
+        head: dict[str, Any] | None = None,
         columns: Columns = None,
         start: str | Path = _TRAINING["start"],
         epochs: int = _TRAINING["epochs"],
@@ -83,12 +93,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = _TRAINING["learning_rate"],
         max_steps: int | None = _TRAINING["max_steps"],
         patience: int | None = _TRAINING["patience"],
+        training: dict[str, Any] | None = None,
         seed: int = 1,
         device: str = "auto",
+        verbose: bool = False,
     ) -> None:
         self.preset = preset
         self.streams = streams
         self.fusion = fusion
+        self.head = head
         self.columns = columns
         self.start = start
         self.epochs = epochs
@@ -96,8 +109,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.max_steps = max_steps
         self.patience = patience
+        self.training = training
         self.seed = seed
         self.device = device
+        self.verbose = verbose
 
     def fit(
         self,
@@ -113,7 +128,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X
             A dataset, which holds its labels and weights; or (events, tokens, columns), padded with
-            zeros; or such an array a stream, by name.
+            zeros; or such an array a stream, by name; or (events, columns), one token an event.
         y
             (events,): two different labels, the larger is the signal; not for a dataset.
         sample_weight
@@ -127,11 +142,29 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         DataError, CardError
             Where data, labels or settings are not what they should be.
         """
+        with shown(wanted=bool(self.verbose)):
+            return self._fit(X, y, sample_weight, validation)
+
+    def _fit(
+        self,
+        X: X,  # noqa: N803
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        validation: Dataset | tuple[Arrays, ArrayLike] | None,
+    ) -> "Classifier":
         card = self._card()
         train = self._dataset(X, y, sample_weight)
+        for notice in train.notices:
+            LOG.warning(notice)
         if validation is None:
             events = train.events()
-            aside = uniform(events.event_id, f"set aside {self.seed}") < _HELD_OUT
+            drawn = uniform(events.event_id, f"set aside {self.seed}")
+            aside = drawn < _HELD_OUT
+            for label in (0, 1):  # of few events, one of each class at least, and not all
+                of_class = np.flatnonzero(events.label == label)
+                if len(of_class) > 1:
+                    aside[of_class[drawn[of_class].argmin()]] = True
+                    aside[of_class[drawn[of_class].argmax()]] = False
             parts = (events.take(np.flatnonzero(chosen)) for chosen in (~aside, aside))
             train, held_out = (Dataset.from_events(train.schema, part) for part in parts)
         elif isinstance(validation, tuple):
@@ -145,8 +178,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(
                 "the validation events have other streams or columns than the training's"
             )
-        for notice in train.notices:
-            LOG.info(notice)
         fit_features(network, train)
         taken = start(network, card.training)
         for line in taken.lines:
@@ -157,25 +188,27 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _card(self) -> Card:
-        training = {name: getattr(self, name) for name in _OURS}
+        choose_device(self.device)  # refuses another name, or a GPU that is not there
+        own = {name: getattr(self, name) for name in _OURS}
         # Further processes would have to be started by a command.
-        training |= {"accelerator": "gpu" if self.device == "cuda" else self.device, "devices": 1}
-        try:
-            return Card.model_validate(
-                {
-                    "preset": self.preset,
-                    "seed": self.seed,
-                    "streams": self.streams or {},
-                    "fusion": self.fusion,
-                    "training": training,
-                }
+        own |= {"accelerator": "gpu" if self.device == "cuda" else self.device, "devices": 1}
+        further = self.training or {}
+        if twice := sorted({*own, "nodes"} & further.keys()):
+            raise CardError(
+                f"training={{'{twice[0]}': ...}}: {', '.join((*_OURS, 'device'))} are parameters of "
+                "their own"
             )
-        except ValidationError as error:
-            faults = [
-                f"{'.'.join(map(str, fault['loc']))} is {fault['input']!r}: {fault['msg']}"
-                for fault in error.errors()
-            ]
-            raise CardError("; ".join(faults)) from error
+        return make_card(
+            {
+                "preset": check_preset(self.preset),
+                "seed": self.seed,
+                "streams": self.streams or {},
+                "fusion": self.fusion,
+                "head": self.head or {},
+                "training": {**further, **own},
+            },
+            "Classifier",
+        )
 
     def _dataset(
         self,
@@ -194,20 +227,41 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self.classes_ = np.array([0, 1])
             return X
         if y is None:
-            raise DataError("labels are missing: fit(X, y) with arrays needs y, one label an event")
-        labels = np.asarray(y)
+            raise DataError(
+                "labels are missing: with arrays fit requires y to be passed, but the target y is None"
+            )
+        arrays = self._arrays(X, fitted=fitted)
+        try:
+            labels = column_or_1d(y, warn=True)
+            check_classification_targets(labels)
+        except ValueError as error:
+            raise DataError(f"y: {error}") from error
         if not fitted:
             self.classes_ = np.unique(labels)
-            if len(self.classes_) != 2:
+            if len(self.classes_) > 2:
                 raise DataError(
-                    f"y has {len(self.classes_)} different labels; there must be two, "
-                    f"background and signal"
+                    "Only binary classification is supported. The type of the target is multiclass: y "
+                    f"has {len(self.classes_)} different labels; there must be two, background and signal"
+                )
+            if len(self.classes_) < 2:
+                raise DataError(
+                    "y has 1 class; there must be two different labels, background and signal"
                 )
         unknown = ~np.isin(labels, self.classes_)
         if unknown.any():
             raise DataError(f"the label {labels[unknown][0]!r} is none of {self.classes_.tolist()}")
         signal = (labels == self.classes_[1]).astype(np.int64)
-        return from_arrays(X, signal, sample_weight, self.columns, seed=self.seed)
+        return from_arrays(arrays, signal, sample_weight, self.columns, seed=self.seed)
+
+    def _arrays(self, X: Arrays, *, fitted: bool) -> Arrays:  # noqa: N803
+        """The arrays; one of two dimensions as one token an event, checked by scikit-learn's rules."""
+        try:
+            if not issparse(X) and (isinstance(X, Mapping) or np.asarray(X).ndim > 2):
+                return X
+            table: NDArray[Any] = validate_data(self, X, reset=not fitted)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        return table[:, None, :]
 
     def predict_proba(self, X: X) -> NDArray[np.float32]:  # noqa: N803
         """Probability of each class, (events, 2), in the order of `classes_`.
@@ -220,12 +274,50 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             parts = [probability for _, probability in predict(network, X)]
             return np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
         wanted = [network.extractor(name).stream for name in network.settings.streams]
-        return class_probabilities(network, read_npz_events(X, wanted).streams)
+        arrays = self._arrays(X, fitted=True)
+        return class_probabilities(network, read_npz_events(arrays, wanted).streams)
 
     def predict(self, X: X) -> NDArray[Any]:  # noqa: N803
         """The more probable label of each event, (events,)."""
         probability = self.predict_proba(X)
         return self.classes_[probability.argmax(axis=1)]
+
+    def score(
+        self,
+        X: X,  # noqa: N803
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Accuracy: of a dataset as in metrics.json, both classes alike; of arrays as scikit-learn's."""
+        if not isinstance(X, Dataset):
+            return float(super().score(X, y, sample_weight))
+        if y is not None or sample_weight is not None:
+            raise DataError("a dataset holds its labels and weights: give neither y nor weights")
+        events = X.bookkeeping()
+        right = self.predict_proba(X).argmax(axis=1) == events.label
+        return float(np.average(right, weights=X.balanced_weights(events)))
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say what it can do: two classes, arrays of two or three dimensions."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803 - scikit-learn's name
+        """Parameters that are no defaults; and what the training has given."""
+        given = super().__repr__(N_CHAR_MAX)
+        if not hasattr(self, "network_"):
+            return str(given)
+        parameters = sum(one.numel() for one in self.network_.parameters())
+        fitted = f"{', '.join(self.network_.settings.streams)}; {parameters:,} parameters"
+        if history := getattr(self, "history_", None):
+            best = min(history, key=lambda row: float(row["validation_loss"]))
+            fitted += (
+                f"; best of {len(history)} epochs: {best['epoch']:g}, validation AUC "
+                f"{best['validation_auc']:.4f}"
+            )
+        return f"{given}, fitted on {fitted}"
 
     def save(self, folder: Path | str) -> None:
         """Write a model folder: weights, architecture, features, labels; no pickle."""
@@ -253,8 +345,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @staticmethod
     def load(folder: Path | str, device: str = "auto") -> "Classifier":
-        """Read a model folder, of `save` or of a run; ready to predict."""
-        bundle = load_bundle(folder)
+        """Read a model folder of `save`, or a run's folder; ready to predict."""
+        folder = Path(folder)
+        bundle = load_bundle(folder / "model" if (folder / "model").is_dir() else folder)
         classifier = Classifier(preset="custom", device=device)
         classifier.classes_ = np.array(bundle.labels)
         classifier.network_ = bundle.network

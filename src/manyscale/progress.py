@@ -4,11 +4,12 @@ The package logs to the logger "manyscale" and stays silent otherwise, as a libr
 call `show`, and from then on lines and bars go to stderr: bars on a terminal, plain lines elsewhere.
 """
 
+import importlib
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manyscale.errors import printable
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["LOG", "Bar", "is_shown", "progress_bar", "show"]
+__all__ = ["LOG", "Bar", "is_shown", "progress_bar", "show", "shown"]
 
 LOG = logging.getLogger("manyscale")
 
 # Seconds between two lines where there is no terminal to draw a bar on.
 _INTERVAL = 10.0
+# The same in a notebook, where the line before is overwritten.
+_REDRAWN = 0.5
 
 
 class _Lines(logging.Handler):
@@ -32,7 +35,9 @@ class _Lines(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(printable(record.getMessage()), markup=False, soft_wrap=True)
+        line = printable(record.getMessage())
+        line = f"warning: {line}" if record.levelno >= logging.WARNING else line
+        self.console.print(line, markup=False, soft_wrap=True)
 
 
 def _console() -> "Console | None":
@@ -56,6 +61,18 @@ def show() -> None:
         LOG.propagate = False
 
 
+@contextmanager
+def shown(*, wanted: bool = True) -> Iterator[None]:
+    """Show log lines and bars while a block runs, where wanted, and as before after it."""
+    before = list(LOG.handlers), LOG.level, LOG.propagate
+    if wanted:
+        show()
+    try:
+        yield
+    finally:
+        LOG.handlers[:], LOG.level, LOG.propagate = before
+
+
 class Bar:
     """One piece of long work; see `progress_bar`."""
 
@@ -65,11 +82,16 @@ class Bar:
         self.note = ""
         self.began = self._last_line = time.monotonic()
         self._bar: Progress | None = None
+        self._cell: Any = None
         console = _console()
         if console is not None and console.is_terminal:
             self._bar = _rich_bar(console)
             self._bar.start()
             self._task = self._bar.add_task(what, total=total, completed=done, rate="", note="")
+        elif console is not None and console.is_jupyter:
+            # One line below the cell, written anew; rich's bars need ipywidgets there.
+            notebook = importlib.import_module("IPython.display")
+            self._cell = notebook.display({"text/plain": what}, raw=True, display_id=True)
         else:
             LOG.info("%s: %d %s%s", what, total, unit, f", {done} are done already" if done else "")
 
@@ -86,19 +108,22 @@ class Bar:
                 rate=f"{rate:.0f} {self.unit}/s",
                 note=self.note,
             )
-        elif note or now - self._last_line > _INTERVAL:
+        elif note or now - self._last_line > (_INTERVAL if self._cell is None else _REDRAWN):
             self._last_line = now
             left = (self.total - self.done) / rate if rate else 0.0
-            LOG.info(
-                "%s: %d of %d %s, %.0f per second, %.0f s left%s",
-                *(self.what, self.done, self.total, self.unit, rate, left),
-                f", {self.note}" if self.note else "",
-            )
+            line = f"{self.what}: {self.done} of {self.total} {self.unit}, {rate:.0f} per second, "
+            line += f"{left:.0f} s left" + (f", {self.note}" if self.note else "")
+            if self._cell is None:
+                LOG.info("%s", line)
+            else:
+                self._cell.update({"text/plain": line}, raw=True)
 
     def close(self) -> None:
         """Give the terminal back."""
         if self._bar is not None:
             self._bar.stop()
+        if self._cell is not None:
+            self._cell.update({"text/plain": ""}, raw=True)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ of `OBJECTS`.
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -40,6 +41,8 @@ __all__ = [
     "StreamSchema",
     "check_stream_names",
     "collision_streams",
+    "meant",
+    "misspelt_columns",
 ]
 
 SCHEMA_VERSION = 1
@@ -74,7 +77,7 @@ COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (
         Column("pt", "GeV", 0, 14000, "transverse momentum"),
-        Column("eta", "", -6, 6, "pseudorapidity"),
+        Column("eta", "", -10, 10, "pseudorapidity"),
         Column("phi", "rad", -_PI, _PI, "azimuth in (-pi, pi]"),
         Column("mass", "GeV", -1, 14000, "invariant mass"),
         Column("energy", "GeV", 0, 14000, "energy"),
@@ -93,17 +96,36 @@ COLUMNS: dict[str, Column] = {
         Column("delta_eta", "", -6, 6, "eta minus the jet's eta"),
         Column("delta_phi", "rad", -_PI, _PI, "phi minus the jet's phi, wrapped to (-pi, pi]"),
         Column("delta_r", "", 0, 8, "distance to the jet axis in (eta, phi)"),
-        Column("log_pt", "", -20, 12, "log of pT in GeV"),
-        Column("log_energy", "", -20, 12, "log of the energy in GeV"),
+        Column("log_pt", "", -20, 9.6, "log of pT in GeV"),
+        Column("log_energy", "", -20, 9.6, "log of the energy in GeV"),
         Column("log_pt_rel", "", -20, 1, "log of pT over the jet's pT"),
         Column("log_energy_rel", "", -20, 1, "log of the energy over the jet's energy"),
         Column("is_charged", "", 0, 1, "1 for charged particles"),
         Column("is_photon", "", 0, 1, "1 for photons"),
         Column("is_neutral_hadron", "", 0, 1, "1 for neutral hadrons"),
         Column("phi_rel", "rad", -_PI, _PI, "phi minus that of the leading object, wrapped"),
-        Column("log_mass", "", -20, 12, "log of (1 GeV + mass)"),
+        Column("log_mass", "", -20, 9.6, "log of (1 GeV + mass)"),
     )
 }
+
+
+def meant(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Names that a misspelt one may stand for: the same but for short forms, else similar ones.
+
+    Examples
+    --------
+    >>> meant("deta", COLUMNS), meant("logPT", COLUMNS), meant("colour", COLUMNS)
+    (['delta_eta'], ['log_pt'], [])
+    """
+
+    def plain(spelt: str) -> str:
+        letters = re.sub(r"[^a-z0-9]", "", spelt.lower())
+        return re.sub(r"^d(?=eta|phi|r$)", "delta", letters)
+
+    known = list(known)
+    same = [one for one in known if plain(one) == plain(name)]
+    return same or get_close_matches(name, known, n=3, cutoff=cutoff)
+
 
 #: Columns that describe the jet of a stream, once an event.
 AXIS_COLUMNS = ("jet_pt", "jet_eta", "jet_phi", "jet_mass")
@@ -149,6 +171,18 @@ class StreamSchema(_Frozen):
                 f"stream '{self.name}' has no column '{name}'; it has {', '.join(self.columns)}"
             )
         return self.columns.index(name)
+
+
+def misspelt_columns(stream: StreamSchema) -> list[str]:
+    """Say, a line each, which unknown columns of a stream are spelt much like known ones."""
+    return [
+        f"the column '{name}' of the stream '{stream.name}' is not known, so a plain number; did you "
+        f"mean {' or '.join(close)}?"
+        for name in stream.all_columns
+        # jet numbers and the like (eta_1, pt2) are meant
+        if name not in COLUMNS and re.sub(r"[_0-9]+$", "", name) not in COLUMNS
+        if (close := meant(name, COLUMNS, cutoff=0.85))
+    ]
 
 
 _PARTICLE = ("pt", "eta", "phi", "energy", "charge", "particle_class")

@@ -1,18 +1,27 @@
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+from torch import nn
+
+from helpers.toys import SCHEMA
 from manyscale.card import Card, card_text, load_card, parse_card, preset_card, preset_card_text
 from manyscale.errors import CardError
+from manyscale.estimator import Classifier
 from manyscale.model.presets import PRESETS
+from manyscale.runs.train import build_model
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_printed_card_reads_back_as_what_it_was_made_of(preset):
-    assert parse_card(preset_card_text(preset)) == preset_card(preset)
+def test_printed_card_reads_back_as_what_it_was_made_of(preset, full):
+    assert parse_card(preset_card_text(preset, full=full)) == preset_card(preset)
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_key_of_a_printed_card_has_a_comment(preset):
-    for line in preset_card_text(preset).splitlines():
+def test_every_key_of_a_printed_card_has_a_comment(preset, full):
+    for line in preset_card_text(preset, full=full).splitlines():
         entry = line.strip()
         if (
             entry
@@ -76,6 +85,11 @@ def test_changes_come_before_the_check():
         ("training.epochs", "write it as key=value"),
         ("training.epochs=0", "--set: training.epochs is 0"),
         ("seed.x=1", "unknown key 'seed.x'|seed is"),
+        ("epochs=2", "--set: unknown key 'epochs'; did you mean 'training.epochs'"),
+        ("epoch=2", "did you mean 'training.epochs'"),
+        ("heads=4", r"did you mean 'streams.NAME.heads' or 'fusion\[0\].heads'"),
+        ("data.epochs=2", "did you mean 'training.epochs'"),
+        ("trainig.epochs=2", "--set: unknown key 'trainig'; did you mean 'training'"),
     ]:
         with pytest.raises(CardError, match=said):
             parse_card("", changes=[change])
@@ -142,3 +156,66 @@ def test_a_list_with_a_wrong_item_is_not_called_too_short_as_well():
         parse_card("generate: {streams: [jets]}")
     assert "generate.streams[0]" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_one_network_printed_named_or_from_python(preset):
+    streams = SCHEMA.streams
+    if preset == "model-1":
+        streams = (streams[0].model_copy(update={"name": "constituents"}),)
+    schema = SCHEMA.model_copy(update={"streams": streams})
+    cards = [
+        parse_card(preset_card_text(preset)),
+        parse_card(preset_card_text(preset, full=True)),
+        parse_card(f"preset: {preset}"),
+        Classifier(preset=preset)._card(),
+    ]
+    first, *others = (build_model(card, schema) for card in cards)
+    dropout = {part.p for part in first.modules() if isinstance(part, nn.Dropout)}
+    assert dropout == ({0.0} if preset == "model-1" else {0.1})
+    for other in others:
+        assert other.settings == first.settings
+        for one, same in zip(first.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("model-2", "model-1", "delete `fusion` and `streams.jet2` and `streams.kinematics`"),
+        ("model-2", "concatenation", "no stream queries others: delete `fusion` from"),
+        ("model-2", "model-3", "delete `fusion` and `streams.jet2`"),
+    ],
+)
+def test_another_preset_in_a_printed_card_says_what_to_delete(before, after, said):
+    text = preset_card_text(before).replace(f"preset: {before}", f"preset: {after}")
+    with pytest.raises(CardError, match=f"preset {after} takes .*{said}"):
+        build_model(parse_card(text), SCHEMA)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_cards_of_the_examples_are_written_as_they_are_read(full):
+    paths = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        card = load_card(path)
+        assert parse_card(card_text(card, path.name, full=full)) == card
+
+
+def test_a_short_card_has_what_preset_and_data_need_and_what_was_changed():
+    of_files, generated = preset_card_text("model-1"), preset_card_text("model-2")
+    for key in ("signal:", "background:", "columns:", "cross_sections:"):
+        assert key in of_files
+        assert key not in generated
+    for key in ("dataset:", "generate:", "fusion:"):
+        assert key in generated
+        assert key not in of_files
+    for text in (of_files, generated):
+        assert "detector" not in text
+        assert len(text.splitlines()) < 45
+    changed = preset_card("model-1").model_copy(
+        update={"generate": parse_card("generate: {detector: {tracks: {max_eta: 3}}}").generate}
+    )
+    short = card_text(changed, "changed", full=False)
+    assert "detector: {tracks: {max_eta: 3.0}}" in short
+    assert parse_card(short) == changed

@@ -14,6 +14,7 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
 from manyscale.data.manifest import merge, read_manifest, verify
 from manyscale.data.parquet import group_sizes, part_path, read_groups, write_events
+from manyscale.data.sources import Source, SourceUnit, collecting
 from manyscale.data.store import no_events
 from manyscale.errors import DataError
 from manyscale.schema import CutflowStep, Process, Schema
@@ -131,6 +132,7 @@ from pathlib import Path
 from manyscale.data.manifest import merge
 from manyscale.data.parquet import write_events
 from manyscale.schema import Process, Schema, StreamSchema
+from manyscale.data.sources import Source, SourceUnit, collecting
 from manyscale.data.store import no_events
 
 folder, writer = Path(sys.argv[1]), sys.argv[2]
@@ -392,3 +394,27 @@ def test_sizes_of_a_damaged_part_name_it(tmp_path):
     path.unlink()
     with pytest.raises(DataError, match=r"unit-0\.parquet is missing"):
         group_sizes(path, PLAIN)
+
+
+def test_a_part_made_anew_without_its_dataset_json_is_incomplete_not_damaged(tmp_path):
+    """As where `generate` was killed that replaced a short unit by a longer one."""
+    again = f"manyscale generate CARD --out {tmp_path}"
+    units = tuple(SourceUnit(parts=(f"unit-{i}",), what=f"hh4b, its unit {i}") for i in range(3))
+    source = Source(name="generate", again=again, whole=False, units=units)
+    with collecting(tmp_path, [source], shared=False):
+        write(tmp_path, "unit-0")
+        write(tmp_path, "unit-1", seed=2)
+    merge(tmp_path)
+    assert Dataset.open(tmp_path).notices[0] == (
+        f"1 of 3 units of the dataset {tmp_path} are missing; `{again}` makes them"
+    )
+    path = write(tmp_path, "unit-0", events=40)
+    with pytest.raises(DataError, match=rf"incomplete: its part unit-0.*`{again}` completes it"):
+        Dataset.open(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=rf"unit-0\.parquet is damaged.*`{again}` makes it again"):
+        Dataset.open(tmp_path)
+    path.write_bytes(whole)
+    merge(tmp_path)
+    assert len(Dataset.open(tmp_path)) == 60

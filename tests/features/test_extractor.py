@@ -176,7 +176,7 @@ def test_infinite_feature_is_named_with_its_event():
     ("names", "said"),
     [
         (("pt", "colour"), "no feature 'colour'"),
-        (("deta",), r"no feature 'deta', did you mean eta"),
+        (("deta",), r"no feature 'deta', did you mean delta_eta"),
         (("log_mass",), r"needs the columns \(mass\)"),
         (("pt", "pt"), "names pt twice"),
         ((), "is empty"),

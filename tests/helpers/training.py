@@ -8,7 +8,7 @@ import torch
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
-from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 from manyscale.runs.train import build_model, fit_features, fit_network
 from manyscale.training import loop
 from manyscale.training.schedule import TrainingSettings, learning_rate
@@ -36,8 +36,16 @@ def trained(folder=None, *, dropout=0.1, pair_bias=False, **settings):
         )
         for name in ("jet1", "jet2")
     }
+    streams["kinematics"] = StreamSettings(dropout=dropout)
     training = TrainingSettings(**{"epochs": 3, "batch_size": 32, **settings})
-    card = Card(preset="model-2", streams=streams, training=training)
+    context = ("jet1", "jet2")
+    card = Card(
+        preset="model-2",
+        streams=streams,
+        fusion=(FusionSettings(query="kinematics", context=context, dropout=dropout),),
+        head=HeadSettings(dropout=dropout),
+        training=training,
+    )
     dataset = Dataset.from_events(SCHEMA, toy_events(1, events=200, learnable=True))
     return fitted(card, dataset, folder)
 

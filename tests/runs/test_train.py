@@ -1,5 +1,6 @@
 """From card and data to a trained run: what is passed over, chunk by chunk, and what is resumed."""
 
+import csv
 import shutil
 
 import numpy as np
@@ -112,8 +113,43 @@ def test_a_run_is_resumed_with_what_its_own_messages_advise(killed, tmp_path):
 )
 def test_a_run_is_not_resumed_with_what_changes_its_result(killed, section, values):
     card, root = killed
-    with pytest.raises(RunError, match=f"begun with another card: they differ in {section}"):
+    ((key, value),) = values.items()
+    said = rf"differ in {section}\.{key} \(there [\w.]+, here {value}\)\. Resume with"
+    with pytest.raises(RunError, match=said):
         train_run(changed(card, section, **values), root, resume=True)
+    # Without being asked for, as in a comparison, a run is not trained longer either.
+    with pytest.raises(RunError, match=r"training\.epochs \(there 2, here 5\)"):
+        train_run(changed(card, "training", epochs=5), root, resume=True)
+    with pytest.raises(RunError, match="longer, not shorter"):
+        train_run(changed(card, "training", epochs=1), root, resume=True, longer=True)
+
+
+def test_a_run_trained_longer_is_what_its_card_gives_in_one_go(killed, tmp_path):
+    """A finished run, one that was killed while it was trained longer, and one by its last card."""
+    card, root = killed
+    run = shutil.copytree(root, tmp_path / "run")
+    folder = train_run(card, run, resume=True)
+    before = folder.model.joinpath("weights.safetensors").read_bytes()
+    longer = changed(card, "training", epochs=5)
+    with interrupted_after(8):
+        train_run(longer, run, resume=True, longer=True)
+    # As it was before, until it is done.
+    assert folder.model.joinpath("weights.safetensors").read_bytes() == before
+    assert folder.read_card().training.epochs == 2
+    train_run(longer, run, resume=True, longer=True)
+    found = folder.read_card()
+    assert (found.training.epochs, found.training.restarts) == (5, (6,))
+    history = csv.DictReader(folder.history.read_text(encoding="utf-8").splitlines())
+    rates = [float(row["learning_rate"]) for row in history]
+    assert rates[1] < rates[2] > rates[4]
+    again = train_run(longer, run, resume=True, longer=True)  # done already
+    whole = train_run(found, tmp_path / "whole")
+    for one in (folder, again, whole):
+        assert one.model.joinpath("weights.safetensors").read_bytes() != before
+        assert (
+            one.model.joinpath("weights.safetensors").read_bytes()
+            == whole.model.joinpath("weights.safetensors").read_bytes()
+        )
 
 
 def with_board(folder):

@@ -20,7 +20,7 @@ from manyscale.card import Card, DataSettings, card_text
 from manyscale.data.dataset import Dataset
 from manyscale.errors import CardError, DataError, RunError
 from manyscale.evaluation.results import read_history
-from manyscale.model.layers import StreamSettings
+from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 from manyscale.progress import LOG, show
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import _train, train_run
@@ -197,6 +197,8 @@ def card(tmp_path_factory):
     return Card(
         data=DataSettings(dataset=dataset),
         streams={name: StreamSettings(width=8, layers=1, dropout=0.0) for name in STREAMS},
+        fusion=(FusionSettings(query=STREAMS[-1], context=STREAMS[:-1], dropout=0.0),),
+        head=HeadSettings(dropout=0.0),
         training=TrainingSettings(epochs=3, batch_size=batch_size, accelerator="cpu"),
     )
 

@@ -30,3 +30,11 @@ def test_short_runs_reach_the_highest_rate():
     assert max(learning_rate(step, 22, settings) for step in range(22)) == pytest.approx(
         1, abs=0.05
     )
+
+
+def test_rates_rise_and_fall_anew_after_a_restart():
+    plain = TrainingSettings(learning_rate=1.0, warmup=0.2)
+    longer = plain.model_copy(update={"restarts": (10, 25, 90)})
+    found = [learning_rate(step, 40, longer) for step in range(40)]
+    cycles = [(10, plain), (15, plain), (15, plain)]  # what is beyond the end does not count
+    assert found == [learning_rate(step, n, of) for n, of in cycles for step in range(n)]

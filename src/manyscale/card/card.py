@@ -1,10 +1,11 @@
 """The card: all settings of a run, composed of the sections that each part owns; and the presets' cards."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from manyscale.data.event_filter import SplitSettings
 from manyscale.errors import CardError
@@ -14,7 +15,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
-from manyscale.model.presets import JETS, PRESETS, Preset, resolve
+from manyscale.model.presets import PRESETS, Preset, resolve
 from manyscale.schema import LONE_STREAM, Label
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings
@@ -67,6 +68,11 @@ class EvaluationSettings(Settings):
     luminosity: float | None = setting(
         3000.0, "integrated luminosity of the physical yields; null: none", unit="fb^-1", gt=0
     )
+    cross_sections: dict[str, Annotated[float, Field(gt=0)]] = setting(
+        {},
+        "of processes, in place of what the data say; from npz {signal: 0.01, background: 2.5e4}",
+        unit="pb",
+    )
     images: ImageSettings = setting(ImageSettings(), "mean jet images of the classes")
     mass: str = setting(
         "m_j1", "observable whose background distribution a cut on the score should not sculpt"
@@ -90,7 +96,7 @@ class Card(Settings):
         {}, "settings of the streams named; the others have the defaults"
     )
     fusion: tuple[FusionSettings, ...] | None = setting(
-        None, "cross-attention blocks in order; null: those of the preset"
+        None, "cross-attention blocks in order, query attends to context; null: the preset's"
     )
     head: HeadSettings = setting(HeadSettings(), "the layers after the pooling")
     training: TrainingSettings = setting(TrainingSettings(), "how the network is trained")
@@ -106,6 +112,23 @@ class Card(Settings):
         training = self.training.model_copy(update={"accelerator": accelerator})
         return self.model_copy(update={"training": training})
 
+    def with_paths(self, change: Callable[[Path], Path]) -> "Card":
+        """The card with each path of data and of what the training starts from changed."""
+        data: dict[str, object] = {}
+        if self.data.dataset is not None:
+            data["dataset"] = change(self.data.dataset)
+        for label in ("signal", "background"):
+            if (files := getattr(self.data, label)) is not None:
+                data[label] = {name: change(path) for name, path in files.items()}
+        start = self.training.start
+        training = {"start": change(start)} if isinstance(start, Path) else {}
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update=data),
+                "training": self.training.model_copy(update=training),
+            }
+        )
+
     def label_of(self, process: str, event_class: str) -> int:
         """Label of a process, by `classes` or else by its own class; -1 where it is of neither."""
         classes = self.classes or {}
@@ -119,28 +142,18 @@ class Card(Settings):
 def preset_card(preset: Preset) -> Card:
     """The card of a preset: model-1 straight from npz files, the others on a generated dataset."""
     if preset == "model-1":
+        streams: tuple[str, ...] = (LONE_STREAM,)
         files = {kind: {LONE_STREAM: Path(f"{kind}.npz")} for kind in ("signal", "background")}
-        return Card(
-            preset=preset, data=DataSettings(**files), streams={LONE_STREAM: StreamSettings()}
-        )
-    taken = resolve(preset, ("jet1", "jet2", "kinematics"))
-    fusion = taken.fusion
-    if preset == "custom":
-        fusion = (
-            FusionSettings(query="jet1", context=("jet2",)),
-            FusionSettings(query="kinematics", context=("jet1", "jet2")),
-        )
-    # Some ten thousand generated events are few: without dropout the jets' encoders learn them by
-    # heart (train loss 0.11, validation loss 0.20 in benchmarks/hh4b.py).
-    dropout = 0.1
-    jet = StreamSettings(encoder=JETS, dropout=dropout)
-    objects = StreamSettings(max_tokens=16, dropout=dropout)
+        data = DataSettings(**files)
+    else:
+        streams, data = ("jet1", "jet2", "kinematics"), DataSettings(dataset=Path("data/hh4b"))
+    taken = resolve(preset, streams)
     return Card(
         preset=preset,
-        data=DataSettings(dataset=Path("data/hh4b")),
-        streams={name: jet if name.startswith("jet") else objects for name in taken.streams},
-        fusion=tuple(block.model_copy(update={"dropout": dropout}) for block in fusion) or None,
-        head=HeadSettings(dropout=dropout),
+        data=data,
+        streams={name: StreamSettings(encoder=of.encoder) for name, of in taken.streams.items()},
+        fusion=tuple(FusionSettings(query=of.query, context=of.context) for of in taken.fusion)
+        or None,
     )
 
 

@@ -3,11 +3,12 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import annotated_types
+import numpy as np
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -20,7 +21,7 @@ from manyscale.errors import CardError
 from manyscale.model.presets import Preset
 from manyscale.settings import Settings
 
-__all__ = ["card_text", "load_card", "parse_card", "preset_card_text"]
+__all__ = ["card_text", "load_card", "make_card", "parse_card", "preset_card_text"]
 
 # Where a key stands: names of keys, and indices of list items.
 Location = tuple[int | str, ...]
@@ -66,21 +67,45 @@ def parse_card(text: str, source: str = "card", changes: Sequence[str] = ()) -> 
     content = _read_yaml(text, source)
     for change in changes:
         _apply(content, change)
+
+    def lines() -> dict[Location, int]:
+        found = _lines(text)
+        for change in changes:
+            key = tuple(change.partition("=")[0].strip().split("."))
+            found[key] = 0
+            found = {key[:length]: 0 for length in range(1, len(key))} | found
+        return found
+
+    return make_card(content, source, lines)
+
+
+def make_card(
+    content: Mapping[str, Any],
+    source: str = "card",
+    lines: Callable[[], Mapping[Location, int]] = dict,
+) -> Card:
+    """Check the content of a card, plain values in dicts and lists; see `load_card`.
+
+    `lines` tells where a key stands in `source`; it is asked only where something is at fault.
+    """
+
+    def plain(value: object) -> object:
+        return value.item() if isinstance(value, np.generic) else str(value)
+
     try:
         # Through JSON, because strict JSON is what YAML means: a list is a tuple, "3" no number.
-        encoded = json.dumps(content, default=str)
+        encoded = json.dumps(content, default=plain)
     except (TypeError, ValueError) as error:
         raise CardError(f"{source}: this is no plain card: {error}") from error
     try:
         return Card.model_validate_json(encoded, strict=True)
     except ValidationError as error:
-        lines = _lines(text)
-        lines |= {tuple(change.partition("=")[0].strip().split(".")): 0 for change in changes}
+        places = lines()
         faults = error.errors()
         # A list is too short only because an item of it is at fault: that item is named already.
         inner = {other["loc"][:length] for other in faults for length in range(len(other["loc"]))}
         described = [
-            _describe(fault, content, lines, source)
+            _describe(fault, content, places, source)
             for fault in faults
             if fault["type"] != "too_short" or fault["loc"] not in inner
         ]
@@ -176,9 +201,16 @@ def _describe(
     line = next((lines[location] for location in known if location in lines), None)
     where = {None: f"{source}: ", 0: "--set: "}.get(line, f"{source} line {line}: ")
     if fault["type"] == "extra_forbidden":
-        keys = _known_keys(path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), keys, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(keys)}"
+        keys, name = _known_keys(path[:-1]), str(path[-1])
+        close = difflib.get_close_matches(name, keys, n=1)
+        if len(path) == 1 or not close:
+            # Rather a key of a section, whose name was left out, than one with a similar name.
+            every = [(of.rpartition(".")[2], of) for of in _all_keys(Card)]
+            near = difflib.get_close_matches(name, {of for of, _ in every}, n=1, cutoff=0.8)
+            found = ([of for last, of in every if last == one] for one in (name, *near, *close))
+            close = next(filter(None, found), [])
+        meant = " or ".join(f"'{of}'" for of in close[:3])
+        hint = f"did you mean {meant}?" if meant else f"known here: {', '.join(keys)}"
         return f"{where}unknown key '{key}'; {hint}"
     if fault["type"] == "missing":
         return f"{where}'{key}' is missing"
@@ -187,7 +219,7 @@ def _describe(
         message = message.replace(of_json, of_yaml)
     if fault["type"] == "value_error":
         return f"{where}{key}: {message}"
-    value = json.dumps(fault["input"], default=str)
+    value = json.dumps(fault["input"], default=str)  # as YAML has it
     value = value if len(value) <= 60 else f"{value[:57]}..."
     return f"{where}{key} is {value}; it must be {message}"
 
@@ -200,6 +232,17 @@ def _known_keys(path: Sequence[int | str]) -> list[str]:
         if part in kind.model_fields:
             kind = _section_in(kind.model_fields[str(part)].annotation) or kind
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _all_keys(kind: type[Settings], path: str = "") -> Iterator[str]:
+    """Every key of a card in full, as in training.epochs; NAME stands for those of one's own."""
+    for name, field in kind.model_fields.items():
+        here = f"{path}{field.alias or name}"
+        yield here
+        if inner := _section_in(field.annotation):
+            by_name = "dict" in str(field.annotation)
+            listed = "tuple" in str(field.annotation)
+            yield from _all_keys(inner, f"{here}{'.NAME' * by_name}{'[0]' * listed}.")
 
 
 def _section_in(annotation: Any) -> Any:  # noqa: ANN401 - annotations are of any type
@@ -231,14 +274,31 @@ _TITLES: dict[Preset, str] = {
 }
 
 
-def preset_card_text(preset: Preset) -> str:
+# What a short card has even where it is the default; with `.*.`, of each stream or block.
+_DAILY = {
+    "preset", "seed", "data.split.train", "data.split.validation", "data.split.test",
+    "data.max_events", "streams.*.layers", "streams.*.width", "streams.*.heads",
+    "streams.*.max_tokens", "fusion.*.query", "fusion.*.context", "fusion.*.layers",
+    "fusion.*.heads", "training.start", "training.epochs", "training.batch_size",
+    "training.learning_rate", "training.patience",
+}  # fmt: skip
+_DAILY_OF_NPZ = {
+    "data.signal", "data.background", "data.columns", "evaluation.luminosity",
+    "evaluation.cross_sections",
+}  # fmt: skip
+_DAILY_OF_DATASET = {
+    "data.dataset", "generate.events", "generate.processes", "generate.cuts.leading_pt",
+    "generate.cuts.second_pt", "generate.cuts.min_btags", "evaluation.luminosity",
+}  # fmt: skip
+
+
+def preset_card_text(preset: Preset, *, full: bool = False) -> str:
     """The card of a preset with its comments, as `manyscale card PRESET` prints it."""
-    title = f"manyscale card, {preset}: {_TITLES[preset]}"
-    return card_text(preset_card(preset), title, unused=False)
+    return card_text(preset_card(preset), f"manyscale card, {preset}: {_TITLES[preset]}", full=full)
 
 
-def card_text(card: Card, title: str, *, unused: bool = True) -> str:
-    """Write a card, every key with its doc, unit and limits as a comment.
+def card_text(card: Card, title: str, *, full: bool = True) -> str:
+    """Write a card, each key with its doc, unit and limits as a comment.
 
     Parameters
     ----------
@@ -246,36 +306,69 @@ def card_text(card: Card, title: str, *, unused: bool = True) -> str:
         What to write.
     title
         First line, without the #.
-    unused
-        Write `fusion` also where the preset says it.
+    full
+        Every key; else those that people change for such data, and what is not the default.
     """
-    lines = [f"# {title}", *_section(card, "")]
-    if card.fusion is None and not unused:
-        lines = [line for line in lines if not line.startswith("fusion:")]
-    return "\n".join(lines) + "\n"
+    if full:
+        return "\n".join([f"# {title}", *_section(card, Card(), "", "", None)]) + "\n"
+    daily = _DAILY | (_DAILY_OF_DATASET if card.data.signal is None else _DAILY_OF_NPZ)
+    more = "# What people change; what does not stand here has its default (--full prints all)."
+    return "\n".join([f"# {title}", more, *_section(card, Card(), "", "", daily)]) + "\n"
 
 
-def _section(settings: Settings, indent: str) -> Iterator[str]:
+def _section(
+    settings: Settings, defaults: Settings, path: str, indent: str, daily: set[str] | None
+) -> Iterator[str]:
+    """Write the keys of a section: all, or, of a short card, the daily ones and what is changed."""
     for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
+        value, default, here = getattr(settings, name), getattr(defaults, name), f"{path}{name}"
+        if daily is not None and not _is_shown(value, default, here, daily):
+            continue
         by_name = isinstance(value, Mapping)
         entries = list(value.values()) if by_name else value if isinstance(value, tuple) else []
         of_settings = bool(entries) and isinstance(entries[0], Settings)
-        opens = isinstance(value, Settings) or of_settings
+        # Below its sections a short card has one line a key.
+        opens = (isinstance(value, Settings) or of_settings) and not (daily and indent)
         if opens and not indent:
             yield ""
-        head = f"{indent}{name}:" if opens else f"{indent}{name}: {_flow(value)}"
-        yield f"{head:<{_COMMENT_COLUMN}}  # {_comment(field)}"
-        if isinstance(value, Settings):
-            yield from _section(value, indent + "  ")
-        if of_settings:
+        shown = "" if opens else f" {_flow(value, here, daily)}"
+        yield f"{f'{indent}{name}:{shown}':<{_COMMENT_COLUMN}}  # {_comment(field)}"
+        if opens and isinstance(value, Settings):
+            yield from _section(value, default, f"{here}.", f"{indent}  ", daily)
+        elif opens:
+            said = [_given(entry, f"{here}.*.", daily) for entry in entries]
             for key, of_entry in type(entries[0]).model_fields.items():
-                yield f"{indent}  # {of_entry.alias or key}: {_comment(of_entry)}"
+                key = of_entry.alias or key  # noqa: PLW2901
+                if daily is None or (by_name and any(key in one for one in said)):
+                    yield f"{indent}  # {key}: {_comment(of_entry)}"
             names = [f"{_flow(key)}: " for key in value] if by_name else ["- "] * len(entries)
-            for start, entry in zip(names, entries, strict=True):
-                said = entry.model_dump(by_alias=True)
-                given = {key: of for key, of in said.items() if of is not None}
-                yield f"{indent}  {start}{_flow(given)}"
+            for start, one in zip(names, said, strict=True):
+                yield f"{indent}  {start}{_flow(one)}"
+
+
+def _is_shown(value: object, default: object, path: str, daily: set[str]) -> bool:
+    """Whether a short card has a key: a daily one, one not at its default, or one above such."""
+    if isinstance(value, Settings) and isinstance(default, Settings) and path not in daily:
+        return any(
+            _is_shown(below, getattr(default, name), f"{path}.{name}", daily)
+            for name, below in value
+        )
+    return path in daily or value != default
+
+
+def _given(entry: Settings, path: str, daily: set[str] | None) -> dict[str, object]:
+    """What is written of a stream, block or process: of a full card all that is not null."""
+    return {
+        field.alias or name: value
+        for name, field in type(entry).model_fields.items()
+        if (value := getattr(entry, name)) is not None
+        and (
+            daily is None
+            or _is_shown(
+                value, field.get_default(call_default_factory=True), f"{path}{name}", daily
+            )
+        )
+    }
 
 
 def _comment(field: FieldInfo) -> str:
@@ -289,14 +382,15 @@ def _comment(field: FieldInfo) -> str:
     return f"{field.description}{unit}{f'; {limits}' if limits else ''}"
 
 
-def _flow(value: object) -> str:
+def _flow(value: object, path: str = "", daily: set[str] | None = None) -> str:
     """One value in YAML's flow style."""
     if isinstance(value, Settings):
-        value = value.model_dump(by_alias=True)
+        value = _given(value, f"{path}.", daily) if daily else value.model_dump(by_alias=True)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+        below = [f"{_flow(key)}: {_flow(of, f'{path}.*', daily)}" for key, of in value.items()]
+        return "{" + ", ".join(below) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(_flow(of, f"{path}.*", daily) for of in value) + "]"
     if isinstance(value, str | Path):
         text = str(value)
         return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -12,7 +12,7 @@ from manyscale.data.balance import Balance, ClassMix, Totals, balanced_weights, 
 from manyscale.data.computed import ColumnStore, NewColumns, with_names
 from manyscale.data.event_filter import Restriction, SplitName, SplitSettings
 from manyscale.data.packing import PackedEvents
-from manyscale.data.sources import inherit_sources
+from manyscale.data.sources import inherit_sources, missing_notices
 from manyscale.data.store import (
     FolderStore,
     MemoryStore,
@@ -90,6 +90,7 @@ class Dataset:
             split=split or SplitSettings(),
             seed=seed,
             source=str(Path(path).resolve()),
+            notices=missing_notices(Path(path)),
         )
 
     @staticmethod
@@ -127,6 +128,19 @@ class Dataset:
     def test(self) -> "Dataset":
         """The events that the figures are made of."""
         return self._part("test")
+
+    def __repr__(self) -> str:
+        """Say where the events are from, how many of which process, and their streams."""
+        processes = [
+            f"{of.name} ({of.label}) {count:,}"
+            for of, count in zip(self.schema.processes, self.process_counts.values(), strict=True)
+        ]
+        streams = [f"{of.name} ({', '.join(of.all_columns)})" for of in self.schema.streams]
+        part = f", the {self._restriction.part} part" if self._restriction.part else ""
+        return (
+            f"Dataset({self.source}{part}: {len(self):,} events, {', '.join(processes)}; streams "
+            f"{', '.join(streams)})"
+        )
 
     def __len__(self) -> int:
         """Return the number of events."""

@@ -13,6 +13,7 @@ __all__ = [
     "copies",
     "event_ids",
     "file_identity",
+    "identity_of",
     "part_ids",
     "remote_identity",
     "uniform",
@@ -41,6 +42,11 @@ def event_ids(identity: str, entries: ArrayLike) -> NDArray[np.uint64]:
 def part_ids(event_id: NDArray[np.uint64], place: ArrayLike) -> NDArray[np.uint64]:
     """Number parts of events, such as tokens, by their event and their place in it, from 0."""
     return _mix(_mix(event_id) + _GOLDEN * np.asarray(place).astype(np.uint64))
+
+
+def identity_of(event_id: NDArray[np.uint64]) -> str:
+    """Name a set of events, whatever their order."""
+    return f"{np.bitwise_xor.reduce(_mix(event_id)):016x}"
 
 
 def uniform(event_id: NDArray[np.uint64], purpose: str) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
 from manyscale.events.files.checks import range_notes
 from manyscale.events.ragged import PackedStream
+from manyscale.progress import LOG
 from manyscale.schema import (
     AXIS_COLUMNS,
     LONE_STREAM,
@@ -29,6 +30,7 @@ from manyscale.schema import (
     Schema,
     StreamSchema,
     check_stream_names,
+    misspelt_columns,
 )
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "open_padded",
     "read_npz",
     "read_npz_events",
+    "warn_of_values",
 ]
 
 _UNREADABLE = (
@@ -369,14 +372,14 @@ class StreamPacker:
         axis = self._split_axis(values, counts)
         own = values[:, self._own] if self._axis else values
         packed = PackedStream(np.ascontiguousarray(own), counts, axis)
-        self._unusual += range_notes(self._stream, packed, usual=True)
+        self._unusual += range_notes(self._stream, packed)
         self._events += len(counts)
         self._tokens += len(values)
         return packed
 
     def notices(self) -> list[str]:
-        """Tell, a line each, what of the values packed so far lies outside the usual ranges."""
-        lines = []
+        """Tell, a line each, what is odd of the columns' names and of the values packed so far."""
+        lines = [f"{self._where}: {line}" for line in misspelt_columns(self._stream)]
         if self._events and not self._tokens:
             lines.append(
                 f"{self._where}: no event has a token; are the columns named as they stand?"
@@ -612,7 +615,7 @@ def npz_batches(
 
     Returns
     -------
-    The number of events, and the events.
+    The number of events, and the events; after the last, odd values are warned of.
     """
     padded = _of_streams(source, [stream.name for stream in streams])
     for stream in streams:
@@ -622,7 +625,20 @@ def npz_batches(
                 f"{array.where}: the array has {array.shape[2]} columns, but the network was trained "
                 f"on {len(stream.all_columns)}: {', '.join(stream.all_columns)}"
             )
-    return len(padded), padded.pack(padded.packers(streams))
+    packers = padded.packers(streams)
+
+    def batches() -> Iterator[PackedEvents]:
+        yield from padded.pack(packers)
+        warn_of_values(packers)
+
+    return len(padded), batches()
+
+
+def warn_of_values(packers: Mapping[str, StreamPacker]) -> None:
+    """Warn of what of the packed values lies outside the usual ranges."""
+    for packer in packers.values():
+        for line in packer.notices():
+            LOG.warning(line)
 
 
 def open_padded(files: Files) -> PaddedEvents:

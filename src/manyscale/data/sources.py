@@ -26,6 +26,8 @@ __all__ = [
     "find_sources",
     "held_back",
     "inherit_sources",
+    "making_again",
+    "missing_notices",
     "parts_there",
     "stated_of_parts",
     "together",
@@ -176,6 +178,23 @@ def unfinished(folder: Path) -> list[Unfinished]:
     return found
 
 
+def missing_notices(folder: Path) -> list[str]:
+    """Say, a line a call, what is missing of a dataset and how it is made."""
+    return [
+        f"{len(call.missing)} of {call.total} units of the dataset {folder} are missing; "
+        f"`{call.again}` makes them"
+        for call in unfinished(folder)
+    ]
+
+
+def making_again(folder: Path, part: str) -> str:
+    """Which command makes a part anew, in words."""
+    for source in find_sources(folder):
+        if part in source.parts and source.again:
+            return f"`{source.again}`"
+    return "the command that made it"
+
+
 def held_back(folder: Path) -> set[str]:
     """Names of parts that do not count yet, because others of their call are missing."""
     there = parts_there(folder)
@@ -261,6 +280,8 @@ def _write(folder: Path, source: Source) -> None:
         draft.write_text(source.model_dump_json(exclude_none=True), encoding="utf-8")
         draft.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
         raise DataError(f"{folder} cannot be written: {error.strerror}") from error
     # A note of an earlier version says the same no more.
     (folder / _BEFORE / path.name).unlink(missing_ok=True)

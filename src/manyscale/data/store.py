@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from manyscale.data.manifest import merge, read_manifest
 from manyscale.data.packing import PackedEvents
 from manyscale.data.parquet import (
+    MANIFEST,
     PartBook,
     group_sizes,
     new_part,
     part_name,
+    read_book,
     read_groups,
     read_part,
 )
+from manyscale.data.sources import making_again
 from manyscale.errors import DataError
 from manyscale.events.ragged import PackedStream
 from manyscale.schema import CutflowStep, Process, Schema, StreamSchema
@@ -128,13 +131,22 @@ class FolderStore:
         self.schema = manifest.content
         self._parts = [(folder / part.file, part.events) for part in manifest.parts]
         for (path, _), part in zip(self._parts, manifest.parts, strict=True):
+            if path.is_file() and path.stat().st_size == part.size:
+                continue
+            again = making_again(folder, path.stem)
             if not path.is_file():
-                raise DataError(f"the part {path} is missing; make it again")
-            if path.stat().st_size != part.size:
+                raise DataError(f"the part {path} is missing: {again} makes it again")
+            size = f"it has {path.stat().st_size} bytes instead of {part.size}"
+            try:
+                read_book(path)
+            except DataError:  # no whole part
                 raise DataError(
-                    f"the part {path} has {path.stat().st_size} bytes instead of {part.size}: it is "
-                    f"damaged, or dataset.json is not up to date; make the part again"
-                )
+                    f"the part {path} is damaged, {size}: remove it, then {again} makes it again"
+                ) from None
+            raise DataError(
+                f"the dataset {folder} is incomplete: its part {path.name} was made anew, {size}, but "
+                f"not {MANIFEST} with it, since that command was ended before: {again} completes it"
+            )
 
     def batches(
         self, streams: Sequence[str], size: int, *, known: bool = True

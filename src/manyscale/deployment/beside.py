@@ -114,7 +114,7 @@ def with_trees(
     What scores the events, and what the attempt has given.
     """
     if beside is None:
-        LOG.info("no scores of trees and combination: the model folder has none")
+        LOG.warning("no scores of trees and combination: the model folder has none")
     else:
         try:
             return beside.scores, attempt(beside.streams)
@@ -122,7 +122,7 @@ def with_trees(
             names = [stream.name for stream in beside.streams]
             if len(names) == len(bundle.streams):
                 raise
-            LOG.info(
+            LOG.warning(
                 "no scores of trees and combination, which see all of %s: %s",
                 ", ".join(names),
                 error,

@@ -143,8 +143,9 @@ def _check_normalised(processes: Sequence[Process]) -> None:
 
     if missing := [process for process in processes if process.cross_section is None]:
         raise DataError(
-            f"no cross section is known of {named(missing)}: give cross_section [pb] of each "
-            "process, or go without yields"
+            f"no cross section is known of {named(missing)}: give it [pb] to `evaluate` or `limits` by "
+            f"{' '.join(f'--cross-section {process.name}=PB' for process in missing)}, or in the card "
+            "under evaluation.cross_sections, or go without yields"
         )
     if missing := [process for process in processes if not (process.sum_weights or 0) > 0]:
         raise DataError(

@@ -1,6 +1,5 @@
 """Every feature that the network can see, and how it is computed from the columns of a stream."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from manyscale.errors import CardError
 from manyscale.features.columns import TokenColumns
-from manyscale.schema import AXIS_COLUMNS, COLUMNS, PARTICLE_CLASSES, StreamSchema
+from manyscale.schema import AXIS_COLUMNS, COLUMNS, PARTICLE_CLASSES, StreamSchema, meant
 
 __all__ = [
     "RECIPES",
@@ -175,7 +174,7 @@ def recipe(name: str, stream: StreamSchema) -> Recipe:
         return found
     has = ", ".join(stream.all_columns)
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, [*RECIPES, *stream.all_columns], n=3)
+        close = meant(name, dict.fromkeys([*RECIPES, *stream.all_columns]))
         hint = f", did you mean {' or '.join(close)}?" if close else "."
         raise CardError(
             f"stream '{stream.name}' has no feature '{name}'{hint} It is no column of the stream "

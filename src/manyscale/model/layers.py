@@ -28,6 +28,8 @@ __all__ = [
 #: Layers of an encoder whose attention pairs steer: of three, the first alone gave the same AUC
 #: (docs/performance.md), and on a GPU the others take the faster kernel.
 BIASED_LAYERS = 2
+# What a preset without a number means: see `presets.resolve`.
+_IF_NULL = "null: 0.1, in model-1 none"
 
 
 class StreamSettings(Settings):
@@ -56,7 +58,7 @@ class StreamSettings(Settings):
     pair_bias: bool = setting(
         False, "let distance, kT, z and mass of each pair of tokens steer their attention"
     )
-    dropout: float = setting(0.0, "dropout in the layers", ge=0, lt=1)
+    dropout: float | None = setting(None, f"dropout in the layers; {_IF_NULL}", ge=0, lt=1)
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "StreamSettings":
@@ -81,14 +83,16 @@ class FusionSettings(Settings):
     )
     layers: int = setting(1, "cross-attention layers", ge=1, le=100)
     heads: int = setting(2, "attention heads", ge=1, le=256)
-    dropout: float = setting(0.0, "dropout in the layers", ge=0, lt=1)
+    dropout: float | None = setting(None, f"dropout in the layers; {_IF_NULL}", ge=0, lt=1)
 
 
 class HeadSettings(Settings):
     """The layers between the pooled class tokens and the scores."""
 
     units: tuple[Annotated[int, Field(ge=1)], ...] = setting((64,), "widths of the hidden layers")
-    dropout: float = setting(0.0, "dropout after each hidden layer", ge=0, lt=1)
+    dropout: float | None = setting(
+        None, f"dropout after each hidden layer; {_IF_NULL}", ge=0, lt=1
+    )
 
 
 class Embedding(nn.Module):
@@ -179,7 +183,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.embedding = Embedding(extractor, settings)
         self.layers = nn.ModuleList(
-            EncoderLayer(settings.width, settings.heads, settings.dropout)
+            EncoderLayer(settings.width, settings.heads, settings.dropout or 0.0)
             for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(settings.width, elementwise_affine=False)
@@ -262,7 +266,8 @@ class Fusion(nn.Module):
         )
         self.stream_embedding = nn.Parameter(torch.randn(len(context_widths), width) * 0.02)
         self.layers = nn.ModuleList(
-            FusionLayer(width, settings.heads, settings.dropout) for _ in range(settings.layers)
+            FusionLayer(width, settings.heads, settings.dropout or 0.0)
+            for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
 
@@ -311,7 +316,7 @@ class Head(nn.Module):
         layers: list[nn.Module] = []
         width = sum(widths)
         for units in settings.units:
-            layers += [nn.Linear(width, units), nn.GELU(), nn.Dropout(settings.dropout)]
+            layers += [nn.Linear(width, units), nn.GELU(), nn.Dropout(settings.dropout or 0.0)]
             width = units
         self.layers = nn.Sequential(*layers, nn.Linear(width, classes))
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from manyscale.card import Card, load_card
+from manyscale.card import Card
 from manyscale.data.event_filter import SPLITS, split_places
 from manyscale.data.packing import PackedEvents
 from manyscale.deployment.scores import read_scores
@@ -343,7 +343,7 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
                     ) from error
                 if error is not None:
                     failed.append((job, error))
-                    LOG.info("%s failed: %s", job, error)
+                    LOG.warning("%s failed: %s", job, error)
                 if bar is not None:
                     bar.advance(1)
     if failed:
@@ -400,7 +400,7 @@ def _on_same_events(
         if key.startswith("score_"):
             name = key.removeprefix("score_")
             classifiers[name] = ClassifierScores(column.astype(np.float64))
-    card = load_card(run.card)
+    card = run.read_card()
     dataset = open_data(card, most=card.data.max_events)
     # The class-balanced weights follow from the data as they are now, the scores from those of then.
     test = dataset.test.bookkeeping()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from manyscale.card import Card, load_card
 from manyscale.data.identity import copies
 from manyscale.data.manifest import check_together, merge
-from manyscale.data.npz import Columns, Files, named_columns, open_padded
+from manyscale.data.npz import Columns, Files, named_columns, open_padded, warn_of_values
 from manyscale.data.parquet import (
     PARTS,
     PartBook,
@@ -33,12 +33,20 @@ from manyscale.data.sources import (
     with_stated,
 )
 from manyscale.errors import CardError, DataError, MissingExtraError
+from manyscale.events.files.checks import tell
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format, of_one_format
 from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.events.work import open_executor, run_units, usable_cores
 from manyscale.progress import LOG, progress_bar
-from manyscale.schema import CutflowStep, Label, Process, Schema, StreamSchema
+from manyscale.schema import (
+    CutflowStep,
+    Label,
+    Process,
+    Schema,
+    StreamSchema,
+    misspelt_columns,
+)
 
 if TYPE_CHECKING:
     from manyscale.events.files.reader import Contents
@@ -309,7 +317,7 @@ def _convert_events(
         return Added(f"{folder} has these events already", added)
     selected = sum(process.cutflow[-1].events for process in added)
     if not selected:
-        LOG.info("no event passed the selection; the cutflow says where they were lost")
+        LOG.warning("no event passed the selection; the cutflow says where they were lost")
     return Added(f"{', '.join(names)}: {selected:,} events in {folder}", added)
 
 
@@ -319,6 +327,8 @@ def _report(path: str, contents: "Contents") -> None:
     missing = [f"no {stream}: {why}" for stream, why in contents.missing.items()]
     for line in (*missing, *contents.remarks):
         LOG.info(line)
+    for line in (line for of in contents.streams.values() for line in misspelt_columns(of)):
+        LOG.warning(line)
     if not contents.streams:
         why = "; ".join(missing)
         why = why or "no branches are mapped; give a card with convert.branches by --card"
@@ -342,8 +352,7 @@ def _make(
         for path in (part_path(task.folder, part) for unit in todo for part in unit.parts):
             path.unlink(missing_ok=True)
         raise DataError("all event weights are 0; --weights names another branch of weights")
-    for text, count in sorted(notes.items()):
-        LOG.info("%s %s", f"{count:,}", text)
+    tell(notes)
 
 
 def _report_unknown(processes: Sequence[Process], *, several: bool) -> None:
@@ -355,7 +364,7 @@ def _report_unknown(processes: Sequence[Process], *, several: bool) -> None:
         ):
             if value is None:
                 where = "convert.process of the card" if several else option
-                LOG.info(
+                LOG.warning(
                     "the %s of %s is unknown, so no yields: %s says it", what, process.name, where
                 )
 
@@ -443,7 +452,7 @@ def _without(
         name, _, column = text.partition(".")
         stream = left.get(name)
         if stream is None or column not in stream.columns + stream.axis:
-            LOG.info("convert.drop: %s gives no %s, so there is nothing to drop", path, text)
+            LOG.warning("convert.drop: %s gives no %s, so there is nothing to drop", path, text)
             continue
         columns = tuple(of for of in stream.columns if of != column)
         axis = tuple(of for of in stream.axis if of != column)
@@ -563,10 +572,9 @@ def convert_npz(
             part.write(packed)
         part.close(book)
     merge(folder)
-    for line in (line for packer in packers.values() for line in packer.notices()):
-        LOG.info(line)
+    warn_of_values(packers)
     if cross_section is None:
-        LOG.info("the cross section is unknown, so no yields: --cross-section says it")
+        LOG.warning("the cross section is unknown, so no yields: --cross-section says it")
     return Added(f"{len(padded)} events of {process} added to {folder}")
 
 

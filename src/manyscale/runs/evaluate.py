@@ -1,7 +1,7 @@
 """Evaluating a trained run on its test events: predictions, figures of merit, scores and plots."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.card import Card, load_card
+from manyscale.card import Card
 from manyscale.data.dataset import Dataset
+from manyscale.data.identity import identity_of
 from manyscale.data.packing import PackedEvents
 from manyscale.deployment.beside import Beside
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
 from manyscale.deployment.scores import Scores, write_scores
-from manyscale.errors import DataError
+from manyscale.errors import CardError, DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
 from manyscale.evaluation.results import (
     AucDifference,
@@ -40,7 +41,7 @@ from manyscale.runs.folder import RunFolder
 from manyscale.runs.model_card import describe_model
 from manyscale.runs.train import fit_combination, open_data
 from manyscale.schema import COLUMNS, StreamSchema
-from manyscale.settings import write_json
+from manyscale.settings import read_json, write_json
 from manyscale.statistics.metrics import auc_difference, evaluate
 from manyscale.statistics.sample import Sample
 
@@ -63,17 +64,29 @@ class Trial:
     whole: Dataset  #: the events that the test events stand for
 
     @staticmethod
-    def open(root: Path | str, data: Path | str | None = None, device: str = "auto") -> "Trial":
-        """Open a trained run with its own test split, or with a dataset that is test as a whole."""
+    def open(
+        root: Path | str,
+        data: Path | str | None = None,
+        device: str = "auto",
+        cross_sections: Mapping[str, float] | None = None,
+    ) -> "Trial":
+        """Open a trained run with its own test split, or with a dataset that is test as a whole.
+
+        Cross sections [pb] count before those of the run's card.
+        """
         folder = RunFolder.open(root)
-        card = load_card(folder.card)
+        card = folder.read_card()
+        stated = {**card.evaluation.cross_sections, **(cross_sections or {})}
+        for name, cross_section in stated.items():
+            if not 0 < cross_section < np.inf:
+                raise DataError(f"the cross section of {name} is {cross_section:g} pb, not above 0")
+        evaluation = card.evaluation.model_copy(update={"cross_sections": stated})
+        card = card.model_copy(update={"evaluation": evaluation})
         try:
             own = open_data(card, most=card.data.max_events)
         except DataError as error:
-            raise DataError(
-                f"the data of the run {folder.root} cannot be opened: {error}. If they were moved, "
-                f"put them back, or say under `data` in {folder.card} where they are now"
-            ) from error
+            card, own = _moved(folder, card, data, error)
+            data = None
         if data is None:
             test = own.test
             test.require_classes()
@@ -97,6 +110,27 @@ class Trial:
         if chosen is not None and not 0 < chosen < np.inf:
             raise DataError(f"the luminosity is {chosen:g} fb^-1; it must be above 0")
         return chosen
+
+
+def _moved(
+    folder: RunFolder, card: Card, data: Path | str | None, error: DataError
+) -> tuple[Card, Dataset]:
+    """The run's own data, not found where they were, where the dataset that is given is these."""
+    gone = f"the data of the run {folder.root} cannot be opened: {error}"
+    if data is None:
+        raise DataError(
+            f"{gone}. If they were moved, say where they are by --data, or under `data` in "
+            f"{folder.card}"
+        ) from error
+    here = card.data.model_copy(update={"dataset": Path(data), "signal": None, "background": None})
+    card = card.model_copy(update={"data": here})
+    own = open_data(card, most=card.data.max_events)
+    if identity_of(own.event_ids) != read_json(folder.provenance)["data"].get("identity"):
+        raise DataError(
+            f"{gone}. {data} holds other events, and without its own the run cannot tell which of "
+            "them it was trained on"
+        ) from error
+    return card, own
 
 
 def _foreign(path: Path | str, own: Dataset, card: Card) -> Dataset:
@@ -164,6 +198,16 @@ def predict_trial(
 def scale(trial: Trial, events: PackedEvents, luminosity: float) -> ScaledEvents:
     """Scale the test events to those expected at a luminosity [fb^-1]; they stand for the whole."""
     processes = trial.whole.schema.processes
+    stated = trial.card.evaluation.cross_sections
+    if unknown := stated.keys() - {process.name for process in processes}:
+        known = ", ".join(process.name for process in processes)
+        raise CardError(f"a cross section is given of {min(unknown)}; the processes are {known}")
+    processes = tuple(
+        of.model_copy(update={"cross_section": stated[of.name], "cross_section_error": None})
+        if of.name in stated
+        else of
+        for of in processes
+    )
     every = trial.whole.process_weights
     part = np.bincount(events.process, events.weight, len(processes))
     for index in np.flatnonzero((part == 0) & (every != 0)):
@@ -177,6 +221,7 @@ def evaluate_run(
     *,
     data: Path | str | None = None,
     luminosity: float | None = None,
+    cross_sections: Mapping[str, float] | None = None,
     device: str = "auto",
 ) -> Metrics:
     """Evaluate a run on its test events, and write metrics.json, scores and plots.
@@ -189,6 +234,8 @@ def evaluate_run(
         A dataset whose events all count as test events, instead of the run's own test split.
     luminosity
         In fb^-1, in place of the card's.
+    cross_sections
+        In pb, by process, before those of card and data.
     device
         Where the network runs: auto, cpu or cuda.
 
@@ -205,7 +252,7 @@ def evaluate_run(
     CardError
         Where the device is not there.
     """
-    trial = Trial.open(root, data, device)
+    trial = Trial.open(root, data, device, cross_sections)
     folder, card, network, test = trial.folder, trial.card, trial.bundle.network, trial.test
     luminosity = trial.luminosity(luminosity)
     LOG.info("evaluating %d events", len(test))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from manyscale.card import load_card
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.onnx import check_onnx_target, write_onnx
 from manyscale.deployment.predict import Alignment
@@ -41,7 +40,7 @@ def export_run(root: Path | str, target: Path | str) -> tuple[float, int]:
     check_onnx_target(target)
     folder = RunFolder.open(root)
     bundle = load_bundle(folder.model)
-    card = load_card(folder.card)
+    card = folder.read_card()
     dataset = open_data(card, most=card.data.max_events).test.sample(_COMPARED)
     events = dataset.events()
     streams = Alignment(dataset.schema, bundle.streams)(events.streams)

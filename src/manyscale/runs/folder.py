@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from manyscale.card import Card, load_card
 from manyscale.errors import RunError
 from manyscale.evaluation.results import Metrics
 from manyscale.events.work import usable_cores
 from manyscale.progress import LOG
-from manyscale.settings import write_json
+from manyscale.settings import read_json, write_json
 from manyscale.training.checkpoint import saved
 from manyscale.writing import is_draft, remove, write_whole
 
@@ -85,6 +86,29 @@ class RunFolder:
                 f"`manyscale train {folder.card} --out {root} --resume` resumes it"
             )
         return folder
+
+    def read_card(self) -> Card:
+        """Read the run's card; of data that moved along with the run its paths are those of now.
+
+        Where the run was copied together with its data (both in one project folder, or the data in
+        the run's), these count, not what stands at the old place.
+
+        Raises
+        ------
+        CardError
+            Where it cannot be read.
+        """
+        card, before = load_card(self.card), None
+        if self.provenance.is_file():
+            before = read_json(self.provenance).get("folder")
+        if before is None or Path(before) == self.root.resolve():
+            return card
+
+        def moved(path: Path) -> Path:
+            beside = Path(os.path.normpath(self.root.resolve() / os.path.relpath(path, before)))
+            return beside if beside.exists() else path
+
+        return card.with_paths(moved)
 
     def read_metrics(self) -> Metrics:
         """Read metrics.json.
@@ -192,6 +216,8 @@ class RunFolder:
                 "cores": usable_cores(),
             },
             "command": " ".join(["manyscale", *sys.argv[1:]]),
+            # Paths of the card count from here where the run is moved.
+            "folder": str(self.root.resolve()),
             "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "data": dict(data),
         }

@@ -10,7 +10,7 @@ from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
 from manyscale.data.npz import open_npz
 from manyscale.data.parquet import MANIFEST
-from manyscale.data.sources import find_sources, unfinished
+from manyscale.data.sources import find_sources, missing_notices, unfinished
 from manyscale.deployment.bundle import load_bundle
 from manyscale.errors import DataError, ManyscaleError, RunError
 from manyscale.evaluation.yields import normalisation
@@ -117,7 +117,7 @@ def _verify(model: Path) -> str:
 def _run(folder: RunFolder) -> Found:
     path = folder.root
     if not folder.model.is_dir():
-        preset = load_card(folder.card).preset
+        preset = folder.read_card().preset
         resuming = f"`manyscale train {folder.card} --out {path} --resume` resumes it"
         return Found(lines=[f"run {path} of preset {preset}: not trained to its end", resuming])
     verified = _verify(folder.model)
@@ -179,7 +179,9 @@ def _dataset(path: Path, *, verify: bool, luminosity: float) -> Found:
     )
     if any(process.cutflow for process in schema.processes):
         found.tables.append(cutflow_table(schema.processes, luminosity))
-    found.lines += [f"dataset {path}: {len(dataset)} events", *dataset.notices]
+    found.lines.append(f"dataset {path}: {len(dataset)} events")
+    # What is missing is said below, unit by unit.
+    found.lines += [line for line in dataset.notices if line not in missing_notices(path)]
     if schema.observables:
         found.lines.append(f"observables: {', '.join(schema.observables)}")
     if len(schema.weights) > 1:

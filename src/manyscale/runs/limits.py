@@ -1,6 +1,7 @@
 """Limits of a trained run: its systematics, templates, workspaces, expected limits, significance."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def limits_run(
     *,
     data: Path | str | None = None,
     luminosity: float | None = None,
+    cross_sections: Mapping[str, float] | None = None,
     device: str = "auto",
 ) -> Limits:
     """Find expected limits of a run on its test events, and write limits.json, workspaces and plots.
@@ -61,6 +63,8 @@ def limits_run(
         A dataset whose events all count as test events, instead of the run's own test split.
     luminosity
         In fb^-1, in place of the card's.
+    cross_sections
+        In pb, by process, before those of card and data.
     device
         Where the network runs: auto, cpu or cuda.
 
@@ -81,7 +85,7 @@ def limits_run(
     MissingExtraError
         Where pyhf is not installed.
     """
-    trial = Trial.open(root, data, device)
+    trial = Trial.open(root, data, device, cross_sections)
     folder, card = trial.folder, trial.card
     # Refuses a run that is not evaluated.
     folder.read_metrics()

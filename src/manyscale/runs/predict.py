@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manyscale.card import Card, load_card
+from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.event_filter import split_names
 from manyscale.data.npz import npz_batches, open_npz
@@ -20,6 +20,7 @@ from manyscale.events.files.formats import of_one_format
 from manyscale.progress import progress_bar
 from manyscale.runs.folder import RunFolder
 from manyscale.schema import StreamSchema
+from manyscale.writing import disk_errors
 
 __all__ = ["predict_run"]
 
@@ -63,7 +64,7 @@ def predict_run(
     folder = RunFolder.open(root)
     bundle = load_bundle(folder.model, choose_device(device))
     beside = Beside.load(folder.model)
-    card = load_card(folder.card)
+    card = folder.read_card()
     if not remote and Path(source).is_dir():
         total, scores = _of_dataset(Path(source), bundle, beside, card)
     else:
@@ -88,7 +89,8 @@ def predict_run(
                 yield batch
                 bar.advance(len(batch))
 
-        write_scores(target, counted())
+        with disk_errors(target):
+            write_scores(target, counted())
     return total
 
 

@@ -1,5 +1,6 @@
 """Scores of the events of files that are no dataset: one row an entry, selected or not."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, score
 from manyscale.deployment.scores import Scores, column_of
 from manyscale.errors import DataError, MissingBranchError
+from manyscale.events.files.checks import tell
 from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
 from manyscale.events.files.reader import Contents, FileEvents, Piece, Reader
@@ -65,9 +67,12 @@ def score_files(
     entries = [reader.entries(file.path) for file in files]
     labels = {name: card.label_of(name, convert.event_class(name)) for name in convert.process}
 
+    notes = Counter[str]()
+
     def rows_of(identity: str, piece: Piece) -> Scores:
         seed = unit_seed(card.seed, identity, piece.first)
         found = FileEvents.add(list(reader.read(piece, contents.streams, seed)))
+        notes.update(found.notes)
         count = len(found.weight)
         scores: dict[str, NDArray[np.floating]] = {}
         label = np.full(count, -1, np.int8)
@@ -103,6 +108,7 @@ def score_files(
         for file, count in zip(files, entries, strict=True):
             for first in range(0, count, step):
                 yield rows_of(file.identity, Piece(file.path, first, min(first + step, count)))
+        tell(notes)
 
     return sum(entries), rows()
 
@@ -124,9 +130,9 @@ def _look(
             # Measured events have neither weights nor what tells processes apart.
             if error.key.startswith("convert.process."):
                 convert = convert.model_copy(update={"process": {}})
-                LOG.info("no labels: %s", error)
+                LOG.warning("no labels: %s", error)
             elif error.key == "convert.weight":
                 convert = convert.model_copy(update={"weight": None})
-                LOG.info("without the weights of the card: %s", error)
+                LOG.warning("without the weights of the card: %s", error)
             else:
                 raise

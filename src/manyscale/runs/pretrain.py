@@ -13,14 +13,14 @@ from manyscale.data.feeds import MemoryFeed, TrainingBatch
 from manyscale.data.packing import PackedEvents
 from manyscale.deployment.bundle import save_bundle
 from manyscale.deployment.predict import class_probabilities
-from manyscale.errors import DataError, RunError
+from manyscale.errors import DataError
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layout import Layout
 from manyscale.model.taps import Taps
 from manyscale.progress import LOG
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import fit_features, model_settings, open_data, run_loop
+from manyscale.runs.train import as_resumed, fit_features, model_settings, open_data, run_loop
 from manyscale.statistics.metrics import auc
 from manyscale.training import loop
 from manyscale.training.distributed import make_fabric, refuse_launcher
@@ -124,11 +124,10 @@ def pretrain_base(card: Card, root: Path | str, *, resume: bool = False) -> Path
             auc=float(np.mean(aucs)),
         )
 
-    with disk_errors(), folder.claimed(resume=resume):
-        text = card_text(card, "manyscale pretrain, as run")
-        if folder.card.is_file() and folder.card.read_text(encoding="utf-8") != text:
-            raise RunError(f"{root} was begun with another card: resume with {folder.card}")
-        folder.write_card(text)
+    with disk_errors(folder.root), folder.claimed(resume=resume):
+        if folder.card.is_file():
+            as_resumed(card, folder.read_card(), folder.root, longer=False)
+        folder.write_card(card_text(card, "manyscale pretrain, as run"))
         folder.write_provenance({"source": dataset.source, "events": len(dataset)})
         state = run_loop(
             network,

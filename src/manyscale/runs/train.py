@@ -1,5 +1,6 @@
 """Training: from a card to its data and network, to the weights and trees in the run's folder."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from manyscale.card import Card, card_text, load_card
+from manyscale.card import Card, card_text
 from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
+from manyscale.data.identity import identity_of
 from manyscale.data.mirror import Mirror
 from manyscale.data.npz import read_npz
 from manyscale.data.packing import PackedEvents
@@ -59,13 +61,14 @@ from manyscale.training.distributed import (
     wait_for_first,
 )
 from manyscale.training.graph import GraphedStep, can_graph
-from manyscale.training.schedule import TrainingSettings
-from manyscale.writing import disk_errors, whole, write_whole
+from manyscale.training.schedule import TrainingSettings, total_steps
+from manyscale.writing import disk_errors, remove, whole, write_whole
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
+    "as_resumed",
     "build_model",
     "dropped_tokens",
     "fit_combination",
@@ -188,14 +191,12 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
     from manyscale.reporting.report import write_report  # noqa: PLC0415 - matplotlib takes long
     from manyscale.runs.evaluate import evaluate_run  # noqa: PLC0415 - which needs this file
 
-    folder = RunFolder(Path(root))
-    finished = resume and folder.finished
-    train_run(card, root, resume=resume)
-    if finished:
+    folder = train_run(card, root, resume=resume, longer=True)
+    if folder.finished:  # before, and was not trained longer now
         return Metrics.read(folder.metrics)
     if process_rank() > 0:
         return None
-    with disk_errors(), folder.locked():
+    with disk_errors(folder.root), folder.locked():
         metrics = evaluate_run(root)
         write_report(folder.root)
     return metrics
@@ -206,6 +207,7 @@ def train_run(
     root: Path | str,
     *,
     resume: bool = False,
+    longer: bool = False,
     trees_from: RunFolder | None = None,
 ) -> RunFolder:
     """Train the network of a card, and the boosted trees beside it, into a run folder.
@@ -221,6 +223,8 @@ def train_run(
         The run's folder; it may not hold a run, except with `resume`.
     resume
         Go on from the last checkpoint; on a finished run nothing is done.
+    longer
+        Whether the card of a run to be resumed may ask for more epochs or steps, or another patience.
     trees_from
         A run on the same events whose trees are taken instead of training them again.
 
@@ -233,35 +237,13 @@ def train_run(
         Where card and data do not fit together, or devices are not there.
     """
     folder = RunFolder(Path(root))
-    # The run's card must hold from any folder.
-    paths: dict[str, object] = {}
-    if card.data.dataset is not None:
-        paths["dataset"] = card.data.dataset.resolve()
-    for label in ("signal", "background"):
-        if (files := getattr(card.data, label)) is not None:
-            paths[label] = {name: path.resolve() for name, path in files.items()}
-    card = card.model_copy(update={"data": card.data.model_copy(update=paths)})
-    if isinstance(card.training.start, Path):
-        absolute = {"start": card.training.start.resolve()}
-        card = card.model_copy(update={"training": card.training.model_copy(update=absolute)})
+    card = card.with_paths(Path.resolve)  # it must hold from any folder
 
     if resume and folder.card.is_file():
-        # Where and in how many parts it is worked out, and in how much memory, may change: that is
-        # what the messages on memory and devices advise.
-        free: dict[str, Any] = {
-            "evaluation": True,
-            "generate": True,
-            "data": {"memory"},
-            "training": {"accumulate", "devices", "nodes", "accelerator", "tensorboard"},
-        }
-        ours, theirs = (one.model_dump(exclude=free) for one in (card, load_card(folder.card)))
-        differing = [key for key in ours if ours[key] != theirs[key]]
-        if differing:
-            raise RunError(
-                f"{folder.root} was begun with another card: they differ in "
-                f"{', '.join(differing)}. Resume with {folder.card}, or train into another folder"
-            )
-        if folder.model.is_dir():
+        before = folder.read_card()
+        card = as_resumed(card, before, folder.root, longer=longer)
+        # Of a run that is trained longer the model stays until the new one is there.
+        if folder.model.is_dir() and _length(card.training) == _length(before.training):
             return folder
     work = partial(_train, card, folder, resume=resume, trees_from=trees_from)
     if (count := place(card.training).to_start) > 0:
@@ -271,15 +253,67 @@ def train_run(
     return folder
 
 
+def _length(training: TrainingSettings) -> tuple[int | None, ...]:
+    """What says when a training ends."""
+    return training.epochs, training.max_steps, training.patience
+
+
+def as_resumed(card: Card, before: Card, root: Path, *, longer: bool) -> Card:
+    """The card with which a run goes on that was begun with another; RunError where it cannot.
+
+    Where it trains longer, the learning rate rises and falls anew after the steps of before: with the
+    `restarts` that say so the card alone gives the same weights, trained in one go.
+    """
+    # Where and in how many parts it is worked out, and in how much memory, may change: that is
+    # what the messages on memory and devices advise.
+    free: dict[str, Any] = {
+        "evaluation": True,
+        "generate": True,
+        "data": {"memory"},
+        "training": {
+            "accumulate", "devices", "nodes", "accelerator", "tensorboard", "restarts",
+            *(("epochs", "max_steps", "patience") if longer else ()),
+        },
+    }  # fmt: skip
+    ours, theirs = (one.model_dump(mode="json", exclude=free) for one in (card, before))
+    if differing := list(_differences(ours, theirs)):
+        raise RunError(
+            f"{root} was begun with another card: they differ in {'; '.join(differing)}. Resume with "
+            f"{root / 'card.yaml'}, or train into another folder"
+        )
+    restarts = before.training.restarts
+    if _length(card.training) != _length(before.training):
+        events = len(open_data(card, most=card.data.max_events).train)
+        steps, done = (total_steps(one.training, events) for one in (card, before))
+        if steps < done:
+            raise RunError(
+                f"{root} was begun with {done} steps, and the card has {steps}: a run can be trained "
+                "longer, not shorter. Raise training.epochs (or max_steps), or train into another folder"
+            )
+        if steps > done:
+            restarts = (*restarts, done)
+            LOG.info("after the %d steps of before, %d more", done, steps - done)
+    training = card.training.model_copy(update={"restarts": restarts})
+    return card.model_copy(update={"training": training})
+
+
+def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401 - of JSON
+    """Which keys of two cards differ, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in ours | theirs:
+            yield from _differences(ours.get(name), theirs.get(name), f"{key}.{name}".strip("."))
+    elif ours != theirs:
+        yield f"{key} (there {json.dumps(theirs)}, here {json.dumps(ours)})"
+
+
 @name_lost_processes()
-@disk_errors()
 def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder | None) -> None:
     """Train in this process; of several, the first alone writes, and fits what is not of the loop."""
-    with ExitStack() as claims:
+    with disk_errors(folder.root), ExitStack() as claims:
         _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
 
 
-def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
+def _train_claimed(  # noqa: C901, PLR0912, PLR0915 - from data to model folder, in one piece
     card: Card, folder: RunFolder, claims: ExitStack, *, resume: bool, trees_from: RunFolder | None
 ) -> None:
     fabric = make_fabric(card.training)
@@ -299,14 +333,23 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
     taken = start(network, card.training)
     if first:
         claims.enter_context(folder.claimed(resume=resume))
+        longer = folder.model.is_dir()
         if not (begun := folder.card.is_file()):
-            folder.write_provenance({"source": dataset.source, "events": len(dataset)})
+            folder.write_provenance(
+                {
+                    "source": dataset.source,
+                    "events": len(dataset),
+                    "identity": identity_of(dataset.event_ids),
+                }
+            )
+        if not longer:
             folder.write_card(card_text(card, "manyscale card, as run"))
         folder.log("training resumed" if begun else "training begins")
-        notices = [*dataset.notices, *taken.lines, *_notices(network, card)]
+        warnings = [*dataset.notices, *_unused(network, card)]
+        notices = [*warnings, *taken.lines, *_notices(network, card)]
         for notice in notices:
             folder.log(notice)
-            LOG.info(notice)
+            (LOG.warning if notice in warnings else LOG.info)(notice)
         DataFacts(
             processes=dataset.schema.processes,
             splits={
@@ -346,6 +389,8 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
     summary.write(folder.summary)
     write_whole(folder.flow_chart, flow_chart(summary))
 
+    for path in (folder.report, folder.metrics):  # of the model of before, if it was trained longer
+        remove(path)
     # The model folder comes into being whole: with the trees.
     with whole(folder.model) as draft:
         try:
@@ -364,6 +409,7 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
         beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
         beside.save(draft)
         write_checksums(draft)
+    folder.write_card(card_text(card, "manyscale card, as run"))
 
 
 def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOver:
@@ -614,6 +660,23 @@ def _notices(network: MultiScaleClassifier, card: Card) -> list[str]:
         found.append(f"events are not mirrored: how {named} would change is not known")
     if (members := card.training.ensemble) > 1:
         found.append(f"an ensemble of {members}: history.csv and its plot are of the first")
+    return found
+
+
+def _unused(network: MultiScaleClassifier, card: Card) -> list[str]:
+    """What a card says in vain, as where its preset alone was changed."""
+    taken = network.settings.streams
+    found = [
+        f"streams.{name} of the card does nothing: preset {card.preset} does not take this stream"
+        for name in card.streams
+        if name not in taken
+    ]
+    left = set(taken).difference(*((of.query, *of.context) for of in card.fusion or ()))
+    if card.fusion and left and card.preset != "custom":
+        found.append(
+            f"the card's fusion leaves out {', '.join(sorted(left))}: it is not that of preset "
+            f"{card.preset}, which counts where `fusion` is deleted"
+        )
     return found
 
 

@@ -22,12 +22,17 @@ from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import NO_TAPS, Taps
-from manyscale.progress import progress_bar
+from manyscale.progress import LOG, progress_bar
 from manyscale.training import checkpoint
 from manyscale.training.checkpoint import TrainingState
 from manyscale.training.distributed import agreement, gather
 from manyscale.training.graph import GraphedStep
-from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
+from manyscale.training.schedule import (
+    TrainingSettings,
+    cycle_ends,
+    learning_rate,
+    total_steps,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -97,10 +102,14 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
     """
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
     steps = total_steps(settings, feed.events)
+    ends = cycle_ends(steps, settings)
     largest, written = agreement(fabric), time.monotonic()
     with progress_bar("training", steps, "steps", done=state.step) as bar:
         while state.step < steps or state.begun:
             if settings.patience and state.epoch - state.best_epoch >= settings.patience:
+                LOG.info(
+                    "no lower validation loss in training.patience = %d epochs", settings.patience
+                )
                 break
             network.train()
             begun, clock = time.perf_counter(), Clock(device)
@@ -175,7 +184,7 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
                     written = time.monotonic()
                     if due > 1:
                         raise KeyboardInterrupt
-                if state.step == steps:
+                if state.step in ends:
                     break
 
             if (bad := watch.last()) is not None:

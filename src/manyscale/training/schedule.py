@@ -1,6 +1,7 @@
 """How long a run is, and the learning rate at each of its steps."""
 
 import math
+from bisect import bisect_right
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 from manyscale.data.feeds import steps_per_epoch
 from manyscale.settings import Settings, setting
 
-__all__ = ["TrainingSettings", "learning_rate", "total_steps"]
+__all__ = ["TrainingSettings", "cycle_ends", "learning_rate", "total_steps"]
 
 
 class TrainingSettings(Settings):
@@ -39,6 +40,11 @@ class TrainingSettings(Settings):
     )
     warmup: float = setting(
         0.1, "fraction of the run's steps in which the learning rate rises", ge=0, lt=1
+    )
+    restarts: tuple[Annotated[int, Field(ge=1)], ...] = setting(
+        (),
+        "steps after which the learning rate rises and falls anew; written by --resume where a run is "
+        "trained longer",
     )
     weight_decay: float = setting(0.01, "decoupled weight decay of AdamW", ge=0)
     clip: float = setting(1.0, "largest norm of the gradient; beyond it is scaled down", gt=0)
@@ -72,10 +78,16 @@ def total_steps(settings: TrainingSettings, events: int) -> int:
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
+def cycle_ends(steps: int, settings: TrainingSettings) -> list[int]:
+    """Steps at which the learning rate has fallen to zero, the last of them `steps`, the run's end."""
+    return [*(end for end in settings.restarts if end < steps), steps]
+
+
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
     """Learning rate of step `step` of `steps`: a linear rise, then half a cosine down to zero.
 
-    A pure function of the step, so that a resumed run needs no state for it.
+    With `restarts` so from each of these to the next (SGDR, arXiv:1608.03983). A pure function of the
+    step, so that a resumed run needs no state for it.
 
     Examples
     --------
@@ -83,6 +95,9 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
     >>> [learning_rate(step, 4, settings) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
     """
+    ends = [0, *cycle_ends(steps, settings)]
+    cycle = bisect_right(ends, step)
+    step, steps = step - ends[cycle - 1], ends[cycle] - ends[cycle - 1]
     rise = settings.warmup * steps
     if step < rise:
         return settings.learning_rate * min(1.0, (step + 1) / rise)

@@ -425,10 +425,11 @@ class TestSentinels:
 
     def test_what_no_measurement_gives_is_noted(self, tmp_path):
         events = read(self.write(tmp_path), branches={"jets": self.JETS})
-        what = "what stands where there is nothing is named in the card, under convert.missing:"
+        what = "such as -999: what stands where there is nothing? A card names it under convert.missing"
+        usual = "in the stream 'jets' are outside the usual"
         assert events.notes == {
-            f"values of 'pt' in the stream 'jets' are below 0, such as -999; {what}": 2,
-            f"values of 'eta' in the stream 'jets' are beyond 20, such as -999; {what}": 3,
+            f"values of 'pt' {usual} 0 to 14000 GeV, {what}": 2,
+            f"values of 'eta' {usual} -10 to 10, {what}": 3,
         }
 
     @pytest.mark.parametrize("nothing", [-999.0, -25.0, -99.9, np.nan])
@@ -473,8 +474,10 @@ class TestSentinels:
         given = {"branches": {"jet3": {"pt": "j3_pt", "phi": "j3_phi"}}}
         assert only(tmp_path / "x", **given, missing=-999).records.jet3.pt.tolist() == [[40], []]
         notes = " ".join(read(tmp_path / "x", **given).notes)
-        assert "'pt' in the stream 'jet3' are below 0" in notes
-        assert "'phi' in the stream 'jet3' are beyond 2 pi" in notes
+        assert (
+            "'pt' in the stream 'jet3' are outside the usual 0 to 14000 GeV, such as -999" in notes
+        )
+        assert "'phi' in the stream 'jet3' are outside the usual -6.2832 to 6.2832 rad" in notes
 
     def test_batches_and_varied_values_give_one_note(self):
         schema = StreamSchema(name="s", columns=("energy",), axis=("jet_eta",))
@@ -492,7 +495,9 @@ class TestSentinels:
             Counter(),
         )
         ((text, times),) = notes.items()
-        assert "'energy' in the stream 's' are below 0, such as -3e+01" in text
+        assert (
+            "'energy' in the stream 's' are outside the usual 0 to 14000 GeV, of about -30" in text
+        )
         assert times == 4
 
 

@@ -7,18 +7,15 @@ import numpy as np
 
 from manyscale.errors import DataError
 from manyscale.events.ragged import Array, Integers, PackedStream
+from manyscale.progress import LOG
 from manyscale.schema import COLUMNS, StreamSchema
 
-__all__ = ["check_finite", "range_notes"]
+__all__ = ["check_finite", "range_notes", "tell"]
 
-#: What no measured value is beyond: lowest, highest, and both in words; also of a jet's own columns.
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "pt": (0, np.inf, "below 0"),
-    "energy": (0, np.inf, "below 0"),
-    "eta": (-20, 20, "beyond 20"),
-    "phi": (-6.2832, 6.2832, "beyond 2 pi"),  # single precision's 2 pi is the larger one
-}
-_ADVICE = "; what stands where there is nothing is named in the card, under convert.missing:"
+# Of azimuths that are wrapped where they are read, what is beyond this is none.
+_FULL_TURN = 6.2832  # single precision's 2 pi is the larger one
+_ANGLES = {"eta", "phi", "delta_eta", "delta_phi", "phi_rel"}
+_ODD = "values of '"
 
 
 def check_finite(
@@ -52,45 +49,61 @@ def check_finite(
             )
 
 
-def range_notes(schema: StreamSchema, stream: PackedStream, *, usual: bool = False) -> Counter[str]:
-    """Count the values that no measurement gives: pT or energy below 0, eta or phi far off.
+def range_notes(schema: StreamSchema, stream: PackedStream, *, wraps: bool = False) -> Counter[str]:
+    """Count the values outside the usual ranges of known columns, and say what is the likely cause.
 
-    Such a value mostly stands for one that is not there, and would be a token all the same.
+    The one check of units and sentinels on every way in: files, npz, arrays.
 
     Parameters
     ----------
-    usual
-        Count all outside the columns' usual ranges instead, known columns alone.
+    wraps
+        Whether azimuths may be counted from 0 to 2 pi, too.
 
     Returns
     -------
     Notes as those of `FileEvents`: each makes sense with its number in front.
     """
-    ranges, advice = _RANGES, _ADVICE
-    if usual:
-        ranges = {
-            of.name: (of.low, of.high, f"outside the usual {of.low:g} to {of.high:g} {of.unit}")
-            for of in COLUMNS.values()
-        }
-        advice = ""
     notes = Counter[str]()
     tables = ((schema.columns, stream.values), (schema.axis, stream.axis))
     for name, values in ((name, of[:, i]) for names, of in tables for i, name in enumerate(names)):
-        low, high, words = ranges.get(
-            name if usual else name.removeprefix("jet_"), (-np.inf, np.inf, "")
-        )
-        if not words or not len(values) or (values.min() >= low and values.max() <= high):
+        if (column := COLUMNS.get(name)) is None or not len(values):
+            continue
+        low, high, angle = column.low, column.high, name.removeprefix("jet_") in _ANGLES
+        if wraps and angle and "phi" in name:
+            low, high = -_FULL_TURN, _FULL_TURN
+        if values.min() >= low and values.max() <= high:
             continue
         found, times = np.unique(values[(values < low) | (values > high)], return_counts=True)
         if not len(found):
             continue  # not a number, which is neither
-        # A sentinel as it is; of what differs from token to token the size alone, or each batch of a
-        # file would have a note of its own.
-        value = found[times.argmax()]
-        is_round = np.float32(f"{value:.5g}") == value
-        example = f"{value:g}" if is_round or times.max() > 1 else f"{value:.0e}"
+        value, largest = found[times.argmax()], found[np.abs(found).argmax()]
+        often = times.max() > 1 and 2 * times.max() >= times.sum()
+        if often or set(f"{abs(value):g}") == {"9"}:
+            size = f"such as {value:g}"
+            cause = "what stands where there is nothing? A card names it under convert.missing"
+        else:
+            # Of large values the size alone, or each batch of a file would have a note of its own.
+            rounded = float(f"{largest:.0e}")
+            if abs(largest) >= 1000:
+                rounded = float(np.sign(largest)) * 10.0 ** round(np.log10(abs(largest)))
+            size = f"of about {rounded:g}"
+            if largest > high and (column.unit == "GeV" or name.startswith("log_")):
+                cause = "in MeV? They are to be in GeV"
+            elif angle and "phi" in name and abs(largest) < _FULL_TURN:
+                cause = "not in (-pi, pi]?"
+            elif angle and abs(largest) <= 360:
+                cause = "in degrees? Angles are to be in radians"
+            else:
+                cause = "is the column what its name says?"
+        unit = f" {column.unit}" if column.unit else ""
         notes[
-            f"values of '{name}' in the stream '{schema.name}' are {words.strip()}, such as {example}"
-            f"{advice}"
+            f"{_ODD}{name}' in the stream '{schema.name}' are outside the usual "
+            f"{low:g} to {high:g}{unit}, {size}: {cause}"
         ] = int(times.sum())
     return notes
+
+
+def tell(notes: Mapping[str, int]) -> None:
+    """Log notes, those on values as warnings."""
+    for text, count in sorted(notes.items()):
+        (LOG.warning if text.startswith(_ODD) else LOG.info)("%s %s", f"{count:,}", text)

@@ -420,7 +420,7 @@ class _Batch:
         ):
             texts = [given[name].text if name in given else name for name in names]
             check_finite(dict(zip(texts, values.T, strict=True)), event, self.name, if_nan)
-        notes = range_notes(schema, packed)
+        notes = range_notes(schema, packed, wraps=True)
         # Not before: a sentinel would be an azimuth like any other.
         for names, values, of in (
             (schema.columns, packed.values, tokens),
