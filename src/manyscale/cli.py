@@ -37,6 +37,9 @@ Changes = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option(help="another dataset, all of it taken as test events")]
 Luminosity = Annotated[float | None, typer.Option(metavar="FB", help="in fb^-1")]
+Plots = Annotated[
+    bool, typer.Option("--plots/--no-plots", help="draw them now, or leave it to manyscale report")
+]
 Where = Literal["auto", "cpu", "cuda"]
 Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
 TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
@@ -243,6 +246,8 @@ def train(
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume a run that was ended")] = False,
     device: TrainingDevice = None,
+    *,
+    plots: Plots = True,
 ) -> None:
     """Train a network and the trees beside it, evaluate both on the test events, report."""
     from manyscale.card import load_card
@@ -251,7 +256,8 @@ def train(
 
     show()
     chosen = load_card(card, changes or [])
-    metrics = whole_run(chosen.on_device(device) if device else chosen, out, resume=resume)
+    chosen = chosen.on_device(device) if device else chosen
+    metrics = whole_run(chosen, out, resume=resume, plots=plots)
     if metrics:  # only the first of several processes has them
         print_metrics(metrics)
         typer.echo(f"report: {out / 'report.html'}")
@@ -277,7 +283,12 @@ def pretrain(
 
 @app.command(epilog="Example: manyscale evaluate runs/first --luminosity 300")
 def evaluate(
-    run: Run, data: Data = None, luminosity: Luminosity = None, device: Device = "auto"
+    run: Run,
+    data: Data = None,
+    luminosity: Luminosity = None,
+    device: Device = "auto",
+    *,
+    plots: Plots = True,
 ) -> None:
     """Evaluate a run on its test events: metrics.json, scores, plots and report."""
     from manyscale.console import print_metrics
@@ -285,7 +296,8 @@ def evaluate(
     from manyscale.runs.evaluate import evaluate_run
 
     show()
-    print_metrics(evaluate_run(run, data=data, luminosity=luminosity, device=device))
+    metrics = evaluate_run(run, data=data, luminosity=luminosity, device=device, plots=plots)
+    print_metrics(metrics)
     typer.echo(f"report: {write_report(run)}")
 
 
@@ -409,8 +421,8 @@ def compare(
 
 @app.command(epilog="Example: manyscale report runs/first")
 def report(run: Run) -> None:
-    """Write the report of a run anew: one self-contained HTML file."""
-    from manyscale.reporting.report import write_report
-    from manyscale.runs.folder import RunFolder
+    """Write the report of a run anew, with its plots: one self-contained HTML file."""
+    from manyscale.runs.plots import report_run
 
-    typer.echo(f"report: {write_report(RunFolder.open(run).root)}")
+    show()
+    typer.echo(f"report: {report_run(run)}")

@@ -284,7 +284,7 @@ def _train_and_evaluate(card: Card, folder: Path, trees_from: Path, device: str)
     owner = RunFolder(trees_from)
     # Where they are not there yet, they are trained here: the same come out.
     train_run(card, folder, resume=True, trees_from=owner if owner.trees.is_file() else None)
-    evaluate_run(folder, device=device)
+    evaluate_run(folder, device=device, plots=False)
 
 
 def _take_place(threads: int, gpu: int | None) -> None:

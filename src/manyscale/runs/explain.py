@@ -178,6 +178,7 @@ def explain_run(
         begun = time.perf_counter()
 
     explanation = Explanation(
+        stamp=trial.stamp(),
         events=sample.class_counts,
         deep_events=few.class_counts,
         displayed=len(shown.events),

@@ -60,7 +60,7 @@ def limits_run(
     data
         A dataset whose events all count as test events, instead of the run's own test split.
     luminosity
-        In fb^-1, in place of the card's.
+        In fb^-1, in place of that of the last evaluation, or else the card's.
     device
         Where the network runs: auto, cpu or cuda.
 
@@ -83,8 +83,9 @@ def limits_run(
     """
     trial = Trial.open(root, data, device)
     folder, card = trial.folder, trial.card
-    # Refuses a run that is not evaluated.
-    folder.read_metrics()
+    evaluated = folder.read_metrics()
+    if luminosity is None and evaluated.yields is not None:
+        luminosity = evaluated.yields.luminosity
     luminosity = trial.luminosity(luminosity)
     if luminosity is None:
         raise DataError(
@@ -141,10 +142,18 @@ def limits_run(
         counting[name] = tuple(_counting(scaled, scores, signal) for signal in signals)
         # Each once: several workspaces hold the same background.
         notices += [*filled.notices, *(f"{name}: {line}" for line in dict.fromkeys(clipped))]
+        if ignored := ", ".join(row.signal for row in rows if row.ignores_score):
+            bins = len(nominal.background)
+            left = "one bin is left" if bins == 1 else f"{bins} bins say no more than one"
+            notices.append(
+                f"{name}: {left}, so that the limit on {ignored} counts events and ignores the "
+                f"score: it is no result of the {name}."
+            )
 
     # Above the network's best cut; of all events where there is none.
     cut = counting["network"][0].cut or 0.0
     content = Limits(
+        stamp=trial.stamp(luminosity),
         weights=PHYSICAL,
         luminosity=luminosity,
         confidence=CONFIDENCE,
