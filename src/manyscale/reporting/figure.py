@@ -250,7 +250,7 @@ _LONE = re.compile(r"<g>\s*(<use [^>]*/>)\s*</g>")
 def _compact(svg: str) -> str:
     """Leave out what no eye sees, a third of the file: a report carries thirty of them."""
     svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
-    svg = re.sub(r"<[^>]+>", lambda tag: _WASTE.sub(lambda of: of["kept"] or "", tag[0]), svg)
+    svg = re.sub(r"<[^!>][^>]*>", lambda tag: _WASTE.sub(lambda of: of["kept"] or "", tag[0]), svg)
     svg = _LONE.sub(r"\1", _LONE.sub(r"\1", svg))
     svg = re.sub(r'(<use [^>]*)transform="translate\(([-\d.]+) 0\)"', r'\1x="\2"', svg)
     # Names of letters and marks, of which each stands many times.

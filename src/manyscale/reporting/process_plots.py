@@ -258,23 +258,25 @@ def signal_efficiency(
     styles = classifier_styles(scores)
     table = []
     for axes, (name, every) in zip(panels, values.items(), strict=True):
-        known = np.isfinite(every) & (weights > 0)
+        known = np.isfinite(every)
         edges = np.unique(np.quantile(every[known], np.linspace(0, 1, _VALUE_BINS + 1)))
         for classifier, score in scores.items():
             order = np.argsort(-score)
-            at = np.searchsorted(np.cumsum(weights[order]), _KEPT * weights.sum())
-            passed = score >= score[order[min(at, len(order) - 1)]]
+            # The highest score at which enough lies; weights of both signs may cross it often.
+            at = np.argmax(np.cumsum(weights[order]) >= _KEPT * weights.sum())
+            passed = score >= score[order[at]]
             found = []
             for low, high in pairwise(edges):
                 within = known & (every >= low) & (every <= high)
-                found.append(efficiency(weights[within], passed[within]))
+                some = weights[within].sum() > 0
+                found.append(efficiency(weights[within], passed[within]) if some else (np.nan,) * 3)
             value, low, high = np.array(found).T
             centres = (edges[1:] + edges[:-1]) / 2
             colour, dashes = styles[classifier]
             axes.errorbar(
                 centres,
                 value,
-                yerr=(value - low, high - value),
+                yerr=np.maximum((value - low, high - value), 0),
                 fmt="o",
                 markersize=3,
                 linestyle=dashes,

@@ -77,6 +77,8 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
     )
     for write in (formatting.count, formatting.quantity, formatting.rejection, formatting.value):
         environment.filters[write.__name__] = write
+    # Jinja's own lowers all other letters.
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     path = folder / "report.html"
     write_whole(path, printable(environment.get_template(template).render(context)))
     return path
@@ -85,30 +87,42 @@ def write_page(folder: Path, template: str, context: Mapping[str, Any]) -> Path:
 def _context(run: Path) -> dict[str, Any]:
     """What the template needs: each file read and checked, what is absent None or empty."""
     card = read_text(run / "card.yaml")
-    data = DataFacts.read_if_there(run / "data.json")
-    chart = run / "flow_chart.svg"
-    folder = run / "explanation"
+    metrics = Metrics.read(run / "metrics.json")
+    chart, folder, plots = run / "flow_chart.svg", run / "explanation", run / "plots"
+    limits = Limits.read_if_there(run / "limits" / "limits.json")
     explanation = Explanation.read_if_there(folder / "summary.json")
+    comparison = rows_if_there(run / "comparison.json", ComparisonRow)
     every_event = EventDisplay.read_if_there(folder / "display.json")
     display = lightened(every_event) if every_event else None
     embedded = _script_json(display) if display else ""
+    outdated = {
+        "limits": findings.stale(limits.stamp, metrics, limits.luminosity) if limits else "",
+        "explanations": findings.stale(explanation.stamp, metrics) if explanation else "",
+        "comparison": findings.stale(comparison[0].stamp, metrics) if comparison else "",
+    }
+    together = f"{findings.COMPARISON_PLOT}.svg"
+    rivals = comparison and not outdated["comparison"] and (plots / together).is_file()
+    hidden = "roc" if rivals else findings.COMPARISON_PLOT
+    where = metrics.stamp.data if metrics.stamp else ""
     return {
         "name": run.resolve().name,
         "path": shlex.quote(str(run)),
+        "of_data": f" --data {shlex.quote(where)}" if where else "",
         "tables": tables,
         "findings": findings,
         "preset": _preset(card, run),
         "card": card,
         "provenance": read_json(run / "provenance.json"),
-        "metrics": Metrics.read(run / "metrics.json"),
+        "metrics": metrics,
         "history": read_history(run / "history.csv"),
-        "data": data,
+        "data": DataFacts.read_if_there(run / "data.json"),
         "network": Summary.read_if_there(run / "summary.json"),
         "flow_chart": _data_uri(chart) if chart.is_file() else None,
-        "comparison": rows_if_there(run / "comparison.json", ComparisonRow),
-        "separation": rows_if_there(run / "plots" / "separation.json", Separation),
-        "limits": Limits.read_if_there(run / "limits" / "limits.json"),
+        "comparison": comparison,
+        "separation": rows_if_there(plots / "separation.json", Separation),
+        "limits": limits,
         "explanation": explanation,
+        "outdated": outdated,
         # Without its summary an explanation was not finished: its checks are not told.
         "checks": findings.check_sentences(
             Randomisation.read_if_there(folder / "randomisation.json"),
@@ -116,7 +130,7 @@ def _context(run: Path) -> dict[str, Any]:
         )
         if explanation
         else [],
-        "sections": figures_by_section(run / "plots", MOST_BYTES - _MOST_WORDS - len(embedded)),
+        "sections": figures_by_section(plots, MOST_BYTES - _MOST_WORDS - len(embedded), hidden),
         "display": display,
         "display_json": embedded,
         "displayed": len(every_event.events) if every_event else 0,
@@ -156,8 +170,10 @@ class PlotFigure(NamedTuple):
         Of its files in plots/.
     source
         The drawing as an address that holds all of it.
-    caption
-        What it shows.
+    caption, more
+        What it shows, and how to read it.
+    folded
+        Whether it is seen only by those who ask for more.
     numbers
         CSV text; empty where the run has none, or where the page would be too large with it.
     rows
@@ -167,11 +183,13 @@ class PlotFigure(NamedTuple):
     name: str
     source: str
     caption: str
+    more: str
+    folded: bool
     numbers: str
     rows: int
 
 
-def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
+def figures_by_section(folder: Path, room: int, hidden: str = "") -> dict[str, list[PlotFigure]]:
     """Sort the plots of a run into the sections of its report.
 
     Parameters
@@ -180,8 +198,10 @@ def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
         With the SVG and CSV files of the plots.
     room
         Bytes that all may take: the numbers of the largest tables are left out, never a drawing.
+    hidden
+        A plot that is not shown.
     """
-    sources = {path.stem: _data_uri(path) for path in folder.glob("*.svg")}
+    sources = {path.stem: _data_uri(path) for path in folder.glob("*.svg") if path.stem != hidden}
     numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
     room -= sum(map(len, sources.values()))
     carried = set()
@@ -195,7 +215,8 @@ def figures_by_section(folder: Path, room: int) -> dict[str, list[PlotFigure]]:
         figure = PlotFigure(
             name,
             sources[name],
-            findings.caption_of(name),
+            *findings.caption_of(name),
+            findings.is_folded(name),
             numbers[name] if name in carried else "",
             max(numbers.get(name, "").count("\n") - 1, 0),
         )

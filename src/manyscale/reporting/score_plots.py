@@ -125,7 +125,7 @@ def rejection_curves(
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("signal efficiency")
     axes.set_ylabel("background rejection, 1 / efficiency")
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     return Drawn(figure, stacked(curves))
 
 

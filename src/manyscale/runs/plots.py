@@ -172,7 +172,7 @@ def _draw_sample(
         for name, values in observables.items()
         if len(np.unique(values[np.isfinite(values)])) > 1
     }
-    if observables and (weights[signal] >= 0).all():
+    if observables:
         order = np.argsort(prediction.events.event_id)
         ids = events.event_id[signal]
         at = order[np.searchsorted(prediction.events.event_id, ids, sorter=order)]
