@@ -576,6 +576,8 @@ class DisplayedEvent(Record):
     process: str
     score: float
     why: str
+    # Masses, b-tags and what else is known of the event.
+    observables: dict[str, Known] = Field(default_factory=dict)
     streams: dict[str, DisplayTokens]
 
 
@@ -592,3 +594,4 @@ class EventDisplay(Record):
 
     events: tuple[DisplayedEvent, ...] = ()
     streams: tuple[DisplayStream, ...] = ()
+    radius: Known = None  # of the jets

@@ -241,7 +241,7 @@ def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
 # groups and the groups around a lone mark.
 _WASTE = re.compile(
     r"""(?P<kept>scale\([^)]*\))|(?<=\.\d\d)\d+|\s+(?=[LMCQz]\s)|(?<=[\dz])\ ?\n(?=")|\ transform="rotate\(-?0\ [^"]*"
-    |(?<=<g)\ id="[a-zA-Z]+[_\d]*\d"(?=>)""",
+    |(?<=<g)\ id="[^"]*"(?=>)""",
     re.VERBOSE,
 )
 _LONE = re.compile(r"<g>\s*(<use [^>]*/>)\s*</g>")
@@ -250,17 +250,24 @@ _LONE = re.compile(r"<g>\s*(<use [^>]*/>)\s*</g>")
 def _compact(svg: str) -> str:
     """Leave out what no eye sees, a third of the file: a report carries thirty of them."""
     svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
+    svg = re.sub(r'(?<=<path d=")[^"]*', lambda path: re.sub(r"(?<=\.\d)\d+", "", path[0]), svg)
     svg = re.sub(r"<[^!>][^>]*>", lambda tag: _WASTE.sub(lambda of: of["kept"] or "", tag[0]), svg)
     svg = _LONE.sub(r"\1", _LONE.sub(r"\1", svg))
     svg = re.sub(r'(<use [^>]*)transform="translate\(([-\d.]+) 0\)"', r'\1x="\2"', svg)
-    # Names of letters and marks, of which each stands many times.
-    names = dict.fromkeys(re.findall(r'<path id="([^"]+)"', svg))
-    short = {name: f"a{number:x}" for number, name in enumerate(names)}
-    return re.sub(
-        r'(<path id="|xlink:href="#)([^"]+)"',
-        lambda found: f'{found[1]}{short.get(found[2], found[2])}"',
-        svg,
-    )
+    # Letters and marks, of which each stands many times: short names, and no style twice.
+    known = {
+        name: (f"a{number:x}", style)
+        for number, (name, style) in enumerate(
+            dict(re.findall(r'<path id="([^"]+)"[^>]*?( style="[^"]*"|/>)', svg)).items()
+        )
+    }
+
+    def shorter(found: re.Match[str]) -> str:
+        name, style = known.get(found[2], (found[2], ""))
+        tag = f'{found[1]}{name}"{found[3]}'
+        return tag.replace(style, "") if found[1].startswith("<use") and style != "/>" else tag
+
+    return re.sub(r'(<path id="|<use xlink:href="#)([^"]+)"([^>]*)', shorter, svg)
 
 
 # ---- what several figures are made of ---------------------------------------------------------

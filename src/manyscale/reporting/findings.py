@@ -10,6 +10,8 @@ from manyscale.evaluation.results import (
     ComparisonRow,
     Deletion,
     Explanation,
+    IntegratedGradients,
+    LayerPair,
     Limits,
     Metrics,
     Randomisation,
@@ -24,9 +26,9 @@ __all__ = [
     "LEARNING_PLOT",
     "SECTIONS",
     "caption_of",
-    "check_sentences",
     "combination_sentence",
     "compare",
+    "explanation_sentences",
     "importance_sentence",
     "in_order",
     "is_folded",
@@ -42,6 +44,7 @@ __all__ = [
 # A difference of fewer standard deviations than this is not called one.
 _CLEAR = 2.0
 _TILES = 4
+_MOST_FEATURES = 3
 _NAMES = {
     "network": "the network",
     "trees": "the trees",
@@ -228,8 +231,8 @@ def importance_sentence(explanation: Explanation | None) -> str:
     lost = value(most.auc_loss, most.auc_loss_error)
     if (most.auc_loss or 0.0) <= _CLEAR * (most.auc_loss_error or 0.0):
         return (
-            f"No stream is clearly needed: what is lost when one is permuted between the events is "
-            f"{lost} of AUC at most."
+            f"No stream is clearly needed: permuted between the events, none costs more than {lost} of "
+            f"AUC."
         )
     return (
         f"Of the streams the network needs {most.stream} most: permuted between the events, it costs "
@@ -237,9 +240,41 @@ def importance_sentence(explanation: Explanation | None) -> str:
     )
 
 
-def check_sentences(randomisation: Randomisation | None, deletion: Deletion | None) -> list[str]:
-    """Whether the explanations passed their sanity checks; nothing of a check that was not done."""
-    sentences = []
+def explanation_sentences(
+    explanation: Explanation | None,
+    attributions: IntegratedGradients | None = None,
+    similarity: Sequence[LayerPair] = (),
+    randomisation: Randomisation | None = None,
+    deletion: Deletion | None = None,
+) -> list[str]:
+    """A line of verdict of each explanation, and whether it passed its check; nothing of what was not done."""
+    if explanation is None:
+        return []
+    sentences = [importance_sentence(explanation)]
+    moved = {
+        f"{row.feature} of {row.stream}": 0.0
+        for row in (attributions.features if attributions else ())
+    }
+    for row in attributions.features if attributions else ():
+        moved[f"{row.feature} of {row.stream}"] += (row.absolute or 0.0) / 2
+    if moved:
+        most = sorted(moved, key=lambda name: -moved[name])[:_MOST_FEATURES]
+        said = _listed([f"{name} ({short(moved[name])} logits)" for name in most])
+        sentences.append(f"Features that move the score most, by integrated gradients: {said}.")
+    # Layers of the same stream are alike; the fusion holds all of them.
+    pairs = [
+        pair
+        for pair in similarity
+        if pair.cka is not None
+        and pair.first.split(",")[0] != pair.second.split(",")[0]
+        and not any(name.startswith("fusion") for name in (pair.first, pair.second))
+    ]
+    if pairs:
+        alike = max(pairs, key=lambda pair: pair.cka or 0.0)
+        sentences.append(
+            f"Of different streams, {alike.first} and {alike.second} are most alike: a CKA of "
+            f"{alike.cka:.2f}, {alike.chance or 0:.2f} by chance."
+        )
     last = randomisation.points[-1] if randomisation and randomisation.points else None
     if randomisation and last and last.correlation is not None:
         # A check fails, too, where the error is too large to tell.
@@ -247,9 +282,8 @@ def check_sentences(randomisation: Randomisation | None, deletion: Deletion | No
             ("passed", "depends") if randomisation.passes else ("failed", "is not shown to depend")
         )
         sentences.append(
-            f"Sanity check {outcome}: with all weights re-drawn, the importance of the tokens keeps "
-            f"a rank correlation of {signed(last.correlation, last.error)} with that of the trained "
-            f"network; it {says} on what was learned."
+            f"Check by re-drawn weights {outcome}: Grad-CAM {says} on what was learned (rank "
+            f"correlation {signed(last.correlation, last.error)} with all weights re-drawn)."
         )
     rankings = "; ".join(
         f"{by} {signed(excess.value, excess.error)} ({'passed' if excess.passes else 'failed'})"
@@ -257,11 +291,8 @@ def check_sentences(randomisation: Randomisation | None, deletion: Deletion | No
         if excess.value is not None
     )
     if rankings:
-        sentences.append(
-            "Sanity check by deletion, by how many logits it hurts more to delete the tokens that a "
-            f"ranking puts first than as many at random: {rankings}."
-        )
-    return sentences
+        sentences.append(f"Check by deletion, loss in logits beyond that at random: {rankings}.")
+    return [sentence for sentence in sentences if sentence]
 
 
 def tiles(metrics: Metrics, limits: Limits | None) -> list[tuple[str, str]]:
@@ -343,13 +374,18 @@ limit_mu (limits): Expected upper limits on the signal strength. Bands of one an
 limit_brazil_ (limits): Expected upper limit on the cross section against the mass, from the score of
     {rest}. With its bands of one and two standard deviations, and the cross section that the data
     state. Masses where the limit lies below it are expected to be excluded.
-limit_templates_ (limits): Expected events in bins of the score, {rest}. Physical weights: backgrounds
-    stacked, the signal on top, hatched the error of the background from simulation and systematics.
+limit_templates_network (limits): Expected events in bins of the network's score. Physical weights:
+    backgrounds stacked, the signal on top, hatched the error of the background from simulation and
+    systematics.
+limit_templates_ (limits, folded): Expected events in bins of the score, {rest}. As those of the
+    network.
 permutation (explanations): What is lost when a stream, or a group of its features, is permuted between
     the events. A stream with much attention and no loss is attended to in vain; what several streams
     say alike shows no loss in any of them.
 integrated_gradients (explanations): How far each feature moves the score (integrated gradients). Mean
     over the events of each class, of the logit difference from that of an average event.
+gradcam_profiles (explanations, folded): Importance (Grad-CAM) against the rank of a token in pT and its
+    distance to the jet's axis. Beside the pT itself.
 gradcam_ (explanations): Importance for the score (Grad-CAM): {rest}. Parts of the event's whole,
     signal and background.
 attention_shares_ (explanations): How much of its attention each kind of token of {rest} gives to each
@@ -393,7 +429,7 @@ def caption_of(plot: str) -> tuple[str, str]:
     start = _start(plot)
     first, _, rest = _PLOTS[start][2].partition(". ")
     # Not str.format: a stream may be called "{x}".
-    named = first.replace("{rest}", plot.removeprefix(start).replace("_", " "))
+    named = first.replace("{rest}", plot.removeprefix(start))
     return named.removesuffix(".") or plot, rest
 
 

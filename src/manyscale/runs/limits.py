@@ -35,6 +35,7 @@ from manyscale.evaluation.systematics import (
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import physics_plots
+from manyscale.reporting.look import look
 from manyscale.runs.evaluate import Prediction, Trial, drop_plot, predict_trial, scale
 from manyscale.runs.folder import RunFolder
 from manyscale.settings import write_json
@@ -171,7 +172,8 @@ def limits_run(
     for file, space_content in workspaces.items():
         write_json(target / file, space_content)
     content.write(target / "limits.json")
-    _plot(folder, templates, content)
+    with look(card.evaluation.plots):
+        _plot(folder, templates, content)
     folder.log(f"limits at {luminosity:g} fb^-1, {len(signals)} signals")
     return content
 

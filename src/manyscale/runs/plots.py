@@ -35,6 +35,7 @@ __all__ = ["draw_plots", "report_run"]
 
 # Events of each class that the over-training plot, the inputs and the images are made of.
 _SAMPLE = 10_000
+_CONSTANT = 1e-4
 _MASSES = ("m_j1", "m_j2", "m_hh")
 # The file that is written last: where it is, the plots are all there.
 _LAST = "separation.json"
@@ -272,7 +273,7 @@ def _inputs(
     for code, kind in enumerate(kinds):
         chosen = of_token == code
         columns = [one._replace(values=one.values[chosen]) for one in every]
-        # A missing momentum has no mass.
-        columns = [one for one in columns if chosen.any() and np.ptp(one.values) > 0]
+        # A missing momentum has no mass, but for rounding.
+        columns = [one for one in columns if chosen.any() and np.ptp(one.values) > _CONSTANT]
         if columns:
             yield kind, chosen, columns
