@@ -18,7 +18,6 @@ from manyscale.reporting.explanation_plots import (
     Curve,
     Share,
     class_maps,
-    head_maps,
     profiles,
     shares,
 )
@@ -205,13 +204,6 @@ def test_rows_hold_background_signal_and_their_difference(images):
     assert (difference[2, 0], difference[0, 2], difference[1, 1]) == (-0.8, 0.4, 0.1)
     assert shown[0].norm is shown[1].norm is shown[4].norm
     assert (shown[2].norm.vmin, shown[2].norm.vmax) == (-0.8, 0.8)
-
-
-def test_heads_stand_side_by_side(images):
-    drawn = head_maps(images, ["head 1", "head 2"], PLANE, UNIT)
-    titles = [axes.get_title() for axes in drawn.figure.axes]
-    assert {"head 1", "head 2", UNIT} <= set(titles)
-    assert [axes.get_ylabel() for axes in drawn.figure.axes if axes.get_ylabel()] == list(images)
 
 
 def test_table_has_each_pixel_that_is_hit_once(images):

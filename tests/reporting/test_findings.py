@@ -9,6 +9,8 @@ from manyscale.evaluation.results import (
     ComparisonRow,
     Deletion,
     Explanation,
+    IntegratedGradients,
+    LayerPair,
     Limits,
     Metrics,
     Randomisation,
@@ -18,8 +20,8 @@ from manyscale.evaluation.results import (
 from manyscale.reporting.findings import (
     SECTIONS,
     caption_of,
-    check_sentences,
     combination_sentence,
+    explanation_sentences,
     importance_sentence,
     is_folded,
     section_of,
@@ -143,31 +145,58 @@ def test_a_limit_that_ignores_the_score_is_not_claimed_for_the_network(metrics):
     assert "without the score" not in what
 
 
-def checks(**changes):
-    """The check sentences of explanation_files(), some contents changed."""
+def explained(**changes):
+    """The sentences of explanation_files(), some contents changed."""
     files = explanation_files()
     deletion = files["deletion.json"] | changes.get("deletion", {})
     randomisation = files["randomisation.json"] | changes.get("randomisation", {})
-    return check_sentences(
-        Randomisation.model_validate(randomisation), Deletion.model_validate(deletion)
+    return explanation_sentences(
+        Explanation.model_validate(files["summary.json"]),
+        IntegratedGradients.model_validate({"features": FEATURES}),
+        [LayerPair(first=one, second=other, cka=cka, chance=0.01) for one, other, cka in PAIRS],
+        Randomisation.model_validate(randomisation),
+        Deletion.model_validate(deletion),
     )
 
 
-@pytest.mark.parametrize(
-    ("passes", "said"), [(True, "it depends"), (False, "it is not shown to depend")]
-)
+FEATURES = [
+    {
+        "stream": "jet1", "feature": name, "label": label,
+        "signed": 0.0, "signed_error": 0.1, "absolute": size, "absolute_error": 0.1,
+    }
+    for name, size in (("pt", 1.0), ("eta", 3.0), ("phi", 0.5), ("mass", 2.0))
+    for label in ("signal", "background")
+]  # fmt: skip
+# Layers of one stream are alike anyway, and a fusion block holds all streams.
+PAIRS = [
+    ("jet1, layer 1", "jet1, layer 2", 0.99),
+    ("jet1, layer 2", "jet2, layer 2", 0.8),
+    ("jet1, layer 1", "jet2, layer 1", 0.7),
+    ("kinematics, layer 1", "fusion 1", 0.95),
+]
+
+
+def test_each_explanation_has_a_line():
+    needs, moves, alike, redrawn, deleted = explained()
+    assert "the network needs kinematics most" in needs
+    assert "eta of jet1 (3 logits), mass of jet1 (2 logits) and pt of jet1 (1 logits)" in moves
+    assert "jet1, layer 2 and jet2, layer 2 are most alike: a CKA of 0.80, 0.01 by chance" in alike
+    assert redrawn.startswith("Check by re-drawn weights passed")
+    assert "attention −0.10 ± 0.10 (failed)" in deleted
+
+
+@pytest.mark.parametrize(("passes", "said"), [(True, "depends"), (False, "is not shown to depend")])
 def test_the_check_by_randomised_weights_says_how_it_went(passes, said):
-    (sentence,) = checks(randomisation={"passes": passes}, deletion={"excess": {}})
-    assert said in sentence
+    *_, sentence = explained(randomisation={"passes": passes}, deletion={"excess": {}})
+    assert f"Grad-CAM {said} on what was learned" in sentence
     assert "+0.030 ± 0.020" in sentence
 
 
 def test_a_deletion_without_a_number_is_passed_over():
     excess = explanation_files()["deletion.json"]["excess"]
     excess["Grad-CAM"] = {"value": None, "error": None, "passes": False}
-    _, sentence = checks(deletion={"excess": excess})
-    assert "attention −0.10 ± 0.10 (failed)" in sentence
-    assert "Grad-CAM" not in sentence
+    *_, sentence = explained(deletion={"excess": excess})
+    assert sentence.endswith("at random: attention −0.10 ± 0.10 (failed).")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +212,7 @@ def test_no_stream_is_called_needed_whose_loss_is_within_its_error(loss, needed)
 
 
 def test_what_was_not_explained_says_nothing():
-    assert check_sentences(None, None) == []
+    assert explanation_sentences(None) == []
     assert importance_sentence(None) == ""
 
 

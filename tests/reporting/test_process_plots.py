@@ -71,7 +71,7 @@ def test_each_background_has_its_rejection_and_each_process_its_row(scored, samp
     assert drawn.table["process"] == ["hh4b", "qcd", "ttbar"]
     qcd = events.process == 1
     expected = efficiency(events.weight[qcd], scores[qcd] > 0.5).value
-    assert drawn.table["called signal"][1] == pytest.approx(expected)
+    assert drawn.table["predicted signal"][1] == pytest.approx(expected)
 
 
 def test_efficiency_against_an_observable_averages_to_that_of_the_cut():

@@ -227,7 +227,7 @@ def confusion(sample: ProcessSample, scores: Floats) -> Drawn:
         table.append(
             {
                 "process": name,
-                "called signal": called.value,
+                "predicted signal": called.value,
                 "68% low": called.low,
                 "68% high": called.high,
             }
@@ -237,7 +237,7 @@ def confusion(sample: ProcessSample, scores: Floats) -> Drawn:
     axes.set_yticks(range(len(rows)), [label_of(name) for name, _ in rows])
     axes.minorticks_off()
     axes.tick_params(which="both", length=0)
-    axes.set_xlabel("called")
+    axes.set_xlabel("predicted class")
     return Drawn(figure, stacked(table))
 
 

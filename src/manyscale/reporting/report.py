@@ -172,7 +172,7 @@ class PlotFigure(NamedTuple):
     name
         Of its files in plots/.
     source
-        The drawing as an address that holds all of it.
+        The drawing as an address that holds all of it; empty where the page would be too large.
     caption, more
         What it shows, and how to read it.
     folded
@@ -200,13 +200,19 @@ def figures_by_section(folder: Path, room: int, hidden: str = "") -> dict[str, l
     folder
         With the SVG and CSV files of the plots.
     room
-        Bytes that all may take: the numbers of the largest tables are left out, never a drawing.
+        Bytes that all may take: the numbers of the largest tables are left out, then drawings of those
+        that are folded.
     hidden
         A plot that is not shown.
     """
     sources = {path.stem: _data_uri(path) for path in folder.glob("*.svg") if path.stem != hidden}
     numbers = {path.stem: read_text(path) for path in folder.glob("*.csv") if path.stem in sources}
-    room -= sum(map(len, sources.values()))
+    # Those that are seen at once and the smallest first.
+    for name in sorted(sources, key=lambda name: (findings.is_folded(name), len(sources[name]))):
+        room -= len(sources[name])
+        if room < 0 and findings.is_folded(name):
+            room += len(sources[name])
+            sources[name] = Markup()
     carried = set()
     # The smallest first: of most plots the page carries all numbers.
     for name in sorted(numbers, key=lambda name: (len(numbers[name]), name)):
