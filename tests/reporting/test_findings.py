@@ -73,7 +73,7 @@ def test_the_verdict_names_the_rivals_where_there_are_some(metrics):
         "better than other (by 0.0100 ± 0.0010 in AUC) and boosted trees (by 0.0200 ± 0.0010"
         in said
     )
-    assert said.endswith("and worse than third (by 0.0030 ± 0.0010 in AUC).")
+    assert said.endswith("and worse than third (by 0.0030 ± 0.0010).")
 
 
 STAMP = Stamp(events=875, identity="a", luminosity=300, made="2026-11-27T05:17:44+00:00")

@@ -119,7 +119,8 @@ def verdict(
         if error and abs(difference) < _CLEAR * error:
             kind = "not to be told from"
         called = _RIVALS.get(name, name)
-        groups.setdefault(kind, []).append(f"{called} (by {size} in AUC)")
+        unit = "" if groups else " in AUC"
+        groups.setdefault(kind, []).append(f"{called} (by {size}{unit})")
     known = {
         label: _listed([one.name for one in processes if one.label == label]) or label
         for label in ("signal", "background")
