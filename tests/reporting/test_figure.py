@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from manyscale.errors import CardError
 from manyscale.reporting.figure import Drawn, classifier_styles, stacked, styled
 from manyscale.reporting.look import PlotSettings, label_of, look
 
@@ -64,6 +65,12 @@ def test_labels_title_and_tag_come_from_the_card(tmp_path):
     assert "<!-- CMS my search -->" in mine
     assert "<!-- $m_{hh}$ [GeV] -->" in known
     assert plain.count("<!-- mine -->") == 3
+
+
+def test_a_label_that_is_no_formula_is_named():
+    said = r"evaluation.plots.labels, mine: cannot draw \$\\nothing\$"
+    with pytest.raises(CardError, match=said), look(PlotSettings(labels={"mine": r"$\nothing$"})):
+        pass
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="there is no pdftotext")

@@ -137,7 +137,7 @@ def test_templates_are_stacked_with_the_signal_on_top(found):
     assert len(set(labels)) == len(nominal.edges)
     written = [text.get_text() for text in axes.get_legend().get_texts()]
     signal = rf"$hh \to b\bar{{b}}b\bar{{b}}$ × {limits.mu['0']:.3g}"
-    assert {"QCD, light", r"$t\bar{t}$", signal} <= set(written)
+    assert {"QCD", r"$t\bar{t}$", signal} <= set(written)
     assert column(drawn, "expected events", what="all background") == pytest.approx(
         nominal.background
     )

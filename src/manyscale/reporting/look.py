@@ -6,14 +6,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
+from manyscale.errors import CardError
 from manyscale.settings import Settings, setting
 
 __all__ = ["PlotSettings", "current_look", "is_formula", "label_of", "look"]
 
-# Of processes and of observables; formulas stand between dollars.
+# Of processes, observables and features; formulas stand between dollars.
 _LABELS = {
     "hh4b": r"$hh \to b\bar{b}b\bar{b}$",
-    "qcd": "QCD, light",
+    "qcd": "QCD",
     "qcd_bb": r"QCD $b\bar{b}$",
     "ttbar": r"$t\bar{t}$",
     "zz": "$ZZ$",
@@ -22,6 +23,20 @@ _LABELS = {
     "m_hh": "$m_{hh}$ [GeV]",
     "met": r"$p_T^{\mathrm{miss}}$ [GeV]",
     "jet_pt": "$p_T$ of the jet [GeV]",
+    "pt": "$p_T$ [GeV]",
+    "log_pt": "log $p_T$",
+    "log_pt_rel": "log ($p_T$ / jet's $p_T$)",
+    "log_energy": "log $E$",
+    "log_energy_rel": "log ($E$ / jet's $E$)",
+    "log_mass": "log (1 GeV + $m$)",
+    "eta": "η",
+    "phi": "φ [rad]",
+    "phi_rel": "φ to the leading object [rad]",
+    "delta_eta": "Δη",
+    "delta_phi": "Δφ [rad]",
+    "delta_r": "ΔR",
+    "n_btags": "b-tags",
+    "particle_class": "kind of particle",
 }
 _FORMULA = re.compile(r"\$[^$]*\$")
 # Ticks of logarithmic axes, as matplotlib writes them.
@@ -45,7 +60,17 @@ _LOOK: ContextVar[PlotSettings] = ContextVar("look", default=PlotSettings())  # 
 
 @contextmanager
 def look(settings: PlotSettings) -> Iterator[None]:
-    """Draw and save what is drawn meanwhile as the settings say."""
+    """Draw and save what is drawn meanwhile as the settings say; CardError where a label is no formula."""
+    from matplotlib.mathtext import MathTextParser  # noqa: PLC0415 - cards are read without it
+
+    for name, words in settings.labels.items():
+        try:
+            MathTextParser("path").parse(words)
+        except ValueError as error:
+            why = str(error).strip().splitlines()[-1]
+            raise CardError(
+                f"evaluation.plots.labels, {name}: cannot draw {words} ({why})"
+            ) from error
     token = _LOOK.set(settings)
     try:
         yield
@@ -59,7 +84,7 @@ def current_look() -> PlotSettings:
 
 
 def label_of(name: str) -> str:
-    """What a process, or an axis with an observable, is called: the name itself where nothing is known.
+    """What a process, or the axis of an observable, is called: its name where nothing is known.
 
     Examples
     --------
