@@ -72,6 +72,7 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "patch.linewidth": 1.4,
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
     "xtick.major.size": 6,

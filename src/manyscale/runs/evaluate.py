@@ -257,7 +257,7 @@ def evaluate_run(
     else:
         beside["combined"] = CombinedFigures(**figures["combined"])
     metrics = Metrics(
-        stamp=trial.stamp(luminosity),
+        stamp=trial.stamp(luminosity if "yields" in yields else None),
         **figures["network"],
         events_per_second=statistics.median(
             row["events_per_second"] for row in read_history(folder.history)

@@ -81,8 +81,10 @@ def draw_plots(trial: Trial) -> None:
         importances = trial.beside.trees.importances
         score_plots.tree_importances(importances).save(folder.plots, "tree_importances")
         process_plots.confusion(balanced, network).save(folder.plots, "confusion")
-        by_process = process_plots.rejection_by_process(balanced, network)
-        by_process.save(folder.plots, "roc_by_process")
+        # Of a single background it is the ROC curve once more.
+        if balanced.background.sum() > 1:
+            by_process = process_plots.rejection_by_process(balanced, network)
+            by_process.save(folder.plots, "roc_by_process")
         sample = balanced
         if metrics.yields is not None:
             luminosity = metrics.yields.luminosity
