@@ -235,7 +235,8 @@ def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, train, 
 data: {{dataset: {dataset}}}
 streams: {{jet1: {{frame: {{centre: pt, rotate: principal, flip: true}}}}}}
 evaluation: {{images: {{bins: 10, weight: count}}}}
-"""
+""",
+        "--plots",
     )
     streams = read_json("run/model/config.json")["model"]["streams"]
     assert streams["jet1"]["frame"] == {"centre": "pt", "rotate": "principal", "flip": True}

@@ -115,8 +115,9 @@ def _grey_out(axes: Axes, scan: CutScan) -> None:
     order = np.argsort(scan.signal_efficiency, kind="stable")
     at, refused = scan.signal_efficiency[order], ~scan.considered[order]
     edges = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
-    for low, high in zip(edges[:-1][refused], edges[1:][refused], strict=True):
-        axes.axvspan(low, high, color=GREY, alpha=0.2, linewidth=0)
+    turns = np.flatnonzero(np.diff(np.concatenate([[0], refused, [0]])))
+    for first, last in turns.reshape(-1, 2):
+        axes.axvspan(edges[first], edges[last], color=GREY, alpha=0.2, linewidth=0)
     if refused.any():
         words = f"grey: under {LEAST_BACKGROUND:g} effective\nbackground events"
         axes.text(0.02, 0.04, words, transform=axes.transAxes, fontsize=9)

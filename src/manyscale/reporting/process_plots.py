@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from manyscale.evaluation.results import Rejection
@@ -119,6 +120,8 @@ def _draw(axes: Axes, sample: ProcessSample, values: Floats, edges: Floats) -> d
             look: dict[str, Any] = {"color": CLASS_COLOURS[1], "linestyle": dashes, "label": words}
             axes.stairs(factor * shape, edges, baseline=None, **look)
         axes.set_yscale("log")
+        # Of ten decades there would be a hundred.
+        axes.yaxis.set_minor_locator(NullLocator())
         if (total > 0).any():
             axes.set_ylim(max(total[total > 0].min() / 10, _LEAST * total.max()), 2 * total.max())
         axes.set_ylabel("expected events")

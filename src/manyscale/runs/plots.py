@@ -49,7 +49,7 @@ def report_run(root: Path | str) -> Path:
         try:
             draw_plots(Trial.open(root, metrics.stamp.data or None if metrics.stamp else None))
         except DataError as error:
-            LOG.warning("warning: no plots: %s", error)
+            LOG.warning("no plots: %s", error)
     return write_report(folder.root)
 
 
