@@ -1,4 +1,4 @@
-"""Pictures of a run's report for the docs: its top and its event display, on a desk and on a phone.
+"""Pictures of a run's report for the docs: its first screen and its event display, 1280 and 390 pixels wide.
 
     python benchmarks/screenshots.py runs/demo
 
@@ -17,7 +17,7 @@ from selenium.webdriver import Chrome
 from chromium import chromium, resize
 
 PICTURES = Path("docs/pictures")
-SCREENS = {"desktop": (1180, 820), "phone": (390, 800)}
+SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
 SETTLED = "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 TO_THE_DISPLAY = "document.getElementById('events').scrollIntoView()"
 PLACE = "const r = document.getElementById('events').getBoundingClientRect(); return [r.x, r.width, r.height]"

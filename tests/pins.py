@@ -38,7 +38,7 @@ STREAMS = {
 }
 KINDS = {"signal": 200, "background": 240}
 LONG = 20  # longer arrays of numbers are kept as their digest, sums and first values
-TIMING = re.compile(r"(^|_)(seconds|per_second|memory_mb)$")
+TIMING = re.compile(r"(^|_)(seconds|per_second|memory_mb)$|^made$")
 
 # Commands of one list share a process, which saves the imports. Figures are built and their numbers
 # written; only drawing them, most of a run's time, is left out.

@@ -46,9 +46,9 @@ QUICK = ("--set", "training.epochs=2", "--set", "training.batch_size=64")
 
 @pytest.fixture
 def train(type_):
-    """Train by a card of this text into the folder `run`, quickly."""
+    """Train by a card of this text into the folder `run`, quickly, and so without plots."""
 
-    def by_card(card, options="", code=0):
+    def by_card(card, options="--no-plots", code=0):
         Path("card.yaml").write_text(card)
         return type_(f"train card.yaml --out run {options}", *QUICK, code=code)
 
@@ -91,7 +91,8 @@ def test_every_preset_trains_on_a_dataset_and_predicts(type_, train, dataset, pr
     card = preset_card_text(preset)
     if preset == "model-1":
         card = "preset: model-1\n"
-    train(card, f"--set data.dataset={dataset}")
+    train(card, f"--no-plots --set data.dataset={dataset}")
+    assert not Path("run/plots").exists()
     metrics = metrics_of("run")
     assert metrics["auc"] > 0.5
     assert {"trees", "combined", "yields", "significance"} <= metrics.keys()
@@ -289,7 +290,8 @@ def test_card_with_a_jet_frame_trains_and_predicts_the_same_twice(type_, train, 
 data: {{dataset: {dataset}}}
 streams: {{jet1: {{frame: {{centre: pt, rotate: principal, flip: true}}}}}}
 evaluation: {{images: {{bins: 10, weight: count}}}}
-"""
+""",
+        "--plots",
     )
     streams = read_json("run/model/config.json")["model"]["streams"]
     assert streams["jet1"]["frame"] == {"centre": "pt", "rotate": "principal", "flip": True}
@@ -705,7 +707,8 @@ def test_stream_that_is_empty_for_one_class_still_gives_a_report(train, tmp_path
     train(
         "data:\n"
         "  signal: {a: signal_a.npz, b: signal_b.npz}\n"
-        "  background: {a: background_a.npz, b: background_b.npz}\n"
+        "  background: {a: background_a.npz, b: background_b.npz}\n",
+        "--plots",
     )
     assert Path("run/plots/inputs_a.svg").is_file()
     assert not Path("run/plots/inputs_b.svg").exists()
@@ -720,7 +723,8 @@ def test_class_codes_of_any_size_are_accepted(train, tmp_path):
         np.savez(tmp_path / f"{label}.npz", values)
     train(
         "preset: model-1\ndata: {signal: signal.npz, background: background.npz, "
-        "columns: {constituents: [pt, particle_class]}}\n"
+        "columns: {constituents: [pt, particle_class]}}\n",
+        "--plots",
     )
 
 

@@ -42,6 +42,9 @@ CrossSections = Annotated[
     list[str] | None,
     typer.Option("--cross-section", metavar="PROCESS=PB", help="in pb; one for each process"),
 ]
+Plots = Annotated[
+    bool, typer.Option("--plots/--no-plots", help="draw them now, or leave it to manyscale report")
+]
 Where = Literal["auto", "cpu", "cuda"]
 Device = Annotated[Where, typer.Option(help="where to score; auto: a GPU if there is one")]
 TrainingDevice = Annotated[Where | None, typer.Option(help="instead of the card's accelerator")]
@@ -268,6 +271,8 @@ def train(
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume a run that was ended")] = False,
     device: TrainingDevice = None,
+    *,
+    plots: Plots = True,
 ) -> None:
     """Train a network and the trees beside it, evaluate both on the test events, report."""
     from manyscale.card import load_card
@@ -276,7 +281,8 @@ def train(
 
     show()
     chosen = load_card(card, changes or [])
-    metrics = whole_run(chosen.on_device(device) if device else chosen, out, resume=resume)
+    chosen = chosen.on_device(device) if device else chosen
+    metrics = whole_run(chosen, out, resume=resume, plots=plots)
     if metrics:  # only the first of several processes has them
         print_metrics(metrics)
         typer.echo(f"report: {out / 'report.html'}")
@@ -318,6 +324,8 @@ def evaluate(
     luminosity: Luminosity = None,
     cross_section: CrossSections = None,
     device: Device = "auto",
+    *,
+    plots: Plots = True,
 ) -> None:
     """Evaluate a run on its test events: metrics.json, scores, plots and report."""
     from manyscale.console import print_metrics
@@ -326,9 +334,10 @@ def evaluate(
 
     show()
     stated = _cross_sections(cross_section or [])
-    print_metrics(
-        evaluate_run(run, data=data, luminosity=luminosity, cross_sections=stated, device=device)
+    metrics = evaluate_run(
+        run, data=data, luminosity=luminosity, cross_sections=stated, device=device, plots=plots
     )
+    print_metrics(metrics)
     typer.echo(f"report: {write_report(run)}")
 
 
@@ -459,8 +468,8 @@ def compare(
 
 @app.command(epilog="Example: manyscale report runs/first")
 def report(run: Run) -> None:
-    """Write the report of a run anew: one self-contained HTML file."""
-    from manyscale.reporting.report import write_report
-    from manyscale.runs.folder import RunFolder
+    """Write the report of a run anew, with its plots: one self-contained HTML file."""
+    from manyscale.runs.plots import report_run
 
-    typer.echo(f"report: {write_report(RunFolder.open(run).root)}")
+    show()
+    typer.echo(f"report: {report_run(run)}")

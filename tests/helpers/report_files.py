@@ -39,6 +39,7 @@ def chosen_events(each=4, tokens=50):
                     "process": HOSTILE if place == 0 else "qcd_bb</script><!--",
                     "score": 0.9 if signal else 0.1234,
                     "why": reason,
+                    "observables": {"m_j1": 125.0 + place, "n_btags_j1": 2.0, "h_bb_j1": -1.0},
                     "streams": {
                         "jet1": _tokens(random, tokens, _KINDS, 0.25, attended=True),
                         HOSTILE: _tokens(random, count, _KINDS, 0.3, attended=True),
@@ -51,6 +52,7 @@ def chosen_events(each=4, tokens=50):
     return {
         "events": events,
         "streams": [{"name": name, "frame": frame} for name, frame in frames.items()],
+        "radius": 1.0,
     }
 
 

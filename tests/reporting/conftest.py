@@ -114,7 +114,7 @@ def finished_run(tmp_path_factory, content, events):
     folder = tmp_path_factory.mktemp("runs") / "a <b>run</b>"
     labels, network, trees = events
     score_plots.roc(labels, {"model-1": network, "trees": trees}).save(folder / "plots", "roc")
-    score_plots.confusion(labels, network).save(folder / "plots", "confusion")
+    score_plots.reliability(labels, {"model-1": network}).save(folder / "plots", "reliability")
     for part in ("limits", "explanation"):
         (folder / part).mkdir()
     for name, text in content.items():

@@ -6,26 +6,32 @@ import pytest
 
 from helpers.report_files import expected_limits, explanation_files
 from manyscale.evaluation.results import (
+    ComparisonRow,
     Deletion,
     Explanation,
+    IntegratedGradients,
+    LayerPair,
     Limits,
     Metrics,
     Randomisation,
     Separation,
+    Stamp,
 )
 from manyscale.reporting.findings import (
     SECTIONS,
     caption_of,
-    check_sentences,
     combination_sentence,
-    comparison_sentences,
+    explanation_sentences,
     importance_sentence,
-    limit_sentences,
+    is_folded,
     section_of,
-    significance_sentences,
+    stale,
+    stamped,
     suspicion,
     tiles,
+    verdict,
 )
+from manyscale.schema import Process
 
 
 @pytest.fixture
@@ -34,15 +40,59 @@ def metrics(content):
     return json.loads(content["metrics.json"])
 
 
-def test_network_and_trees_are_compared_where_nothing_else_was(metrics):
-    first, second, third = comparison_sentences(Metrics.model_validate(metrics), ())
-    assert "AUC of the network is higher than that of the trees" in first
+PROCESSES = tuple(
+    Process(name=name, label=label)
+    for name, label in (("hh", "signal"), ("qcd", "background"), ("zz", "background"))
+)
+
+
+def test_the_verdict_is_one_sentence_of_paired_differences(metrics):
+    said = verdict("mine", PROCESSES, Metrics.model_validate(metrics))
+    assert said.startswith("mine tells hh from qcd and zz, better than boosted trees (by ")
     # The trees of this run know nothing that the network does not know.
-    assert "network and trees combined and that of the network differ" in second
-    assert "network and trees combined is higher than that of the trees" in third
-    metrics["trees"]["network_minus_trees"]["auc_error"] = 1.0
-    first, *_ = comparison_sentences(Metrics.model_validate(metrics), ())
-    assert "this sample cannot tell" in first
+    assert "and not to be told from both combined (by " in said
+    assert said.count(".", 0, -1) == said.count("0.")
+    metrics["auc"] = 0.5
+    metrics["trees"]["network_minus_trees"] = {"auc": -0.02, "auc_error": 0.005}
+    said = verdict("mine", (), Metrics.model_validate(metrics))
+    assert said.startswith(
+        "mine does not tell signal from background, worse than boosted trees (by 0.0200 ± 0.0050"
+    )
+
+
+def test_the_verdict_names_the_rivals_where_there_are_some(metrics):
+    rows = [ComparisonRow(name="mine", auc=0.97)]
+    rows += [
+        ComparisonRow(
+            name=name, auc=0.9, difference_to="mine", difference=d, difference_error=0.001
+        )
+        for name, d in (("other", -0.01), ("trees", -0.02), ("third", 0.003))
+    ]
+    said = verdict("mine", PROCESSES, Metrics.model_validate(metrics), rows)
+    assert (
+        "better than other (by 0.0100 ± 0.0010 in AUC) and boosted trees (by 0.0200 ± 0.0010"
+        in said
+    )
+    assert said.endswith("and worse than third (by 0.0030 ± 0.0010).")
+
+
+STAMP = Stamp(events=875, identity="a", luminosity=300, made="2026-11-27T05:17:44+00:00")
+
+
+def test_what_does_not_fit_the_last_evaluation_is_stale(metrics):
+    evaluated = Metrics.model_validate(metrics | {"stamp": STAMP})
+    assert evaluated.yields.luminosity == 300
+    assert stale(STAMP, evaluated, 300) == ""
+    assert "for 3,000 fb⁻¹, and the last evaluation for 300" in stale(STAMP, evaluated, 3000)
+    grown = STAMP.model_copy(update={"identity": "b", "events": 105})
+    assert "of 105 test events, and the last evaluation of 875" in stale(grown, evaluated)
+    assert "does not say of which events" in stale(None, evaluated)
+    # Of a version that knew no stamps.
+    plain = Metrics.model_validate(metrics)
+    assert stale(None, plain, 300) == ""
+    assert stale(None, plain, 30).startswith("Stale: ")
+    assert stamped(STAMP) == "875 test events, 300 fb⁻¹, 2026-11-27 05:17 UTC"
+    assert stamped(None) == ""
 
 
 def test_what_the_combined_score_is_made_of_is_said(metrics):
@@ -67,67 +117,86 @@ def test_what_is_too_good_to_be_true_is_said(metrics):
     assert said.startswith("Too good to be true: the AUC of the trees is 1 within rounding.")
 
 
-def test_without_yields_no_significance_is_told(metrics):
+def test_there_are_four_tiles_whatever_is_known(metrics):
+    known = Metrics.model_validate(metrics)
+    limits = expected_limits()
+    *_, (significance, what), (limit, _) = tiles(known, Limits.model_validate(limits))
+    assert significance.endswith(" σ")
+    assert what == "expected at 300 fb⁻¹, best cut"
+    assert limit == "μ < 1.23"
     del metrics["yields"]
-    plain = Metrics.model_validate(metrics)
-    assert significance_sentences(plain) == []
-    assert tiles(plain, None) == []
+    metrics["significance"]["best"] = None
+    found = tiles(Metrics.model_validate(metrics), None)
+    assert [what for _, what in found][-2:] == [
+        "AUC of network and trees combined",
+        "AUC of boosted trees",
+    ]
+    assert len(found) == 4
 
 
-def test_no_significance_is_said(metrics):
-    metrics["significance"] |= {"best": None, "systematics": [], "notice": "Too few."}
-    scarce = Metrics.model_validate(metrics)
-    network, trees, combined = significance_sentences(scarce)
-    assert "no cut leaves 10 effective background events" in network
-    assert "promises" in trees
-    assert "network and trees combined promises" in combined
-    assert tiles(scarce, None) == []
-
-
-def test_the_significance_told_is_that_with_the_error_of_the_simulation(metrics):
-    metrics["significance"]["best"] |= {"value": 9.0, "value_with_mc_error": 3.0}
-    for row in metrics["significance"]["systematics"]:
-        row["best"] |= {"value": 3.0 - 10 * row["background"], "value_error": 0.25}
-    altered = Metrics.model_validate(metrics)
-    told = significance_sentences(altered)[0]
-    assert "promises 3.00 ± 0.25 σ, and 2.00 ± 0.25 σ where the background" in told
-    assert tiles(altered, None)[0][0] == "3 σ"
-
-
-def test_a_limit_that_was_not_found_is_said():
+def test_a_limit_that_ignores_the_score_is_not_claimed_for_the_network(metrics):
     content = expected_limits()
-    content["classifiers"]["network"]["hypotheses"][0]["mu"]["0"] = None
-    network, trees = limit_sentences(Limits.model_validate(content))
-    assert network.startswith("No limit on ")
-    assert "2.500 ± 0.030 times" in trees
-    assert limit_sentences(None) == []
+    row = content["classifiers"]["network"]["hypotheses"][0]
+    row |= {"mu_statistics_only": 1.0, "mu_without_score": 1.005}
+    *_, (_, what) = tiles(Metrics.model_validate(metrics), Limits.model_validate(content))
+    assert what.endswith("events counted without the score")
+    row["mu_without_score"] = 1.5
+    *_, (_, what) = tiles(Metrics.model_validate(metrics), Limits.model_validate(content))
+    assert "without the score" not in what
 
 
-def checks(**changes):
-    """The check sentences of explanation_files(), some contents changed."""
+def explained(**changes):
+    """The sentences of explanation_files(), some contents changed."""
     files = explanation_files()
     deletion = files["deletion.json"] | changes.get("deletion", {})
     randomisation = files["randomisation.json"] | changes.get("randomisation", {})
-    return check_sentences(
-        Randomisation.model_validate(randomisation), Deletion.model_validate(deletion)
+    return explanation_sentences(
+        Explanation.model_validate(files["summary.json"]),
+        IntegratedGradients.model_validate({"features": FEATURES}),
+        [LayerPair(first=one, second=other, cka=cka, chance=0.01) for one, other, cka in PAIRS],
+        Randomisation.model_validate(randomisation),
+        Deletion.model_validate(deletion),
     )
 
 
-@pytest.mark.parametrize(
-    ("passes", "said"), [(True, "it depends"), (False, "it is not shown to depend")]
-)
+FEATURES = [
+    {
+        "stream": "jet1", "feature": name, "label": label,
+        "signed": 0.0, "signed_error": 0.1, "absolute": size, "absolute_error": 0.1,
+    }
+    for name, size in (("pt", 1.0), ("eta", 3.0), ("phi", 0.5), ("mass", 2.0))
+    for label in ("signal", "background")
+]  # fmt: skip
+# Layers of one stream are alike anyway, and a fusion block holds all streams.
+PAIRS = [
+    ("jet1, layer 1", "jet1, layer 2", 0.99),
+    ("jet1, layer 2", "jet2, layer 2", 0.8),
+    ("jet1, layer 1", "jet2, layer 1", 0.7),
+    ("kinematics, layer 1", "fusion 1", 0.95),
+]
+
+
+def test_each_explanation_has_a_line():
+    needs, moves, alike, redrawn, deleted = explained()
+    assert "the network needs kinematics most" in needs
+    assert "eta of jet1 (3 logits), mass of jet1 (2 logits) and pt of jet1 (1 logits)" in moves
+    assert "jet1, layer 2 and jet2, layer 2 are most alike: a CKA of 0.80, 0.01 by chance" in alike
+    assert redrawn.startswith("Check by re-drawn weights passed")
+    assert "attention −0.10 ± 0.10 (failed)" in deleted
+
+
+@pytest.mark.parametrize(("passes", "said"), [(True, "depends"), (False, "is not shown to depend")])
 def test_the_check_by_randomised_weights_says_how_it_went(passes, said):
-    (sentence,) = checks(randomisation={"passes": passes}, deletion={"excess": {}})
-    assert said in sentence
+    *_, sentence = explained(randomisation={"passes": passes}, deletion={"excess": {}})
+    assert f"Grad-CAM {said} on what was learned" in sentence
     assert "+0.030 ± 0.020" in sentence
 
 
 def test_a_deletion_without_a_number_is_passed_over():
     excess = explanation_files()["deletion.json"]["excess"]
     excess["Grad-CAM"] = {"value": None, "error": None, "passes": False}
-    _, sentence = checks(deletion={"excess": excess})
-    assert "attention −0.10 ± 0.10 (failed)" in sentence
-    assert "Grad-CAM" not in sentence
+    *_, sentence = explained(deletion={"excess": excess})
+    assert sentence.endswith("at random: attention −0.10 ± 0.10 (failed).")
 
 
 @pytest.mark.parametrize(
@@ -143,16 +212,18 @@ def test_no_stream_is_called_needed_whose_loss_is_within_its_error(loss, needed)
 
 
 def test_what_was_not_explained_says_nothing():
-    assert check_sentences(None, None) == []
+    assert explanation_sentences(None) == []
     assert importance_sentence(None) == ""
 
 
 def test_a_caption_names_what_its_plot_is_of_whatever_that_is_called():
-    assert "stream {x}" in caption_of("image_{x}")
+    assert caption_of("image_{x}")[0].startswith("Mean image of the stream {x} in")
     assert section_of("limit_brazil_{rest}") == "limits"
-    assert caption_of("of a user") == "of a user"
-    assert "nothing of the network." in caption_of("deletion")
-    assert {section_of(name) for name in ("roc", "sculpting", "limit_mu", "permutation")} | {
-        section_of("comparison_roc"),
+    assert caption_of("of a user") == ("of a user", "")
+    assert "nothing of the network." in caption_of("deletion")[1]
+    assert is_folded("deletion")
+    assert not is_folded("roc")
+    assert {section_of(name) for name in ("roc", "inputs_x", "limit_mu", "permutation")} | {
+        section_of("comparison_learning"),
         section_of("of a user"),
     } == set(SECTIONS)

@@ -1,10 +1,10 @@
-import base64
 import json
 import math
 import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 from pydantic import ValidationError
@@ -23,8 +23,7 @@ from manyscale.reporting.report import (
 HOSTILE_TAG = "<img src=x"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 SECTIONS = [
-    *("summary", "run", "data", "network", "figures", "significance", "limits", "explanations"),
-    *("events", "comparison", "plots", "card"),
+    *("summary", "data", "results", "limits", "explanations", "events", "comparison", "technical"),
 ]
 
 
@@ -78,7 +77,7 @@ def test_refers_to_nothing_outside_itself(run):
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert all(reference.startswith(("#", "data:image/svg+xml")) for reference in page.references)
-    assert not re.search(r"@import|url\(", html)
+    assert not re.search(r"@import|url\((?!%23)", html)  # %23: within a drawing
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base", "form"}
     assert path.stat().st_size < 3_000_000
 
@@ -88,15 +87,15 @@ def test_references_within_the_page_lead_somewhere_and_ids_are_unique(run):
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
     wanted = {reference[1:] for reference in page.references if reference.startswith("#")}
-    assert len(wanted) > 10
+    assert len(wanted) > 5
     assert wanted <= set(page.ids)
 
 
 def test_the_mix_of_a_class_is_told_with_its_rule(run):
     text = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "mix of each class" in text
+    assert "Mix of each class" in text
     for word in ("qcd_bb", "0.75", "zz", "0.25", "cross section"):
-        assert word in text.split("mix of each class", 1)[1]
+        assert word in text.split("Mix of each class", 1)[1]
 
 
 def test_names_from_cards_and_files_are_escaped(run, hostile):
@@ -113,7 +112,7 @@ def test_numbers_are_those_of_the_files(run):
     text = page_of(run).text
     assert f"{metrics['auc']:.4f} ± {metrics['auc_error']:.4f}" in text
     assert f"{metrics['trees']['auc']:.4f} ± {metrics['trees']['auc_error']:.4f}" in text
-    assert "the AUC of the network is higher than that of the trees by" in text
+    assert "better than boosted trees (by " in text
     assert f"{metrics['combined']['auc']:.4f}" in text
     assert "Combined: its logit is" in text
     assert "1,700 1,700 0.85" in text
@@ -136,7 +135,7 @@ def test_a_run_without_times_has_no_table_of_them(run):
 
 def test_says_which_weights_its_figures_are_on(run):
     text = page_of(run).text
-    assert "figures of merit . Test events, class-balanced weights" in text
+    assert "Test events, class-balanced weights. Rejection: one over" in text
     assert "expected at 300 fb⁻¹, physical weights" in text
 
 
@@ -166,21 +165,37 @@ def test_says_that_trees_and_yields_are_missing(run):
 def test_says_that_no_cut_leaves_enough_background(run):
     path = run / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["significance"]["best"] = None
+    metrics["significance"] |= {"best": None, "notice": "No cut leaves ten."}
     path.write_text(json.dumps(metrics))
-    assert "no cut leaves 10 effective background events" in page_of(run).text
+    assert "No cut leaves ten." in page_of(run).text
 
 
-def test_the_story_tells_significance_limits_and_checks(run):
+def test_what_no_longer_fits_is_stale_and_enters_no_headline(run):
+    assert "Stale" not in page_of(run).text
+    path = run / "limits" / "limits.json"
+    limits = json.loads(path.read_text())
+    path.write_text(json.dumps(limits | {"luminosity": 3000.0}))
     text = page_of(run).text
-    metrics = json.loads((run / "metrics.json").read_text())
-    worse = metrics["significance"]["systematics"][2]["best"]
-    assert f"{worse['value']:.2g}"[:3] in text
-    assert "where the background is uncertain by 10%" in text
-    assert "exclude " in text
-    assert "at 95% confidence from 1.234 ± 0.030 times its cross section" in text
+    said = "Stale: it is for 3,000 fb⁻¹, and the last evaluation for 300 fb⁻¹."
+    assert f"{said} manyscale limits '{run}' renews it." in text
+    assert "μ < " not in text
+    stamp = {"events": 105, "identity": "a", "made": "2026-11-27T05:17:44+00:00"}
+    path = run / "explanation" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stamp": stamp}))
+    path = run / "metrics.json"
+    of_all = stamp | {"events": 875, "identity": "b", "data": "my data"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stamp": of_all}))
+    text = page_of(run).text
+    assert "of 105 test events, and the last evaluation of 875" in text
+    assert f"manyscale explain '{run}' --data 'my data' renews it." in text
+
+
+def test_the_story_tells_limits_and_checks(run):
+    text = page_of(run).text
+    assert "μ < 1.23" in text
+    assert "1.234 ± 0.030" in text
     assert "the network needs kinematics most" in text
-    assert "Sanity check passed: with all weights re-drawn" in text
+    assert "Check by re-drawn weights passed" in text
     assert "Grad-CAM +0.50 ± 0.10 (passed); attention −0.10 ± 0.10 (failed)" in text
 
 
@@ -229,7 +244,7 @@ def test_a_run_of_many_plots_stays_below_3_mb(run):
     assert page.stat().st_size < 3_000_000
     text = Page(page.read_text("utf-8")).text
     assert ".csv (20,000 rows, too many for this page)" in text
-    assert "200 rows of numbers" in text  # of the ROC curve, a small table
+    assert "0.01,,190.2617" in text or "model-1,0.01" in text  # the ROC curve, a small table
 
 
 @pytest.mark.parametrize("name", ["card.yaml", "provenance.json", "metrics.json", "history.csv"])
@@ -288,9 +303,13 @@ def test_comparison_is_shown_with_its_paired_differences_and_curves(run, events,
     page = Page(html)
     assert "comparison" in page.ids
     assert HOSTILE_TAG not in html
-    for words in ("−0.00400 ± 0.00050", "above 812", "51,138", "lower than that of model-2"):
+    for words in ("−0.00400 ± 0.00050", "above 812", "51,138", "better than"):
         assert words in page.text
+    # One ROC curve, with every classifier.
     assert "All classifiers on the same test events" in page.text
+    plots = [dict(attributes).get("data-name") for _, attributes in page.tags]
+    assert COMPARISON_PLOT in plots
+    assert "roc" not in plots
     assert "minus model-2" in page.text
 
 
@@ -305,19 +324,20 @@ def figures(folder, room=10**6):
 def test_plots_stand_in_their_sections_and_keep_their_bytes(tmp_path):
     names = ["roc", "limit_mu", "attention_maps_a_b", "comparison_roc", "significance", "of a user"]
     for name in names:
-        (tmp_path / f"{name}.svg").write_text("<svg>é</svg>", encoding="utf-8")
+        (tmp_path / f"{name}.svg").write_text('<svg a="b">\n<!-- "&%é --></svg>', "utf-8")
     found = figures_by_section(tmp_path, 10**6)
     assert {section: [one.name for one in of] for section, of in found.items()} == {
-        "figures": ["roc"],
-        "significance": ["significance"],
+        "summary": ["roc", "comparison_roc"],
+        "data": [],
+        "results": ["significance", "of a user"],
         "limits": ["limit_mu"],
         "explanations": ["attention_maps_a_b"],
-        "comparison": ["comparison_roc"],
-        "plots": ["of a user"],
+        "comparison": [],
     }
-    kind, content = found["figures"][0].source.split(",")
-    assert kind == "data:image/svg+xml;base64"
-    assert base64.b64decode(content).decode() == "<svg>é</svg>"
+    kind, content = found["summary"][0].source.split(",")
+    assert kind == "data:image/svg+xml;charset=utf-8"
+    assert unquote(content) == "<svg a='b'><!-- \"&%é --></svg>"
+    assert not set('"&#') & set(content)
 
 
 def test_the_largest_tables_are_left_out_where_a_page_has_no_room(tmp_path):
@@ -327,9 +347,9 @@ def test_the_largest_tables_are_left_out_where_a_page_has_no_room(tmp_path):
         if table:
             (tmp_path / f"{name}.csv").write_text(table, newline="")
     found = figures(tmp_path, room=100_000)
-    assert found["figures"] == [("roc", "", 40_000), ("scores", "a\n1\n", 1)]
-    assert found["plots"] == [("other", "", 0)]
-    assert figures(tmp_path)["figures"][0] == ("roc", large, 40_000)
+    assert found["summary"] == [("roc", "", 40_000)]
+    assert found["results"] == [("scores", "a\n1\n", 1), ("other", "", 0)]
+    assert figures(tmp_path)["summary"] == [("roc", large, 40_000)]
 
 
 def test_events_as_embedded_cannot_end_their_element_and_say_the_same(run):

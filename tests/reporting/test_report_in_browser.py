@@ -21,8 +21,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None or CHROMEDRIVER is None, reason="chromium or chromedriver is not installed"
 )
 SECTIONS = [
-    *("summary", "run", "data", "network", "figures", "significance", "limits", "explanations"),
-    *("events", "comparison", "plots", "card"),
+    *("summary", "data", "results", "limits", "explanations", "events", "comparison", "technical"),
 ]
 EVENTS = chosen_events()["events"]
 
@@ -108,6 +107,25 @@ def test_steps_through_the_events_by_button_and_by_key(page):
     assert part(page, "where").text == f"event {len(EVENTS)} of {len(EVENTS)}"
 
 
+def test_keys_step_without_a_click_while_the_display_is_seen(page):
+    body = find(page, "body")
+    page.execute_script("window.scrollTo(0, 0)")
+    body.send_keys(Keys.ARROW_RIGHT)
+    assert EVENTS[0]["event_id"] in part(page, "who").text
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", find(page, "#display"))
+    body.send_keys(Keys.ARROW_RIGHT)
+    assert EVENTS[1]["event_id"] in part(page, "who").text
+
+
+def test_masses_tags_and_jets_of_an_event_are_shown(page):
+    said = part(page, "who").text
+    assert "m_j1 125 GeV" in said
+    assert "n_btags_j1 2" in said
+    assert "h_bb_j1" not in said  # not known
+    # One in each jet's plane, two in the detector's.
+    assert len(page.find_elements("css selector", "#display ellipse.jet")) == 4
+
+
 def test_a_group_of_events_is_chosen(page):
     find(page, '#display option[value="worst mistake"]').click()
     mistakes = [event for event in EVENTS if event["why"] == "worst mistake"]
@@ -183,7 +201,7 @@ def test_buttons_save_drawing_and_numbers(page, report, tmp_path, kind):
     if kind == "svg":
         root = ET.fromstring(text)  # noqa: S314 - our own file
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert "signal efficiency" in "".join(root.itertext())
+        assert "signal efficiency" in text  # beside its outlines
     else:
         original = (report.parent / "plots" / "roc.csv").read_text(encoding="utf-8")
         assert text.split() == original.split()

@@ -4,7 +4,7 @@ import pytest
 from manyscale.errors import DataError
 from manyscale.evaluation.results import LearningCurve
 from manyscale.reporting import score_plots as plots
-from manyscale.statistics.metrics import background_rejection
+from manyscale.statistics.metrics import auc, background_rejection
 from manyscale.statistics.sample import Sample
 
 
@@ -21,7 +21,7 @@ def test_roc_shows_the_rejection_that_the_metrics_quote():
     (axes,) = drawn.figure.axes
     assert axes.get_yscale() == "log"
     network = axes.lines[0]
-    assert network.get_label() == "network"
+    assert network.get_label() == f"network, AUC {auc(labels, scores, weights):.3f}"
     quoted = background_rejection(labels, scores, weights)["0.70"]["value"]
     at = np.argmin(np.abs(network.get_xdata() - 0.70))
     assert network.get_ydata()[at] == pytest.approx(quoted)
@@ -82,13 +82,26 @@ def test_history_marks_the_epoch_of_the_lowest_validation_loss(epochs):
     assert f"best epoch, {min(3, epochs)}" in labels
 
 
-def test_confusion_rows_are_shares_of_the_true_class():
-    labels, scores = [0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.4, 0.8]
-    axes = plots.confusion(labels, scores, [1, 1, 1, 3, 1, 1]).figure.axes[0]
-    shares = axes.collections[0].get_array()
-    np.testing.assert_allclose(shares, [[0.5, 0.5], [0.5, 0.5]])
+def test_a_calibrated_score_lies_on_the_diagonal():
+    generator = np.random.default_rng(6)
+    truth = generator.uniform(size=20_000)
+    labels = (generator.uniform(size=20_000) < truth).astype(int)
+    drawn = plots.reliability(labels, {"network": truth, "trees": truth**2})
+    table = {name: np.array(of) for name, of in drawn.table.items()}
+    network = table["classifier"] == "network"
+    pull = (table["share of signal"] - table["mean score"])[network] / (
+        (table["68% high"] - table["68% low"])[network] / 2
+    )
+    assert np.abs(pull).max() < 3.5
+    assert (table["share of signal"] > table["mean score"])[~network][:5].all()
+
+
+def test_the_most_important_inputs_of_the_trees_come_first():
+    drawn = plots.tree_importances({f"x{n}": n / 210 for n in range(21)})
+    ticks = [text.get_text() for text in drawn.figure.axes[0].get_yticklabels()]
+    assert ticks == [f"x{n}" for n in range(20, 5, -1)]
 
 
 def test_plots_refuse_data_of_one_class():
     with pytest.raises(DataError, match="no signal events"):
-        plots.confusion([0, 0], [0.1, 0.2])
+        plots.reliability([0, 0], {"network": [0.1, 0.2]})

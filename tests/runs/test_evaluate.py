@@ -21,11 +21,10 @@ from manyscale.deployment.scores import read_scores
 from manyscale.errors import ManyscaleError
 from manyscale.evaluation.combination import Combination
 from manyscale.evaluation.results import Metrics
-from manyscale.features.images import ImageSettings
 from manyscale.progress import LOG
 from manyscale.runs import evaluate as module
 from manyscale.runs.evaluate import evaluate_run
-from manyscale.runs.folder import RunFolder
+from manyscale.runs.plots import draw_plots, report_run
 from manyscale.runs.train import train_run
 from manyscale.schema import Process
 from manyscale.training.schedule import TrainingSettings
@@ -53,6 +52,7 @@ PROCESSES = (
     ),
 )
 SPLIT = SplitSettings(train=0.4, validation=0.2, test=0.4)
+KINDS = ("leading_jet", "second_jet", "pair", "missing_momentum")
 
 
 def events(seed, observables):
@@ -100,15 +100,22 @@ def trained(folder, dataset):
 
 @pytest.fixture(scope="module")
 def metrics(trained):
-    """The first evaluation, at 300 fb^-1, with all plots."""
-    return evaluate_run(trained, luminosity=300, device="cpu").plain()
+    """The first evaluation, at 300 fb^-1."""
+    return evaluate_run(trained, luminosity=300, device="cpu", plots=False).plain()
+
+
+@pytest.fixture(scope="module")
+def drawn(trained, metrics, tmp_path_factory):
+    """A copy of the run, its plots drawn from its files."""
+    root = shutil.copytree(trained, tmp_path_factory.mktemp("drawn") / "run")
+    assert not (root / "plots").exists()
+    assert report_run(root) == root / "report.html"
+    return root
 
 
 @pytest.fixture
-def again(trained, metrics, monkeypatch, tmp_path):
-    """Evaluate a copy of the run, without the plots that nothing here looks at."""
-    for name in ("_plot_images", "_plot_training"):
-        monkeypatch.setattr(module, name, lambda *_: None)
+def again(trained, metrics, tmp_path):
+    """Evaluate a copy of the run, without plots."""
     root = tmp_path / "run"
     shutil.copytree(trained, root)
 
@@ -117,7 +124,7 @@ def again(trained, metrics, monkeypatch, tmp_path):
             text = (root / "card.yaml").read_text(encoding="utf-8")
             assert old in text
             (root / "card.yaml").write_text(text.replace(old, new), encoding="utf-8")
-        return evaluate_run(root, **keywords).plain()
+        return evaluate_run(root, plots=False, **keywords).plain()
 
     evaluated.root = root
     return evaluated
@@ -171,7 +178,7 @@ def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys
     for words in (
         "expected at 300 fb^-1, physical weights",
         "best cut on the score, with the simulation's error, physical weights",
-        "m_j1 of background that passes",
+        "how cuts sculpt m_j1 of the background",
         metrics["significance"]["notice"],
     ):
         assert words in said.out
@@ -184,11 +191,37 @@ def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys
     assert "Combined: its logit is " in said.out
 
 
-def test_plots_carry_their_numbers(metrics, trained):
-    for name in ("significance", "sculpting"):
-        assert (trained / "plots" / f"{name}.svg").is_file()
-        assert (trained / "plots" / f"{name}.pdf").is_file()
-    with (trained / "plots" / "significance.csv").open(encoding="utf-8") as file:
+def test_plots_are_drawn_on_demand_from_the_files_of_the_run(drawn):
+    assert {path.stem for path in (drawn / "plots").glob("*.svg")} == {
+        "roc", "roc_by_process", "confusion", "reliability", "history", "tree_importances",
+        "score_by_process", "scores", "mass_m_j1", "signal_efficiency", "significance", "sculpting",
+        *(f"inputs_kinematics_{kind}" for kind in KINDS),
+    }  # fmt: skip
+    page = (drawn / "report.html").read_text(encoding="utf-8")
+    assert 'data-name="score_by_process"' in page
+    # Jets and missing momentum are never in one histogram.
+    ranked = json.loads((drawn / "plots" / "separation.json").read_text(encoding="utf-8"))
+    assert {row["stream"].replace(" ", "_") for row in ranked} == set(KINDS)
+
+
+def test_plots_of_an_earlier_evaluation_go_and_others_stay(drawn, tmp_path, capsys, monkeypatch):
+    root = shutil.copytree(drawn, tmp_path / "run")
+    (root / "plots" / "limit_mu.svg").touch()
+    done = run(capsys, monkeypatch, "evaluate", root, "--no-plots", "--luminosity", "10")
+    assert done.code == 0, done.err
+    assert [path.name for path in (root / "plots").iterdir()] == ["limit_mu.svg"]
+    assert f"manyscale report {root}" in (root / "report.html").read_text(encoding="utf-8")
+
+
+def test_scores_of_other_events_are_not_drawn(drawn, dataset, tmp_path):
+    root = shutil.copytree(drawn, tmp_path / "run")
+    other = module.Trial.open(root, write(tmp_path / "other", 6), "cpu")
+    with pytest.raises(ManyscaleError, match="the data have changed since"):
+        draw_plots(other)
+
+
+def test_plots_carry_their_numbers(metrics, drawn):
+    with (drawn / "plots" / "significance.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["best"] == "True"]
     every = (metrics, metrics["trees"], metrics["combined"])
     figures = [one for of in every for one in of["significance"]["systematics"] if one["best"]]
@@ -206,8 +239,6 @@ def test_without_luminosity_the_other_figures_are_given(again, metrics, capsys):
     assert "no luminosity; give --luminosity" in found["yields_missing"]
     print_metrics(Metrics.model_validate(found))
     assert found["yields_missing"] in capsys.readouterr().out
-    # What an earlier evaluation drew is no longer true.
-    assert not list((again.root / "plots").glob("significance.*"))
 
 
 def test_process_without_cross_section_is_named(again, dataset, metrics, tmp_path):
@@ -228,7 +259,6 @@ def test_data_without_the_mass_say_so(again, capsys):
     assert "no observable 'm_w' (they have m_j1)" in found["sculpting_missing"]
     print_metrics(Metrics.model_validate(found))
     assert found["sculpting_missing"] in capsys.readouterr().out
-    assert not list((again.root / "plots").glob("sculpting.*"))
 
 
 def test_other_data_are_test_events_as_a_whole(again, tmp_path):
@@ -340,16 +370,6 @@ def test_run_of_an_earlier_version_is_combined_where_its_validation_allows(
     assert found["combined_missing"] in capsys.readouterr().out
     scores = read_scores(again.root / "scores" / "test.parquet").columns
     assert {"score", "score_trees"} == {name for name in scores if name.startswith("score")}
-
-
-def test_images_of_an_earlier_evaluation_go(trained, tmp_path):
-    folder = RunFolder(tmp_path)
-    folder.plots.mkdir()
-    for name in ("image_jet1.svg", "image_jet1.csv", "roc.svg"):
-        (folder.plots / name).touch()
-    test = module.Trial.open(trained, device="cpu").test
-    module._plot_images(folder, test, (), ImageSettings())
-    assert [path.name for path in folder.plots.iterdir()] == ["roc.svg"]
 
 
 def test_device_that_is_not_there_is_refused(trained, metrics):

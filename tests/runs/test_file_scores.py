@@ -62,7 +62,7 @@ def trained(tmp_path_factory):
     jets(folder / "train.root", 1)
     card = folder / "card.yaml"
     convert_files([str(folder / "train.root")], folder / "data", card=card, workers=1)
-    whole_run(load_card(card), folder / "run")
+    whole_run(load_card(card), folder / "run", plots=False)
     return folder
 
 

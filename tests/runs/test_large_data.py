@@ -76,7 +76,7 @@ def test_evaluation_chunk_by_chunk_gives_the_figures_of_all_events(folder, train
     monkeypatch.setattr("manyscale.deployment.predict.CHUNK", 50)
     # The plots' sample: no figure depends on it.
     monkeypatch.setattr("manyscale.runs.evaluate._SAMPLE", 40)
-    metrics = evaluate_run(trained.root)
+    metrics = evaluate_run(trained.root, plots=False)
     test = Dataset.open(folder).test
     events = test.events()
     network = load_bundle(trained.model).network

@@ -16,7 +16,9 @@ from manyscale.data.parquet import write_events
 from manyscale.errors import CardError, ManyscaleError
 from manyscale.evaluation.systematics import Normalisation, Shape
 from manyscale.events.ragged import PackedStream
-from manyscale.runs.evaluate import Trial, predict_trial, scale
+from manyscale.reporting.report import write_report
+from manyscale.runs import limits as limits_module
+from manyscale.runs.evaluate import Trial, evaluate_run, predict_trial, scale
 from manyscale.runs.limits import limits_run, variations
 from manyscale.runs.train import train_run, whole_run
 from manyscale.schema import COLUMNS, Process
@@ -62,7 +64,7 @@ def trained(tmp_path_factory):
             "evaluation.systematics={rate: {normalisation: 0.1}, jes: {energy_scale: 0.05}}",
         ],
     )
-    whole_run(card, folder / "run")
+    whole_run(card, folder / "run", plots=False)
     return folder / "run"
 
 
@@ -109,7 +111,7 @@ def test_command_writes_limits_workspaces_plots_and_report(copied, capsys, monke
         # The test split stands for all events: luminosity x cross section x k-factor.
         assert yields == pytest.approx({"hh_1000": 60, "hh_1500": 15, "qcd": 300})
         for stem in (f"limit_templates_{name}", "limit_mu"):
-            for ending in ("svg", "pdf", "csv"):
+            for ending in ("svg", "csv"):
                 assert (copied / "plots" / f"{stem}.{ending}").is_file()
     (counted,) = found["counting"]["network"]
     assert counted["trust"] in {"asymptotic", "exact"}
@@ -117,7 +119,8 @@ def test_command_writes_limits_workspaces_plots_and_report(copied, capsys, monke
 
 
 def test_masses_make_a_limit_each_and_replace_what_was_there(copied):
-    (copied / "limits").mkdir()
+    for folder in ("limits", "plots"):
+        (copied / folder).mkdir()
     for old in ("limits/workspace_network.json", "plots/limit_mu.svg", "plots/limit_mu.csv"):
         (copied / old).write_text("", encoding="utf-8")
     with_settings(copied, "evaluation.limits.masses={hh_1500: 1500, hh_1000: 1000}")
@@ -148,11 +151,68 @@ def test_masses_make_a_limit_each_and_replace_what_was_there(copied):
     assert not list((copied / "plots").glob("limit_mu.*"))
 
 
+def test_limits_are_for_the_luminosity_of_the_last_evaluation_and_say_so(copied):
+    evaluated = evaluate_run(copied, luminosity=55, plots=False)
+    found = limits_run(copied)
+    assert found.luminosity == 55
+    assert found.stamp.identity == evaluated.stamp.identity
+    assert "Stale" not in write_report(copied).read_text(encoding="utf-8")
+    evaluate_run(copied, luminosity=300, plots=False)
+    said = write_report(copied).read_text(encoding="utf-8")
+    assert "Stale: it is for 55 fb⁻¹, and the last evaluation for 300 fb⁻¹." in said
+    assert f"manyscale limits {copied}" in said
+
+
+def test_limits_of_other_events_than_the_last_evaluation_are_stale(copied, tmp_path):
+    limits_run(copied)
+    other = three_processes(tmp_path / "other", seed=12, events=400)
+    evaluate_run(copied, data=other, plots=False)
+    said = write_report(copied).read_text(encoding="utf-8")
+    assert "and the last evaluation of 400." in said
+    assert f"manyscale limits {copied} --data {other}" in said
+
+
+def test_a_limit_from_one_bin_is_not_claimed_for_the_network(copied, capsys, monkeypatch):
+    with_settings(copied, "evaluation.limits.bins=1")
+    done = run(capsys, monkeypatch, "limits", copied)
+    said = "one bin is left, so that the limit on hh_1000 + hh_1500 counts events and ignores the"
+    assert f"network: {said} score: it is no result of the network." in done.out
+    assert "it is no result of the network" in (copied / "report.html").read_text(encoding="utf-8")
+    row = found_in(copied)["classifiers"]["network"]["hypotheses"][0]
+    assert row["mu_without_score"] == pytest.approx(row["mu_statistics_only"])
+
+
+def test_bins_that_say_no_more_than_one_are_no_result_of_the_network(copied):
+    with_settings(copied, "evaluation.limits.edges=[0, 0.5, 1]", "evaluation.systematics={}")
+    original = limits_module.predict_trial
+
+    def guessed(trial):
+        prediction = original(trial)
+        guess = np.empty(len(prediction.events))
+        for process in range(len(PROCESSES)):
+            of = prediction.events.process == process
+            guess[of] = np.resize([0.25, 0.75], of.sum())
+        return replace(prediction, scores=dict.fromkeys(prediction.scores, guess))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits_module, "predict_trial", guessed)
+        found = limits_run(copied)
+    assert any("2 bins say no more than one" in notice for notice in found.notices)
+
+
+def test_limits_need_a_luminosity(copied):
+    with_settings(copied, "evaluation.luminosity=null")
+    evaluate_run(copied, plots=False)
+    with pytest.raises(ManyscaleError, match="limits need a luminosity"):
+        limits_run(copied)
+
+
 def test_given_edges_are_taken(copied):
     with_settings(copied, "evaluation.limits.edges=[0, 0.5, 1]")
     found = limits_run(copied).plain()
     assert found["classifiers"]["trees"]["edges"] == [0, 0.5, 1]
     assert not any("same events" in notice for notice in found["notices"])
+    assert not any("ignores the score" in notice for notice in found["notices"])
 
 
 def test_another_dataset_is_test_as_a_whole(copied, tmp_path):
@@ -166,7 +226,6 @@ def test_another_dataset_is_test_as_a_whole(copied, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (("evaluation.luminosity=null",), "limits need a luminosity"),
         (("evaluation.limits.masses={hx: 1}",), "no signal process 'hx'"),
         (("evaluation.limits.edges=[0, 0.5, 0.99999, 1]",), "bin 3 of 3, scores from 0.99999"),
         (("evaluation.limits.floor=500",), "a bin of the templates needs 500"),

@@ -50,7 +50,7 @@ def test_a_base_is_made_and_a_run_starts_from_it(card, capsys, monkeypatch):
         TEXT.replace("streams: [jet1, jet2]", "").replace("{dataset: data, }", "{dataset: data}")
     )
     done = run(
-        capsys, monkeypatch, "train", card, "--out", "run", "--set", "training.start=base"
+        capsys, monkeypatch, "train", card, "--out", "run", "--no-plots", "--set", "training.start=base"
     )  # fmt: skip
     assert done.code == 0, done.err
     said = "start, jet1, jet2: 1 of 1 layers and 9 features of the base's jet1"

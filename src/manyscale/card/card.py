@@ -16,6 +16,7 @@ from manyscale.events.settings import GenerateSettings
 from manyscale.features.images import ImageSettings
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
 from manyscale.model.presets import PRESETS, Preset, resolve
+from manyscale.reporting.look import PlotSettings
 from manyscale.schema import LONE_STREAM, Label
 from manyscale.settings import Settings, setting
 from manyscale.training.schedule import TrainingSettings
@@ -81,6 +82,7 @@ class EvaluationSettings(Settings):
         {}, "systematic uncertainties by name, each of one kind: {jes: {energy_scale: 0.02}}"
     )
     limits: LimitSettings = setting(LimitSettings(), "how limits are set from the scores")
+    plots: PlotSettings = setting(PlotSettings(), "how plots look")
 
 
 class Card(Settings):

@@ -214,6 +214,7 @@ def hypothesis_limits(
         return statistics_only(filled.signal(hypothesis.processes), background, error)
 
     statistics = without_systematics(templates.nominal)
+    counted = without_systematics(templates.nominal.merged([0]))
     again = []
     for replica in templates.replicas:
         of_signal = replica.signal(hypothesis.processes).sum() > 0
@@ -250,6 +251,7 @@ def hypothesis_limits(
         significance_error=significance * float(significance_spread),
         significance_statistics_only=statistics.significance,
         mu_statistics_only=statistics.limits[0],
+        mu_without_score=counted.limits[0],
         workspace=f"{file}.json",
     )
     # Well beyond the band of two standard deviations, and the nominal strength inside.

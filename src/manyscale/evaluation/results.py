@@ -38,6 +38,21 @@ def read_history(path: Path) -> tuple[Mapping[str, float], ...]:
         raise RunError(f"{path}, line {rows.line_num}: not a row of numbers ({error})") from error
 
 
+# ---- of which events, and when ----------------------------------------------------------------
+
+
+class Stamp(Record):
+    """Of which test events a part of a run was made, and when."""
+
+    # A dataset given by --data; empty: the run's own test part.
+    data: str = ""
+    events: int
+    # A checksum of the ids of these events, and of what is stated of their processes.
+    identity: str
+    luminosity: Known = None  # in fb^-1; None where it does not matter
+    made: str  # UTC, in ISO 8601
+
+
 # ---- metrics.json -----------------------------------------------------------------------------
 
 
@@ -85,6 +100,8 @@ class Yields(Record):
 
     weights: str = "physical"
     luminosity: float
+    # In pb: those stated for this evaluation in place of those of the data.
+    cross_sections: dict[str, float] = Field(default_factory=dict)
     processes: dict[str, Yield] = Field(default_factory=dict)
     signal: Yield
     background: Yield
@@ -180,6 +197,7 @@ class Sculpting(Record):
 class Metrics(Figures):
     """The whole of metrics.json: the network's figures, those of trees and of both beside them."""
 
+    stamp: Stamp | None = None
     # Of the training: the median over the epochs.
     events_per_second: float | None = None
     parameters: int | None = None
@@ -218,6 +236,7 @@ class ComparisonRow(Record):
     """One classifier of several on the same test events; over several trainings the means."""
 
     name: str
+    stamp: Stamp | None = None
     # Events that it was trained on at most; None: all of the training part.
     size: int | None = None
     trainings: int = 1
@@ -293,7 +312,15 @@ class SignalLimit(Record):
     # Without systematic uncertainties.
     significance_statistics_only: Known = None
     mu_statistics_only: Known = None
+    # The same where all events are counted in one bin.
+    mu_without_score: Known = None
     workspace: str = ""  # its file name
+
+    @property
+    def ignores_score(self) -> bool:
+        """Whether the bins of the score give no better a limit, by a hundredth, than one bin."""
+        binned, counted = self.mu_statistics_only, self.mu_without_score
+        return binned is not None and counted is not None and counted < 1.01 * binned
 
 
 class LimitTemplate(Record):
@@ -347,6 +374,7 @@ class Counting(Record):
 class Limits(Record):
     """The whole of limits.json."""
 
+    stamp: Stamp | None = None
     weights: str = "physical"
     luminosity: float
     confidence: float = 0.95
@@ -412,6 +440,7 @@ class StreamImportance(StreamLoss):
 class Explanation(Record):
     """summary.json: from which events, how long each study took, and a row a stream."""
 
+    stamp: Stamp | None = None
     events: dict[str, int] = Field(default_factory=dict)
     deep_events: dict[str, int] = Field(default_factory=dict)
     displayed: int = 0
@@ -549,6 +578,8 @@ class DisplayedEvent(Record):
     process: str
     score: float
     why: str
+    # Masses, b-tags and what else is known of the event.
+    observables: dict[str, Known] = Field(default_factory=dict)
     streams: dict[str, DisplayTokens]
 
 
@@ -565,3 +596,4 @@ class EventDisplay(Record):
 
     events: tuple[DisplayedEvent, ...] = ()
     streams: tuple[DisplayStream, ...] = ()
+    radius: Known = None  # of the jets

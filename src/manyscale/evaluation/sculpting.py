@@ -77,9 +77,7 @@ def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
     return max(float(nats / np.log(2)), 0.0)
 
 
-def sculpt(
-    sample: MassSample, scores: Mapping[str, ArrayLike], *, seed: int
-) -> tuple[Sculpting, dict[str, list[NDArray[np.bool_]]]]:
+def sculpt(sample: MassSample, scores: Mapping[str, ArrayLike], *, seed: int) -> Sculpting:
     """Cut on the scores of some classifiers so that 50%, 10% and 5% of the background pass.
 
     The error of a divergence is that of events drawn again (bootstrap), each a Poisson number of
@@ -97,7 +95,7 @@ def sculpt(
 
     Returns
     -------
-    What metrics.json says of it, and for each classifier and cut which events pass, (events,).
+    What metrics.json says of it; the events that pass have a score of at least `cut`.
     """
     total = sample.weights.sum()
     cuts: list[tuple[str, float, float, NDArray[np.bool_]]] = []
@@ -126,10 +124,8 @@ def sculpt(
     errors, means, spreads = np.std(again, 0), np.mean(by_chance, 0), np.std(by_chance, 0)
 
     figures: dict[str, list[SculptedCut]] = {name: [] for name in scores}
-    passing: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in scores}
     for i, (name, kept, cut, passed) in enumerate(cuts):
         weights = sample.weights[passed]
-        passing[name].append(passed)
         figures[name].append(
             SculptedCut(
                 background_efficiency=kept,
@@ -142,10 +138,9 @@ def sculpt(
                 by_chance_spread=float(spreads[i]),
             )
         )
-    sculpting = Sculpting(
+    return Sculpting(
         weights="class-balanced",
         observable=sample.observable,
         n_events=len(sample.weights),
         **{name: tuple(found) for name, found in figures.items()},
     )
-    return sculpting, passing

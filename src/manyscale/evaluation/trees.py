@@ -81,6 +81,13 @@ class Trees:
         """Names of the summaries, in the order of the matrix's columns."""
         return tuple(unquote(name) for name in self._booster.feature_name())
 
+    @property
+    def importances(self) -> dict[str, float]:
+        """Of each summary, its share of what all splits gained of the loss."""
+        gain = self._booster.feature_importance("gain")
+        total = gain.sum() or 1.0
+        return {name: float(of / total) for name, of in zip(self.names, gain, strict=True)}
+
     @staticmethod
     def fit(
         train: Table,

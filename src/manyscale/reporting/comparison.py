@@ -30,6 +30,7 @@ def write_comparison_report(folder: Path) -> Path:
     # What is found at the largest size is what is told.
     largest = max((row.size or 0 for row in rows), default=0)
     last = [row for row in rows if (row.size or 0) == largest]
+    sections = figures_by_section(folder / "plots", MOST_BYTES)
     context = {
         "name": folder.resolve().name,
         "path": shlex.quote(str(folder)),
@@ -40,6 +41,6 @@ def write_comparison_report(folder: Path) -> Path:
         "best": max(last, key=lambda row: row.auc, default=None),
         "sentences": [sentence for row in last if (sentence := findings.compare(row))],
         "curves": read_curves(folder),
-        "figures": figures_by_section(folder / "plots", MOST_BYTES)["comparison"],
+        "figures": [*sections["summary"], *sections["comparison"]],
     }
     return write_page(folder, "comparison.html.jinja", context)

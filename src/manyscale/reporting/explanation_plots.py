@@ -42,7 +42,6 @@ __all__ = [
     "attributions",
     "class_maps",
     "deletion",
-    "head_maps",
     "permutation",
     "profiles",
     "randomisation",
@@ -313,20 +312,6 @@ def class_maps(images: Mapping[str, Floats], plane: ImageSettings, unit: str) ->
     bar = _colour_bar(figure, panels[:, 2:], apart, "signal − background")
     bar.set_ticks([-widest, 0, widest], labels=[f"{-widest:.1g}", "0", f"{widest:.1g}"])
     return Drawn(figure, _pixels(images, CLASS_NAMES, plane))
-
-
-@styled
-def head_maps(
-    images: Mapping[str, Floats], heads: Sequence[str], plane: ImageSettings, unit: str
-) -> Drawn:
-    """Draw a row of maps for each (heads, bins, bins), one a head; see `class_maps`."""
-    figure, panels = _map_panels(list(images), heads, plane)
-    shades = _shades(images)
-    for row, image in zip(panels, images.values(), strict=True):
-        for axes, of_head in zip(row, image, strict=True):
-            jet_image(axes, of_head, plane.half_width, shades)
-    _colour_bar(figure, panels, shades, unit)
-    return Drawn(figure, _pixels(images, heads, plane))
 
 
 def _map_panels(

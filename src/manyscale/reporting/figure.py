@@ -1,17 +1,19 @@
 """A figure with the numbers that it shows: how all look, and the files that they become.
 
-The look is mplhep's style at reading size, in colours that all eyes tell apart, with text that stays text.
+The look is mplhep's style at reading size, in colours that all eyes tell apart, with letters drawn as
+outlines, so that a plot looks the same wherever it is opened.
 """
 
 import csv
+import functools
 import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import mplhep
 import numpy as np
@@ -24,8 +26,10 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from manyscale.errors import printable
+from manyscale.reporting.look import current_look, is_formula, label_of
 
 __all__ = [
+    "BACKGROUND_COLOURS",
     "CLASS_COLOURS",
     "CLASS_NAMES",
     "DASHES",
@@ -33,44 +37,56 @@ __all__ = [
     "Drawn",
     "above_zero",
     "classifier_styles",
+    "error_band",
     "jet_image",
+    "luminosity_title",
     "panel_grid",
     "pixel_table",
     "room_above",
     "shared_legend",
+    "stack_backgrounds",
     "stacked",
     "styled",
 ]
 
 Floats = NDArray[np.float64]
 
+# It comes with mplhep as TrueType, which SVG and PDF take alike, and has Greek letters and signs.
+_FONT = "Fira Sans"
 # mplhep's sizes are for a slide of 10 x 10 inches; these for a page and a phone.
-_STYLE = {
-    **mplhep.style.CMS,
+_STYLE: dict[str, Any] = {
     "figure.figsize": (5.6, 4.2),
     "figure.constrained_layout.use": True,
-    # In inches; a browser may have only a font that is wider than the one measured with.
-    "figure.constrained_layout.w_pad": 0.18,
-    # A reader without the first, which comes with mplhep, has one of the same widths. Every text of an
-    # SVG names them all, so they are few.
-    "font.sans-serif": ["TeX Gyre Heros", "Arial", "DejaVu Sans"],
+    "figure.dpi": 100,
+    "font.family": "sans-serif",
+    "font.sans-serif": [_FONT, "DejaVu Sans"],
     "font.size": 13,
-    "legend.fontsize": 11,
+    "mathtext.fontset": "custom",
+    **{f"mathtext.{kind}": _FONT for kind in ("rm", "sf", "tt", "cal")},
+    "mathtext.it": f"{_FONT}:italic",
+    "mathtext.bf": f"{_FONT}:bold",
+    "mathtext.default": "it",
+    "axes.labelsize": 14,
+    "axes.titlesize": 13,
     "axes.linewidth": 1.0,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
     "lines.linewidth": 1.8,
+    "patch.linewidth": 1.4,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
     "xtick.major.size": 6,
     "xtick.minor.size": 3,
     "ytick.major.size": 6,
     "ytick.minor.size": 3,
-    # Text stays text: small files, easy to edit.
-    "svg.fonttype": "none",
+    "xtick.major.pad": 4,
+    "ytick.major.pad": 4,
+    # A reader may have none of the fonts, and what is measured with another one is cut off.
+    "svg.fonttype": "path",
     "svg.hashsalt": "manyscale",
     # Fonts within the file, so that a PDF can be searched and edited.
     "pdf.fonttype": 42,
 }
-
-# matplotlib cannot put OpenType fonts into PDF files soundly: TrueType of the same widths.
-_PDF_FONTS = ("Arial", "Liberation Sans", "Fira Sans", "DejaVu Sans")
 
 # Petroff's sequence of ten (arXiv:2107.02270), made for all kinds of colour vision.
 _PALETTE = (
@@ -92,6 +108,8 @@ GREY = _PALETTE[4]
 #: Name and colour of the class with label 0 and 1.
 CLASS_NAMES = ("background", "signal")
 CLASS_COLOURS = (_PALETTE[0], _PALETTE[1])
+#: Colours of background processes; the red one is the signal's.
+BACKGROUND_COLOURS = (_PALETTE[0], *_PALETTE[2:])
 #: Colours of images: of what is counted, and of what has two signs.
 _SHADES, _CONTRAST = "inferno", "RdBu_r"
 
@@ -131,11 +149,20 @@ def classifier_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return styles
 
 
-#: Decorator that runs a drawing function in the style, and leaves matplotlib's settings as they were.
-styled = rc_context(_STYLE)
+P = ParamSpec("P")
+R = TypeVar("R")
 
-# What plots and ticks of log axes write as formulas.
-_FORMULA = re.compile(r"fb\$\^\{-1\}\$|\$\\mathdefault")
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a drawing function: it runs in the style, and leaves matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **keywords: P.kwargs) -> R:
+        settings: Any = {**getattr(mplhep.style, current_look().style), **_STYLE}
+        with rc_context(settings):
+            return draw(*args, **keywords)
+
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -156,26 +183,32 @@ class Drawn:
 
     @styled
     def save(self, folder: Path, name: str) -> None:
-        """Write `name.svg`, `name.pdf` and `name.csv` into a folder; the same figure, the same bytes."""
+        """Write `name.svg` and `name.csv`, and where the card asks for it `name.pdf`, into a folder.
+
+        The same figure gives the same bytes.
+        """
         folder.mkdir(parents=True, exist_ok=True)
+        settings = current_look()
+        words = " ".join(filter(None, (settings.experiment, settings.title)))
+        # Maps are placed by hand, without room for it.
+        if words and self.figure.get_layout_engine() is not None:
+            bold = "bold" if settings.experiment else "normal"
+            self.figure.suptitle(words, x=0.02, ha="left", fontsize=13, fontweight=bold)
         for text in self.figure.findobj(Text):
-            # matplotlib makes a formula of what stands between two dollars; here it is part of a name.
-            if not _FORMULA.search(text.get_text()):
-                text.set_parse_math("$" not in text.get_text())
+            # matplotlib makes a formula of what stands between two dollars; here it may be a name.
+            text.set_parse_math(is_formula(text.get_text()))
             if (shown := printable(text.get_text())) != text.get_text():
                 text.set_text(shown)
         drawing = io.StringIO()
         # No date, no program: they would change the bytes.
         self.figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
         (folder / f"{name}.svg").write_text(_compact(drawing.getvalue()), encoding="utf-8")
-        # Where things stand is settled: working it out again takes as long as drawing.
-        self.figure.set_layout_engine("none")
-        with rc_context({"font.sans-serif": _PDF_FONTS}):
-            self.figure.savefig(
-                folder / f"{name}.pdf",
-                format="pdf",
-                metadata={"CreationDate": None, "Creator": None, "Producer": None},
-            )
+        (folder / f"{name}.pdf").unlink(missing_ok=True)
+        if settings.pdf:
+            # Where things stand is settled: working it out again takes as long as drawing.
+            self.figure.set_layout_engine("none")
+            metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+            self.figure.savefig(folder / f"{name}.pdf", format="pdf", metadata=metadata)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(self.table)
@@ -205,18 +238,37 @@ def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
     return columns
 
 
-# What tags of an SVG need not say: more than hundredths of a point, line ends of paths, turns by zero.
+# What an SVG need not say: more than hundredths of a point, line ends of paths, turns by zero, names of
+# groups and the groups around a lone mark.
 _WASTE = re.compile(
-    r"""(?<=\.\d\d)\d+|\s+(?=[LMCQz]\s)|(?<=[\dz])\ ?\n(?=")|\ transform="rotate\(-?0\ [^"]*"
-    """,
+    r"""(?P<kept>scale\([^)]*\))|(?<=\.\d\d)\d+|\s+(?=[LMCQz]\s)|(?<=[\dz])\ ?\n(?=")|\ transform="rotate\(-?0\ [^"]*"
+    |(?<=<g)\ id="[^"]*"(?=>)""",
     re.VERBOSE,
 )
+_LONE = re.compile(r"<g>\s*(<use [^>]*/>)\s*</g>")
 
 
 def _compact(svg: str) -> str:
-    """Leave out what no eye sees, a quarter of the file: a report carries thirty of them."""
+    """Leave out what no eye sees, a third of the file: a report carries thirty of them."""
     svg = re.sub(r"<metadata>.*?</metadata>|^ +", "", svg, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"<[^>]+>", lambda tag: _WASTE.sub("", tag[0]), svg)
+    svg = re.sub(r'(?<=<path d=")[^"]*', lambda path: re.sub(r"(?<=\.\d)\d+", "", path[0]), svg)
+    svg = re.sub(r"<[^!>][^>]*>", lambda tag: _WASTE.sub(lambda of: of["kept"] or "", tag[0]), svg)
+    svg = _LONE.sub(r"\1", _LONE.sub(r"\1", svg))
+    svg = re.sub(r'(<use [^>]*)transform="translate\(([-\d.]+) 0\)"', r'\1x="\2"', svg)
+    # Letters and marks, of which each stands many times: short names, and no style twice.
+    known = {
+        name: (f"a{number:x}", style)
+        for number, (name, style) in enumerate(
+            dict(re.findall(r'<path id="([^"]+)"[^>]*?( style="[^"]*"|/>)', svg)).items()
+        )
+    }
+
+    def shorter(found: re.Match[str]) -> str:
+        name, style = known.get(found[2], (found[2], ""))
+        tag = f'{found[1]}{name}"{found[3]}'
+        return tag.replace(style, "") if found[1].startswith("<use") and style != "/>" else tag
+
+    return re.sub(r'(<path id="|<use xlink:href="#)([^"]+)"([^>]*)', shorter, svg)
 
 
 # ---- what several figures are made of ---------------------------------------------------------
@@ -260,6 +312,32 @@ def room_above(axes: Axes, share: float) -> None:
 def above_zero(values: Floats, errors: Floats) -> tuple[Floats, Floats]:
     """Errors down and up on a log axis: down to a tenth at most, as the whole would reach to zero."""
     return np.minimum(errors, 0.9 * values), errors
+
+
+def luminosity_title(axes: Axes, luminosity: float | None) -> None:
+    """Write the luminosity [fb^-1] to the right above a plot; nothing where there is none."""
+    if luminosity is not None:
+        axes.set_title(f"{luminosity:,g} fb⁻¹", fontsize=12, loc="right", pad=4)
+
+
+def stack_backgrounds(axes: Axes, content: Floats, edges: Floats, names: Sequence[str]) -> Floats:
+    """Stack (processes, bins), the smallest lowest, each in the colour of its place; return the sum."""
+    total = np.zeros(content.shape[1])
+    sums = content.sum(axis=1)
+    for place in np.argsort(sums):
+        below, total = total, total + content[place]
+        if sums[place] > 0:
+            colour = BACKGROUND_COLOURS[place % len(BACKGROUND_COLOURS)]
+            look: dict[str, Any] = {"color": colour, "alpha": 0.75, "fill": True}
+            axes.stairs(total, edges, baseline=below, label=label_of(names[place]), **look)
+    return total
+
+
+def error_band(axes: Axes, value: Floats, error: Floats, edges: Floats, words: str) -> None:
+    """Hatch a stack's error; on a log axis the band may not reach down to zero."""
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": "black", "linewidth": 0}
+    low = np.maximum(value - error, 1e-9 * value)
+    axes.stairs(value + error, edges, baseline=low, fill=True, hatch="////", label=words, **look)
 
 
 def jet_image(axes: Axes, image: Floats, half_width: float, shades: Normalize) -> AxesImage:

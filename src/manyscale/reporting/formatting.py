@@ -25,15 +25,15 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _decimals(error: float | None) -> int:
-    """Decimals that show two digits of the error; four where there is none."""
+    """Decimals that show two digits of the error, below 0 for a large one; four where there is none."""
     if error is None or not math.isfinite(error) or error <= 0:
         return 4
-    return min(max(1 - math.floor(math.log10(error)), 0), 8)
+    return min(1 - math.floor(math.log10(error)), 8)
 
 
 def _is_plain(number: float) -> bool:
     """Whether a number reads well without a power of ten."""
-    return number == 0 or 1e-3 <= abs(number) < 1e6
+    return number == 0 or 1e-3 <= abs(number) < 1e5
 
 
 def value(number: float | None, error: float | None = None) -> str:
@@ -43,13 +43,18 @@ def value(number: float | None, error: float | None = None) -> str:
     --------
     >>> value(0.97343, 0.00081)
     '0.97343 ± 0.00081'
-    >>> value(0.5), value(None)
-    ('0.5000', '–')
+    >>> value(61_881, 13_094), value(0.5), value(None)
+    ('62,000 ± 13,000', '0.5000', '–')
     """
     if number is None:
         return UNKNOWN
     decimals = _decimals(error)
-    return f"{number:,.{decimals}f}" + ("" if error is None else f" ± {error:,.{decimals}f}")
+    shown = [
+        f"{round(one, decimals):,.{max(decimals, 0)}f}"
+        for one in (number, error)
+        if one is not None
+    ]
+    return " ± ".join(shown)
 
 
 def signed(number: float | None, error: float | None = None) -> str:
@@ -71,7 +76,7 @@ def quantity(number: float | None, error: float | None = None) -> str:
     Examples
     --------
     >>> quantity(25000, 250), quantity(1.5e-9, 2e-11), quantity(81.3), quantity(101_877.0)
-    ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3', '101,900')
+    ('25,000 ± 250', '(1.500 ± 0.020) × 10⁻⁹', '81.3', '1.019 × 10⁵')
     """
     if number is None:
         return UNKNOWN

@@ -21,6 +21,7 @@ from manyscale.reporting.figure import (
     stacked,
     styled,
 )
+from manyscale.reporting.look import label_of
 from manyscale.statistics.metrics import separation
 from manyscale.statistics.sample import Floats, Sample
 
@@ -97,7 +98,8 @@ def input_distributions(
         else:
             shares = _histogram(axes, sample)
         table += [{"input": name, **of_class} for of_class in shares]
-        axes.set_xlabel(name, fontsize=10)
+        called = label_of(column.name)
+        axes.set_xlabel(name if called == column.name else called, fontsize=10)
         axes.set_yticks([])
     shared_legend(figure, panels, fontsize=10)
     return Drawn(figure, stacked(table)), [

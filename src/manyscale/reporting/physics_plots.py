@@ -22,12 +22,16 @@ from manyscale.reporting.figure import (
     GREY,
     Drawn,
     above_zero,
+    error_band,
+    luminosity_title,
     room_above,
     shared_legend,
+    stack_backgrounds,
     stacked,
     styled,
 )
 from manyscale.reporting.formatting import short
+from manyscale.reporting.look import label_of
 from manyscale.statistics.exclusion import BANDS, CONFIDENCE
 from manyscale.statistics.sample import Floats
 
@@ -43,8 +47,6 @@ __all__ = [
 _MARKERS = "os^D"
 # The colours that the field knows these bands by, in shades that colour-blind eyes tell apart.
 _ONE_SIGMA, _TWO_SIGMA = "#607641", "#F5BB54"
-# Indices in the cycle of colours; the red one is the signal's.
-_BACKGROUND_COLOURS = (0, 1, 3, 4, 5, 6, 7, 8, 9)
 # The strength of the data is marked where it is within this factor of the bands.
 _NEAR = 100.0
 _MOST_DIGITS = 7
@@ -55,8 +57,7 @@ _DECADES_ABOVE = 0.45
 
 def _titles(axes: Axes, left: str, luminosity: float | None) -> None:
     axes.set_title(left, fontsize=12, loc="left", pad=4)
-    if luminosity is not None:
-        axes.set_title(f"{luminosity:g} fb$^{{-1}}$", fontsize=12, loc="right", pad=4)
+    luminosity_title(axes, luminosity)
 
 
 @styled
@@ -114,8 +115,9 @@ def _grey_out(axes: Axes, scan: CutScan) -> None:
     order = np.argsort(scan.signal_efficiency, kind="stable")
     at, refused = scan.signal_efficiency[order], ~scan.considered[order]
     edges = np.concatenate([[0.0], (at[1:] + at[:-1]) / 2, [1.0]])
-    for low, high in zip(edges[:-1][refused], edges[1:][refused], strict=True):
-        axes.axvspan(low, high, color=GREY, alpha=0.2, linewidth=0)
+    turns = np.flatnonzero(np.diff(np.concatenate([[0], refused, [0]])))
+    for first, last in turns.reshape(-1, 2):
+        axes.axvspan(edges[first], edges[last], color=GREY, alpha=0.2, linewidth=0)
     if refused.any():
         words = f"grey: under {LEAST_BACKGROUND:g} effective\nbackground events"
         axes.text(0.02, 0.04, words, transform=axes.transAxes, fontsize=9)
@@ -160,7 +162,7 @@ def sculpting(sample: MassSample, passing: Mapping[str, Sequence[NDArray[np.bool
             )
         below.axhline(1, color=GREY, linewidth=1)
         _titles(above, name, None)
-        below.set_xlabel(f"{sample.observable} [GeV]")
+        below.set_xlabel(label_of(sample.observable))
     panels[0, 0].set_ylabel("share of background")
     panels[1, 0].set_ylabel("over all")
     panels[1, 0].set_ylim(bottom=0)
@@ -206,36 +208,23 @@ def score_templates(
     figure = Figure(figsize=(5.6, 4.8))
     axes = figure.subplots()
 
-    content = np.maximum(nominal.content, 0)
-    shown = np.flatnonzero(nominal.is_background & (content.sum(axis=1) > 0))
-    total = np.zeros(len(background))
-    # The smallest lowest.
-    rising = shown[np.argsort(content[shown].sum(axis=1))]
-    for process, colour in zip(rising, cycle(_BACKGROUND_COLOURS), strict=False):
-        look: dict[str, Any] = {"color": f"C{colour}", "alpha": 0.75, "fill": True}
-        label, below = nominal.processes[process].name, total
-        total = total + content[process]
-        axes.stairs(total, bins, baseline=below, label=label, **look)
-    # On a log axis the band may not reach down to zero.
-    axes.stairs(
-        background + error,
+    of_background = nominal.is_background
+    names = [process.name for process in nominal.processes]
+    stack_backgrounds(
+        axes,
+        np.maximum(nominal.content[of_background], 0),
         bins,
-        baseline=np.maximum(background - error, 1e-9 * background),
-        fill=True,
-        hatch="////",
-        facecolor="none",
-        edgecolor="black",
-        linewidth=0,
-        label="error of background",
+        [name for name, one in zip(names, of_background, strict=True) if one],
     )
+    error_band(axes, background, error, bins, "error of background")
     signals = []
     for one, dashes in zip(limits, cycle(DASHES), strict=False):
         strength = float(np.float64(one.mu["0"]))
         events = strength * templates.signals[one.signal]
         signals.append((one.signal, strength, events))
-        look = {"baseline": None, "color": CLASS_COLOURS[1], "linestyle": dashes}
-        label = f"{one.signal} × {short(strength)}"
-        axes.stairs(background + events, bins, label=label, **look)
+        look: dict[str, Any] = {"baseline": None, "color": CLASS_COLOURS[1], "linestyle": dashes}
+        words = f"{label_of(one.signal)} × {short(strength)}"
+        axes.stairs(background + events, bins, label=words, **look)
 
     axes.set_yscale("log")
     axes.set_ylim(background[background > 0].min() / 10**_DECADES_BELOW)
@@ -253,24 +242,21 @@ def score_templates(
     _titles(axes, templates.classifier, luminosity)
     axes.legend(loc="upper center", ncols=2, fontsize=10)
 
-    processes = [process.name for process in nominal.processes]
     rows = [
-        *zip(
-            processes, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True
-        ),
+        *zip(names, nominal.content, np.sqrt(nominal.variance), nominal.n_effective, strict=True),
         ("all background", background, error, np.nan),
         *(
             (f"{name} x {strength:.3g}", events, np.nan, np.nan)
             for name, strength, events in signals
         ),
     ]
-    names = ("what", "expected events", "error", "effective simulated events")
+    columns = ("what", "expected events", "error", "effective simulated events")
     bin_of = {
         "bin": np.arange(len(background)) + 1,
         "from": nominal.edges[:-1],
         "to": nominal.edges[1:],
     }
-    return Drawn(figure, stacked(bin_of | dict(zip(names, row, strict=True)) for row in rows))
+    return Drawn(figure, stacked(bin_of | dict(zip(columns, row, strict=True)) for row in rows))
 
 
 @styled
@@ -343,6 +329,6 @@ def classifier_limits(limits: Mapping[str, SignalLimit], luminosity: float) -> D
     axes.set_yticks(range(len(limits)), list(limits))
     axes.tick_params(axis="y", which="both", length=0)
     axes.set_ylim(len(limits) - 0.4, -0.6)
-    axes.set_xlabel(f"{CONFIDENCE:.0%} CL limit on μ, {luminosity:g} fb$^{{-1}}$")
+    axes.set_xlabel(f"{CONFIDENCE:.0%} CL limit on μ, {luminosity:,g} fb⁻¹")
     shared_legend(figure, [axes], ncols=2)
     return Drawn(figure, stacked(rows))

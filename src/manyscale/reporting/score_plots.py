@@ -1,6 +1,7 @@
-"""Plots of a classifier: ROC, scores, training, confusion. Each takes arrays."""
+"""Plots of classifiers: ROC, scores, training, reliability. Each takes arrays."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,21 +22,25 @@ from manyscale.reporting.figure import (
 )
 from manyscale.statistics.intervals import efficiency
 from manyscale.statistics.ks_test import KsTest, ks_test
-from manyscale.statistics.metrics import background_rejection
+from manyscale.statistics.metrics import auc, background_rejection
 from manyscale.statistics.sample import Sample
 
 __all__ = [
-    "confusion",
+    "EFFICIENCIES",
     "history",
     "learning",
     "overtraining",
     "rejection_curves",
+    "reliability",
     "roc",
     "score_distributions",
+    "tree_importances",
 ]
 
-_EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
+#: Signal efficiencies at which curves are known.
+EFFICIENCIES = tuple(percent / 100 for percent in range(1, 101))
 _SCORE_BINS = 25
+_MOST_INPUTS = 15
 
 
 def roc(
@@ -43,7 +48,7 @@ def roc(
 ) -> Drawn:
     """Background rejection, one over the background efficiency, against signal efficiency.
 
-    The bands are the 68.3% Clopper-Pearson intervals of the background efficiency, from effective
+    The legend gives each AUC. The bands are the 68.3% Clopper-Pearson intervals of the background efficiency, from effective
     event counts. A curve ends where no background event is left.
 
     Parameters
@@ -58,25 +63,34 @@ def roc(
     DataError
         As `Sample.of`.
     """
-    return rejection_curves(
-        {
-            name: {
-                key: Rejection.model_validate(point)
-                for key, point in background_rejection(
-                    labels, score, weights, _EFFICIENCIES
-                ).items()
-            }
-            for name, score in scores.items()
+    curves = {
+        name: {
+            key: Rejection.model_validate(point)
+            for key, point in background_rejection(labels, score, weights, EFFICIENCIES).items()
         }
-    )
+        for name, score in scores.items()
+    }
+    words = {
+        name: f"{name}, AUC {auc(labels, score, weights):.3f}" for name, score in scores.items()
+    }
+    return rejection_curves(curves, words=words)
 
 
 @styled
-def rejection_curves(classifiers: Mapping[str, Mapping[str, Rejection]]) -> Drawn:
-    """Draw background rejections, by classifier and signal efficiency, with their intervals as bands."""
+def rejection_curves(
+    classifiers: Mapping[str, Mapping[str, Rejection]],
+    *,
+    styles: Mapping[str, tuple[str, str]] | None = None,
+    words: Mapping[str, str] | None = None,
+) -> Drawn:
+    """Draw background rejections, by classifier and signal efficiency, with their intervals as bands.
+
+    `styles` has colour and dashes of each, by default those of `classifier_styles`; `words` what the
+    legend calls it.
+    """
     figure = Figure()
     axes = figure.subplots()
-    styles = classifier_styles(classifiers)
+    styles = styles or classifier_styles(classifiers)
     curves = []
     for name, points in classifiers.items():
         efficiencies = [float(key) for key in points]
@@ -86,7 +100,13 @@ def rejection_curves(classifiers: Mapping[str, Mapping[str, Rejection]]) -> Draw
             for key in ("value", "low", "high")
         )
         colour, dashes = styles[name]
-        axes.plot(efficiencies, rejection, color=colour, linestyle=dashes, label=name)
+        axes.plot(
+            efficiencies,
+            rejection,
+            color=colour,
+            linestyle=dashes,
+            label=(words or {}).get(name, name),
+        )
         axes.fill_between(efficiencies, low, high, color=colour, alpha=0.25, linewidth=0)
         curves.append(
             {
@@ -97,15 +117,15 @@ def rejection_curves(classifiers: Mapping[str, Mapping[str, Rejection]]) -> Draw
                 "68% high": high,
             }
         )
-    chance = [1 / e for e in _EFFICIENCIES]
-    axes.plot(_EFFICIENCIES, chance, ":", color=GREY, linewidth=1, label="by chance")
+    chance = [1 / e for e in EFFICIENCIES]
+    axes.plot(EFFICIENCIES, chance, ":", color=GREY, linewidth=1, label="by chance")
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("signal efficiency")
     axes.set_ylabel("background rejection, 1 / efficiency")
-    axes.legend(loc="upper right")
+    axes.legend(loc="best")
     return Drawn(figure, stacked(curves))
 
 
@@ -268,45 +288,65 @@ def learning(curves: Sequence[LearningCurve]) -> Drawn:
 
 
 @styled
-def confusion(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Drawn:
-    """Where the events of each true class go at a signal probability of one half.
+def reliability(
+    labels: ArrayLike, scores: Mapping[str, ArrayLike], weights: ArrayLike | None = None
+) -> Drawn:
+    """Share of signal among the events of each score, against that score: on the diagonal it is a probability.
 
-    Each row sums to 100%; the errors are half the 68.3% Clopper-Pearson interval.
+    Class-balanced weights, ten bins; the errors are 68.3% Clopper-Pearson intervals.
 
     Raises
     ------
     DataError
         As `Sample.of`.
     """
-    sample = Sample.of(labels, scores, weights)
-    figure = Figure(figsize=(4.6, 3.8))
+    figure = Figure(figsize=(5.6, 4.6))
     axes = figure.subplots()
-    shares = np.zeros((2, 2))
+    styles = classifier_styles(scores)
     table = []
-    for true, called in np.ndindex(2, 2):
-        members = sample.signal == bool(true)
-        called_signal = sample.scores[members] > 0.5
-        share = efficiency(sample.weights[members], called_signal == bool(called))
-        shares[true, called] = share.value
+    for name, score in scores.items():
+        sample = Sample.of(labels, score, weights).balanced()
+        index = np.minimum((10 * sample.scores).astype(int), 9)
+        points = []
+        for number in range(10):
+            within = index == number
+            inside = sample.weights[within]
+            if inside.sum() > 0 and (inside >= 0).all():
+                mean = np.average(sample.scores[within], weights=inside)
+                points.append((mean, *efficiency(inside, sample.signal[within])))
+        at, share, low, high = np.array(points).reshape(-1, 4).T
+        colour, dashes = styles[name]
+        ends = (share - low, high - share)
+        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.2}
+        axes.errorbar(at, share, yerr=ends, fmt="o", markersize=4, label=name, **look)
         table.append(
             {
-                "true": CLASS_NAMES[true],
-                "called": CLASS_NAMES[called],
-                "share": share.value,
-                "68% low": share.low,
-                "68% high": share.high,
+                "classifier": name,
+                "mean score": at,
+                "share of signal": share,
+                "68% low": low,
+                "68% high": high,
             }
         )
-        words = f"{share.value:.1%}\n± {(share.high - share.low) / 2:.1%}"
-        colour = "white" if share.value > 0.5 else "black"
-        axes.text(called, true, words, ha="center", va="center", color=colour)
-    edges = (-0.5, 0.5, 1.5)
-    axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.set_xticks([0, 1], CLASS_NAMES)
-    axes.set_yticks([0, 1], CLASS_NAMES, rotation=90, va="center")
-    axes.tick_params(which="both", length=0)
-    axes.set_xlabel("called")
-    axes.set_ylabel("true")
+    axes.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("score")
+    axes.set_ylabel("share of signal")
+    axes.legend(loc="upper left")
     return Drawn(figure, stacked(table))
+
+
+@styled
+def tree_importances(shares: Mapping[str, float]) -> Drawn:
+    """The inputs that the boosted trees gain most from, by their share of the gain."""
+    best = sorted(shares.items(), key=lambda one: -one[1])[:_MOST_INPUTS]
+    figure = Figure(figsize=(5.6, 0.9 + 0.24 * len(best)))
+    axes = figure.subplots()
+    axes.barh(range(len(best)), [100 * share for _, share in best], color=CLASS_COLOURS[0])
+    axes.set_yticks(range(len(best)), [name for name, _ in best], fontsize=9)
+    axes.invert_yaxis()
+    axes.minorticks_off()
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.set_xlabel("share of the gain [%]", fontsize=12)
+    return Drawn(figure, {"input": list(shares), "share of the gain": list(shares.values())})

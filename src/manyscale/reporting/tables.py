@@ -274,7 +274,7 @@ def sculpting_table(sculpting: results.Sculpting | None) -> Table:
     names = ("network", "trees", "combined")
     cuts = [(name, one) for name in names for one in getattr(sculpting, name)]
     return Table.of(
-        f"{sculpting.observable} of background that passes, against the rest, class-balanced weights",
+        f"how cuts sculpt {sculpting.observable} of the background, class-balanced weights",
         [
             {
                 "passes": f"{one.background_efficiency:.0%}",

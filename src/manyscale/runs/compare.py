@@ -33,6 +33,7 @@ from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import score_plots
 from manyscale.reporting.comparison import COMPARISON, CURVES, write_comparison_report
 from manyscale.reporting.findings import COMPARISON_PLOT, LEARNING_PLOT
+from manyscale.reporting.look import look
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data, train_run
@@ -156,7 +157,9 @@ def compare_cards(
         found = compare([training for training, *_ in tested.values()], _PERCENTS)
         rows += [_as_quoted(row, size) for row in found]
     curves = {row.name: row.background_rejection for row in found}
-    score_plots.rejection_curves(curves).save(root / "plots", COMPARISON_PLOT)
+    settings = jobs[0].card.evaluation.plots
+    with look(settings):
+        score_plots.rejection_curves(curves).save(root / "plots", COMPARISON_PLOT)
     _write_scores(root / SCORES, "seed" if folds is None else "fold", tested)
     write_json(root / COMPARISON, [row.plain() for row in rows])
     drop = [root / CURVES, *(root / "plots").glob(f"{LEARNING_PLOT}.*")]
@@ -165,7 +168,8 @@ def compare_cards(
     if sizes:
         laws = learning_curves(rows, target, seed=jobs[0].card.seed)
         write_json(root / CURVES, [law.plain() for law in laws])
-        score_plots.learning(laws).save(root / "plots", LEARNING_PLOT)
+        with look(settings):
+            score_plots.learning(laws).save(root / "plots", LEARNING_PLOT)
     write_comparison_report(root)
     return rows
 
@@ -173,11 +177,13 @@ def compare_cards(
 def show_comparison(folders: Mapping[str, RunFolder], run: RunFolder) -> list[ComparisonRow]:
     """Compare evaluated runs; put table and common ROC where the report of `run` shows them."""
     training, _, _ = _on_same_events(folders, run)
-    rows = compare([training])
+    stamp = run.read_metrics().stamp
+    rows = [row.model_copy(update={"stamp": stamp}) for row in compare([training])]
     curves = {name: classifier.scores for name, classifier in training.classifiers.items()}
     write_json(run.root / COMPARISON, [row.plain() for row in rows])
-    drawn = score_plots.roc(training.labels, curves, training.weights)
-    drawn.save(run.plots, COMPARISON_PLOT)
+    with look(run.read_card().evaluation.plots):
+        drawn = score_plots.roc(training.labels, curves, training.weights)
+        drawn.save(run.plots, COMPARISON_PLOT)
     return rows
 
 
@@ -284,7 +290,7 @@ def _train_and_evaluate(card: Card, folder: Path, trees_from: Path, device: str)
     owner = RunFolder(trees_from)
     # Where they are not there yet, they are trained here: the same come out.
     train_run(card, folder, resume=True, trees_from=owner if owner.trees.is_file() else None)
-    evaluate_run(folder, device=device)
+    evaluate_run(folder, device=device, plots=False)
 
 
 def _take_place(threads: int, gpu: int | None) -> None:

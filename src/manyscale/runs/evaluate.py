@@ -1,5 +1,6 @@
 """Evaluating a trained run on its test events: predictions, figures of merit, scores and plots."""
 
+import datetime as dt
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.card import Card
+from manyscale.checksums import sha256
 from manyscale.data.dataset import Dataset
 from manyscale.data.identity import identity_of
 from manyscale.data.packing import PackedEvents
 from manyscale.deployment.beside import Beside
 from manyscale.deployment.bundle import Bundle, load_bundle
-from manyscale.deployment.predict import Alignment, choose_device, class_probabilities, predict
+from manyscale.deployment.predict import choose_device, predict
 from manyscale.deployment.scores import Scores, write_scores
 from manyscale.errors import CardError, DataError
 from manyscale.evaluation.cuts import scan_cuts, significance_figures
@@ -24,31 +26,28 @@ from manyscale.evaluation.results import (
     CombinedFigures,
     Metrics,
     Significance,
+    Stamp,
     TreeFigures,
     read_history,
 )
 from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
-from manyscale.events.ragged import PackedStream
-from manyscale.features.columns import StreamBatch
-from manyscale.features.images import ImageMaker, ImageSettings, class_means
-from manyscale.features.registry import can_compute
-from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.progress import LOG
-from manyscale.reporting import input_plots, physics_plots, score_plots
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.model_card import describe_model
 from manyscale.runs.train import fit_combination, open_data
-from manyscale.schema import COLUMNS, StreamSchema
-from manyscale.settings import read_json, write_json
+from manyscale.settings import read_json
 from manyscale.statistics.metrics import auc_difference, evaluate
-from manyscale.statistics.sample import Sample
 
-__all__ = ["Prediction", "Trial", "drop_plot", "evaluate_run", "predict_trial", "scale"]
+__all__ = ["PLOTS", "Prediction", "Trial", "drop_plot", "evaluate_run", "predict_trial", "scale"]
 
-# Events of each class that the over-training plot, the inputs and the images are made of.
-_SAMPLE = 10_000
+#: The plots of an evaluation, and what stands beside them.
+PLOTS = (
+    *("roc", "roc_by_process", "confusion", "reliability", "history", "tree_importances"),
+    *("score_by_process", "scores", "mass_*", "signal_efficiency", "significance", "sculpting"),
+    *("image_*", "inputs_*", "separation"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Trial:
     own: Dataset  #: the run's own data: all splits
     test: Dataset
     whole: Dataset  #: the events that the test events stand for
+    data: str  #: where the test events are; empty: the run's own
 
     @staticmethod
     def open(
@@ -102,7 +102,19 @@ class Trial:
             combination = fit_combination(bundle.network, trees, own)
             beside = Beside(trees, own.schema.streams, combination)
             beside.save(folder.model)
-        return Trial(folder, card, bundle, beside, own, test, whole)
+        named = "" if data is None else str(data)
+        return Trial(folder, card, bundle, beside, own, test, whole, named)
+
+    def stamp(self, luminosity: float | None = None) -> Stamp:
+        """Say of which events something is made, and that it is made now."""
+        known = self.test.event_ids.tobytes() + self.whole.schema.model_dump_json().encode()
+        return Stamp(
+            data=self.data,
+            events=len(self.test),
+            identity=sha256(known)[:16],
+            luminosity=luminosity,
+            made=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        )
 
     def luminosity(self, asked: float | None) -> float | None:
         """The luminosity that is asked for, or else the card's, in fb^-1; DataError if not above 0."""
@@ -223,6 +235,7 @@ def evaluate_run(
     luminosity: float | None = None,
     cross_sections: Mapping[str, float] | None = None,
     device: str = "auto",
+    plots: bool = True,
 ) -> Metrics:
     """Evaluate a run on its test events, and write metrics.json, scores and plots.
 
@@ -238,6 +251,8 @@ def evaluate_run(
         In pb, by process, before those of card and data.
     device
         Where the network runs: auto, cpu or cuda.
+    plots
+        Whether to draw them now; `manyscale report` does it later.
 
     Returns
     -------
@@ -253,7 +268,7 @@ def evaluate_run(
         Where the device is not there.
     """
     trial = Trial.open(root, data, device, cross_sections)
-    folder, card, network, test = trial.folder, trial.card, trial.bundle.network, trial.test
+    folder, network, test = trial.folder, trial.bundle.network, trial.test
     luminosity = trial.luminosity(luminosity)
     LOG.info("evaluating %d events", len(test))
 
@@ -290,6 +305,7 @@ def evaluate_run(
     else:
         beside["combined"] = CombinedFigures(**figures["combined"])
     metrics = Metrics(
+        stamp=trial.stamp(luminosity if "yields" in yields else None),
         **figures["network"],
         events_per_second=statistics.median(
             row["events_per_second"] for row in read_history(folder.history)
@@ -304,30 +320,26 @@ def evaluate_run(
     processes = [process.name for process in test.schema.processes]
     tested = Scores.of(events, prediction.scores, "test", processes, labelled=True)
     write_scores(folder.scores, [Scores({**tested.columns, **physical})])
-    curves = {
-        card.preset if name == "network" else name: scores
-        for name, scores in prediction.scores.items()
-    }
-    score_plots.roc(events.label, curves, weights).save(folder.plots, "roc")
-    score_plots.confusion(events.label, prediction.network, weights).save(folder.plots, "confusion")
-    score_plots.history(read_history(folder.history)).save(folder.plots, "history")
-    _plot_images(folder, test, trial.bundle.streams, card.evaluation.images)
-    _plot_training(trial, Sample.of(events.label, prediction.network, weights))
+    for name in PLOTS:
+        drop_plot(folder, name)
     describe_model(folder, network, metrics)
-    # Last: a run with metrics.json is evaluated, with its scores and plots.
+    # After the scores: a run with metrics.json is evaluated.
     metrics.write(folder.metrics)
     folder.log(f"evaluated: AUC {metrics.auc:.5f} on {len(test)} events")
+    if plots:
+        from manyscale.runs.plots import draw_plots  # noqa: PLC0415 - matplotlib takes long
+
+        draw_plots(trial)
     return metrics
 
 
 def _physical(
     trial: Trial, prediction: Prediction, luminosity: float | None
 ) -> tuple[dict[str, Any], dict[str, Significance], dict[str, NDArray[np.float64]]]:
-    """Yields and significance at a luminosity with their plot, or why there are none.
+    """Yields and significance at a luminosity, or why there are none.
 
     Returns a part of metrics.json, the significance by classifier, and a column of the scores.
     """
-    drop_plot(trial.folder, "significance")
     none = "No expected events, no significance"
     if luminosity is None:
         said = f"{none}: the card says no luminosity; give --luminosity [fb^-1]."
@@ -337,7 +349,6 @@ def _physical(
         scans = {name: scan_cuts(scaled, scores) for name, scores in prediction.scores.items()}
     except DataError as error:
         return {"yields_missing": f"{none}: {error}."}, {}, {}
-    physics_plots.significance(scans, luminosity).save(trial.folder.plots, "significance")
     # Processes that have events, but none for the test.
     tested = np.bincount(prediction.events.process, minlength=len(scaled.processes))
     untested = ", ".join(
@@ -345,8 +356,10 @@ def _physical(
         for index in np.flatnonzero((trial.whole.process_weights != 0) & (tested == 0))
     )
     notice = f"No test event is of {untested}: it counts as nothing." if untested else ""
+    found = expected_yields(scaled, notice)
+    stated = trial.card.evaluation.cross_sections
     return (
-        {"yields": expected_yields(scaled, notice)},
+        {"yields": found.model_copy(update={"cross_sections": stated})},
         {name: significance_figures(scan) for name, scan in scans.items()},
         {"physical_weight": scaled.weight},
     )
@@ -355,8 +368,7 @@ def _physical(
 def _sculpting(
     trial: Trial, prediction: Prediction, weights: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """How cuts on the scores sculpt the background's masses with its plot, or why it is not known."""
-    drop_plot(trial.folder, "sculpting")
+    """How cuts on the scores sculpt the background's masses, or why it is not known."""
     observable = trial.card.evaluation.mass
     events, observables = prediction.events, prediction.events.observables
     unknown = "Whether cuts sculpt the background's masses is not known"
@@ -375,98 +387,10 @@ def _sculpting(
     except DataError as error:
         return {"sculpting_missing": f"{unknown}: {error}."}
     scores = {name: values[chosen] for name, values in prediction.scores.items()}
-    figures, passing = sculpt(sample, scores, seed=trial.card.seed)
-    physics_plots.sculpting(sample, passing).save(trial.folder.plots, "sculpting")
-    return {"sculpting": figures}
-
-
-# ---- plots --------------------------------------------------------------------------------------
+    return {"sculpting": sculpt(sample, scores, seed=trial.card.seed)}
 
 
 def drop_plot(folder: RunFolder, name: str) -> None:
     """Take away the files of a plot of an earlier evaluation, which this one may not draw again."""
     for path in folder.plots.glob(f"{name}.*"):
         path.unlink()
-
-
-def _plot_images(
-    folder: RunFolder, test: Dataset, streams: tuple[StreamSchema, ...], settings: ImageSettings
-) -> None:
-    """Plot the mean image of each class, for every stream of constituents of a jet.
-
-    Of a fixed sample of the test events.
-    """
-    drop_plot(folder, "image_*")
-    # So many of each class: a rare one would be missing from a sample of all.
-    events = test.restricted(max_events=_SAMPLE).events()
-    label, weights = events.label, test.balance.weights(events)
-    packed = Alignment(test.schema, streams)(events.streams)
-    counting = settings.model_copy(update={"weight": "count"})
-    for stream in streams:
-        name = stream.name
-        if not all(can_compute(column, stream) for column in ("delta_eta", "delta_phi")):
-            continue
-        if not can_compute("pt", stream):
-            folder.log(f"no image of {name}: it has no pt")
-            continue
-        means = class_means(ImageMaker(stream, settings), packed[name], label, weights)
-        # Weights of both signs may leave less than nothing in every pixel.
-        if not (means > 0).any(axis=(1, 2, 3)).all():
-            folder.log(f"no image of {name}: one class has no tokens there")
-            continue
-        ones = np.ones(len(label))
-        tokens = class_means(ImageMaker(stream, counting), packed[name], label, ones)
-        images = input_plots.class_images(
-            means[:, 0],
-            np.tensordot(np.bincount(label, minlength=2), tokens[:, 0], 1),
-            half_width=settings.half_width,
-            unit="pT in a pixel [GeV]" if settings.weight == "pt" else "tokens in a pixel",
-            frame=settings.frame.words(),
-            turned=settings.frame.rotate != "none",
-        )
-        images.save(folder.plots, f"image_{name}")
-
-
-def _plot_training(trial: Trial, test: Sample) -> None:
-    """Plot a fixed sample of the training events: their scores beside the test's, and the inputs.
-
-    The ranking of the inputs goes into separation.json.
-    """
-    folder, network = trial.folder, trial.bundle.network
-    train = trial.own.train.restricted(max_events=_SAMPLE)
-    events = train.events()
-    label, weights = events.label, train.balance.weights(events)
-    streams = Alignment(trial.own.schema, trial.bundle.streams)(events.streams)
-    signal = class_probabilities(network, streams)[:, 1]
-    scores = score_plots.score_distributions(Sample.of(label, signal, weights), test)
-    scores.save(folder.plots, "scores")
-
-    drop_plot(folder, "inputs_*")
-    ranking = []
-    for name, stream in network.trim(streams).items():
-        owner, token_weights = (np.repeat(of, stream.counts) for of in (label, weights))
-        # Weights of both signs may sum to nothing over the tokens, though not over the events.
-        if not all(token_weights[owner == of_class].sum() > 0 for of_class in (0, 1)):
-            folder.log(f"no plot of the inputs of {name}: one class has no weight of tokens there")
-            continue
-        columns = _input_columns(network, name, stream)
-        inputs, rows = input_plots.input_distributions(name, columns, owner, token_weights)
-        inputs.save(folder.plots, f"inputs_{name}")
-        ranking += [row.plain() for row in rows]
-    write_json(folder.plots / "separation.json", ranking)
-
-
-def _input_columns(
-    network: MultiScaleClassifier, name: str, stream: PackedStream
-) -> list[input_plots.InputColumn]:
-    """What the network takes of each token of a stream, before it is standardised."""
-    extractor = network.extractor(name)
-    numbers, classes = extractor.raw(StreamBatch.of(stream))
-    units = [COLUMNS[column].unit if column in COLUMNS else "" for column in extractor.numbers]
-    return [
-        input_plots.InputColumn(column, values.numpy(), unit)
-        for column, values, unit in zip(extractor.numbers, numbers.T, units, strict=True)
-    ] + [
-        input_plots.InputColumn(column, values.numpy(), "", COLUMNS[column].classes)
-        for column, values in zip(extractor.classes, classes.T, strict=True)
-    ]

@@ -51,6 +51,7 @@ from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import explanation_plots as plots
 from manyscale.reporting.explanation_plots import Curve, Share
 from manyscale.reporting.figure import Drawn
+from manyscale.reporting.look import look
 from manyscale.runs.evaluate import Trial, drop_plot
 from manyscale.settings import Record, write_json
 
@@ -126,6 +127,12 @@ def explain_run(
             f"{_MOST_DISPLAYED} are the most: --display {_MOST_DISPLAYED}. All events count in the "
             f"maps (--events), and `manyscale predict` writes the score of each"
         )
+    with look(trial.card.evaluation.plots):
+        return _explain(trial, events, deep, display)
+
+
+def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
+    """Do all studies and draw them; see `explain_run`."""
     # Maps are many, and made of fewer events than the images of the evaluation: half the pixels.
     images = trial.card.evaluation.images
     images = images.model_copy(update={"bins": images.bins // 2 | 1})
@@ -147,7 +154,9 @@ def explain_run(
         network.join([])
     sample = trial.test.restricted(max_events=max(1, events // 2))
     attention, importance, known, score = add_up(network, sample, images)
-    shown = event_display(network, sample, known, score, display)
+    made = trial.card.data.dataset is not None
+    radius = trial.card.generate.jets.radius if made else None
+    shown = event_display(network, sample, known, score, display, radius=radius)
     seconds["attention maps and Grad-CAM"] = time.perf_counter() - begun
     shown.write(folder / "display.json")
     about = {
@@ -184,12 +193,13 @@ def explain_run(
         begun = time.perf_counter()
 
     explanation = Explanation(
+        stamp=trial.stamp(),
         events=sample.class_counts,
         deep_events=few.class_counts,
         displayed=len(shown.events),
         weights="class-balanced",
         seconds={name: round(value, 2) for name, value in seconds.items()},
-        notices=(*notices, *attention.notices()),
+        notices=(*notices, *attention.notices(), *_even_notices(attention)),
         streams=streams,
     )
     explanation.write(folder / "summary.json")
@@ -332,8 +342,13 @@ def event_display(
     known: PackedEvents,
     scores: NDArray[np.float32],
     most: int,
+    *,
+    radius: float | None = None,
 ) -> EventDisplay:
-    """Say of each chosen event all that its display shows; `known` and `scores` as of `add_up`."""
+    """Say of each chosen event all that its display shows; `known` and `scores` as of `add_up`.
+
+    `radius` is that of the jets, where it is known.
+    """
     chosen = chosen_events(known, scores, most)
     readers = token_readers(network, _AS_STORED)
     directions = {
@@ -383,11 +398,14 @@ def event_display(
             process=sample.schema.processes[events.process[number]].name,
             score=round(float(scores[index]), _DIGITS),
             why=why,
+            observables={
+                name: round(float(values[index]), 1) for name, values in known.observables.items()
+            },
             streams={name: of_stream[number] for name, of_stream in tokens.items()},
         )
         for number, (why, index) in enumerate(chosen)
     )
-    return EventDisplay(events=displayed, streams=streams)
+    return EventDisplay(events=displayed, streams=streams, radius=radius)
 
 
 def _display_tokens(
@@ -417,6 +435,7 @@ def _display_tokens(
 # ---- the plots of attention maps and of Grad-CAM ----
 
 _EVEN = "were all alike"
+_ALIKE = 0.05
 Named = Iterator[tuple[str, Drawn]]
 
 
@@ -426,61 +445,61 @@ def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
     Of several attentions of one stream to another the last is drawn; attention.json has all.
     """
     last = {(place.stream, context): place for place, context in maps.cross}
-    for (_, context), place in last.items():
-        if maps.readers[context].plane:
-            yield from _cross_maps(maps, place, context, images)
+    for (query, context), place in last.items():
+        if rows := _map_rows(maps, place, context):
+            drawn = plots.class_maps(rows, images, "attention in a pixel")
+            yield f"attention_maps_{query}_{context}", drawn
     for query, place in {query: place for (query, _), place in last.items()}.items():
         yield f"attention_shares_{query}", _stream_shares(maps, place)
-        kinds: list[Share] = []
         curves: list[Curve] = []
         for context in place.context:
-            means, pt = maps.cross[place, context], maps.pt.get(context)
-            if pt is None:
-                continue
-            channel = means.channel(query=CLASS_TOKEN, head="mean")
-            curves += _profiles(means, channel, pt, "attention")
-            whole, _ = means.share(ALL, channel)
-            for kind in maps.readers[context].kinds if maps.readers[context].kind_column else ():
-                value, error = means.share(kind, channel)
-                if value.any():
-                    of_pt, _ = pt.share(kind, 0)
-                    kinds.append(
-                        Share(context, kind, _over(value, whole), _over(error, whole), of_pt)
-                    )
-        if kinds:
-            label = "part of the attention to a stream's tokens"
-            yield f"attention_kinds_{query}", plots.shares(kinds, label=label, expected="pT")
+            if (pt := maps.pt.get(context)) is not None:
+                means = maps.cross[place, context]
+                channel = means.channel(query=CLASS_TOKEN, head="mean")
+                curves += _profiles(means, channel, pt, "attention")
         if curves:
             label = "part of the attention, or of pT"
             yield f"attention_profiles_{query}", plots.profiles(curves, label=label)
-    for name, reader in maps.readers.items():
-        rows = {
-            f"layer {place.layer}, head {head + 1}": means.image()[..., head]
-            for place, means in maps.own.items()
-            if place.stream == name and not place.block
-            for head in range(place.heads)
-        }
-        if reader.plane and rows:
-            yield f"attention_self_{name}", plots.class_maps(rows, images, "attention in a pixel")
 
 
-def _cross_maps(maps: AttentionMaps, place: Place, context: str, plane: ImageSettings) -> Named:
-    """Maps of a context by kind of query: by class, and by head with the classes weighted alike."""
+def _map_rows(maps: AttentionMaps, place: Place, context: str) -> dict[str, Floats]:
+    """Maps of a context by kind of query, mean over heads: those that are not even, each once.
+
+    A map is left out where it is, within 5% (total variation), what equal attention to all tokens
+    would give, or like that of another kind of query.
+    """
+    if not maps.readers[context].plane:
+        return {}
     means = maps.cross[place, context]
     images = means.image()
-    heads = range(1, place.heads + 1)
-    by_class, by_head = {}, {}
+    known = [images[..., means.channel(query="any", head="even")]]
+    rows = {}
     for kind in maps.queries[place.stream]:
-        of_class = images[..., means.channel(query=kind, head="mean")]
+        image = images[..., means.channel(query=kind, head="mean")]
         # A kind of query that no event of a class has is not drawn.
-        if np.isfinite(of_class).all():
-            by_class[kind] = of_class
-            channels = [means.channel(query=kind, head=head) for head in heads]
-            by_head[kind] = np.moveaxis(images[..., channels].mean(axis=0), -1, 0)
-    name, unit = f"{place.stream}_{context}", "attention in a pixel"
-    yield f"attention_maps_{name}", plots.class_maps(by_class, plane, unit)
-    titles = [f"head {head}" for head in heads]
-    yield f"attention_heads_{name}", plots.head_maps(by_head, titles, plane, unit)
+        if np.isfinite(image).all() and all(_variation(image, other) > _ALIKE for other in known):
+            rows[kind] = image
+            known.append(image)
+    return rows
+
+
+def _variation(one: Floats, other: Floats) -> float:
+    """Largest total variation distance of two (classes, bins, bins), each class with unit sum."""
+    shapes = []
+    for image in (one, other):
+        whole = image.sum(axis=(1, 2), keepdims=True)
+        shapes.append(np.divide(image, whole, out=np.zeros_like(image), where=whole > 0))
+    return float(np.abs(shapes[0] - shapes[1]).sum(axis=(1, 2)).max() / 2)
+
+
+def _even_notices(maps: AttentionMaps) -> list[str]:
+    """Say of which streams the attention is even, so that there is no map of it."""
+    last = {(place.stream, context): place for place, context in maps.cross}
+    return [
+        f"{context}: {query} attends to its tokens evenly, within 5%, so that there is no map"
+        for (query, context), place in last.items()
+        if maps.readers[context].plane and not _map_rows(maps, place, context)
+    ]
 
 
 def _stream_shares(maps: AttentionMaps, place: Place) -> Drawn:
@@ -511,8 +530,6 @@ def _importance_figures(
         return Share(panel, row, *means[name].share(kind, 0), means[name].share(kind, 1)[0])
 
     label = "part of the event's importance"
-    streams = [share("all streams", name, name, ALL) for name in means]
-    yield "gradcam_streams", plots.shares(streams, label=label, expected=_EVEN)
     for column, title in (("particle_class", "particles"), ("object_class", "objects")):
         rows = [
             share(name, kind, name, kind)

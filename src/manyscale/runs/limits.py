@@ -36,6 +36,7 @@ from manyscale.evaluation.systematics import (
 from manyscale.evaluation.yields import PHYSICAL, ScaledEvents
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import physics_plots
+from manyscale.reporting.look import look
 from manyscale.runs.evaluate import Prediction, Trial, drop_plot, predict_trial, scale
 from manyscale.runs.folder import RunFolder
 from manyscale.settings import write_json
@@ -62,9 +63,9 @@ def limits_run(
     data
         A dataset whose events all count as test events, instead of the run's own test split.
     luminosity
-        In fb^-1, in place of the card's.
+        In fb^-1, in place of that of the last evaluation, or else the card's.
     cross_sections
-        In pb, by process, before those of card and data.
+        In pb, by process, before those of the last evaluation, of card and data.
     device
         Where the network runs: auto, cpu or cuda.
 
@@ -85,10 +86,12 @@ def limits_run(
     MissingExtraError
         Where pyhf is not installed.
     """
-    trial = Trial.open(root, data, device, cross_sections)
+    evaluated = RunFolder.open(root).read_metrics().yields
+    stated = {**(evaluated.cross_sections if evaluated else {}), **(cross_sections or {})}
+    trial = Trial.open(root, data, device, stated)
     folder, card = trial.folder, trial.card
-    # Refuses a run that is not evaluated.
-    folder.read_metrics()
+    if luminosity is None and evaluated is not None:
+        luminosity = evaluated.luminosity
     luminosity = trial.luminosity(luminosity)
     if luminosity is None:
         raise DataError(
@@ -145,10 +148,18 @@ def limits_run(
         counting[name] = tuple(_counting(scaled, scores, signal) for signal in signals)
         # Each once: several workspaces hold the same background.
         notices += [*filled.notices, *(f"{name}: {line}" for line in dict.fromkeys(clipped))]
+        if ignored := ", ".join(row.signal for row in rows if row.ignores_score):
+            bins = len(nominal.background)
+            left = "one bin is left" if bins == 1 else f"{bins} bins say no more than one"
+            notices.append(
+                f"{name}: {left}, so that the limit on {ignored} counts events and ignores the "
+                f"score: it is no result of the {name}."
+            )
 
     # Above the network's best cut; of all events where there is none.
     cut = counting["network"][0].cut or 0.0
     content = Limits(
+        stamp=trial.stamp(luminosity),
         weights=PHYSICAL,
         luminosity=luminosity,
         confidence=CONFIDENCE,
@@ -166,7 +177,8 @@ def limits_run(
     for file, space_content in workspaces.items():
         write_json(target / file, space_content)
     content.write(target / "limits.json")
-    _plot(folder, templates, content)
+    with look(card.evaluation.plots):
+        _plot(folder, templates, content)
     folder.log(f"limits at {luminosity:g} fb^-1, {len(signals)} signals")
     return content
 

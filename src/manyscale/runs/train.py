@@ -182,9 +182,12 @@ def _chunks(network: MultiScaleClassifier, dataset: Dataset) -> Iterator[PackedE
 # ---- a run ------------------------------------------------------------------------------------
 
 
-def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics | None:
+def whole_run(
+    card: Card, root: Path | str, *, resume: bool = False, plots: bool = True
+) -> Metrics | None:
     """Train a card, evaluate it on its test events and write its report; return metrics.json.
 
+    Without `plots` they are left to `manyscale report`.
     Of several processes that torchrun or srun has started, all but the first return None as soon as
     the network is trained.
     """
@@ -197,7 +200,7 @@ def whole_run(card: Card, root: Path | str, *, resume: bool = False) -> Metrics 
     if process_rank() > 0:
         return None
     with disk_errors(folder.root), folder.locked():
-        metrics = evaluate_run(root)
+        metrics = evaluate_run(root, plots=plots)
         write_report(folder.root)
     return metrics
 

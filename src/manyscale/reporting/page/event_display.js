@@ -3,7 +3,7 @@
   "use strict";
   const data = document.getElementById("display-data");
   if (!data) return;
-  const { events, streams } = JSON.parse(data.textContent);
+  const { events, streams, radius: jetRadius } = JSON.parse(data.textContent);
   const display = document.getElementById("display");
   const part = (name) => display.querySelector(`[data-part="${name}"]`);
 
@@ -86,15 +86,19 @@
     return svg("polygon", { points: points.join(" "), class: "token", fill });
   };
 
-  // How far the plane reaches: the same for all events, so that they can be compared.
-  const reach = (stream) => {
-    const farthest = (column) =>
-      events.reduce((most, event) => Math.max(most, ...(event.streams[stream.name]?.[column] ?? []).map(Math.abs)), 0);
-    if (stream.frame === "detector") return { eta: Math.max(2.5, 1.05 * farthest("eta")), phi: Math.PI };
-    const most = Math.max(0.4, Math.ceil(10 * Math.max(farthest("eta"), farthest("phi"))) / 10);
+  // How far the plane of a stream reaches in an event.
+  const reach = (stream, event) => {
+    const { eta = [], phi = [] } = event.streams[stream.name] ?? {};
+    const farthest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    if (stream.frame === "detector") return { eta: Math.max(2.5, 1.05 * farthest(eta)), phi: Math.PI };
+    const most = Math.max(0.2, 1.02 * (jetRadius ?? 0), Math.ceil(10.5 * Math.max(farthest(eta), farthest(phi))) / 10);
     return { eta: most, phi: most };
   };
-  const reaches = new Map(streams.map((stream) => [stream.name, reach(stream)]));
+  // Where the jets of a stream's plane lie.
+  const axesOf = (stream, tokens) =>
+    stream.frame === "detector"
+      ? (tokens?.kind ?? []).flatMap((kind, i) => (/^(leading|second) jet$/.test(kind) ? [[tokens.eta[i], tokens.phi[i]]] : []))
+      : [[0, 0]];
 
   const ticks = (most) => {
     const step = most > 4 ? 2 : most > 2 ? 1 : most > 0.8 ? 0.5 : 0.2;
@@ -119,15 +123,21 @@
     `${tokens.kind[i]}: pT ${short(tokens.pt[i])} GeV, η ${short(tokens.eta[i])}, φ ${short(tokens.phi[i])}, ` +
     MEASURES.map((measure) => `${measure} ${short(tokens[measure]?.[i])}`).join(", ");
 
-  const panel = (stream, tokens, measure, scale) => {
+  const panel = (stream, event, measure, scale) => {
+    const tokens = event.streams[stream.name];
     const count = tokens ? tokens.pt.length : 0;
     const label = `${stream.name}: ${count} ${count === 1 ? "token" : "tokens"} in the eta-phi plane, ${stream.frame}`;
     const plane = svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, role: "img", "aria-label": label });
     const figure = html("figure", "panel", html("figcaption", "", `${stream.name}, ${stream.frame}`), plane);
-    const limits = reaches.get(stream.name);
+    const limits = reach(stream, event);
     const x = (eta) => MARGIN.left + ((eta / limits.eta + 1) / 2) * (SIZE - MARGIN.left - MARGIN.right);
     const y = (phi) => MARGIN.top + ((1 - phi / limits.phi) / 2) * (SIZE - MARGIN.top - MARGIN.bottom);
     axes(plane, limits, stream.frame, x, y);
+    if (jetRadius)
+      for (const [eta, phi] of axesOf(stream, tokens)) {
+        const [rx, ry] = [x(eta + jetRadius) - x(eta), y(phi) - y(phi + jetRadius)];
+        plane.append(svg("ellipse", { cx: x(eta), cy: y(phi), rx, ry, class: "jet" }));
+      }
     if (!count) {
       plane.append(svg("text", { x: x(0), y: y(0) - 8, "text-anchor": "middle" }, "empty in this event"));
       return figure;
@@ -201,12 +211,14 @@
     part("where").textContent = `event ${state.index + 1} of ${group.length}`;
     const facts = { "": event.why, "process ": event.process, "truly ": event.label };
     Object.assign(facts, { "score ": event.score.toFixed(4), "event_id ": event.event_id });
+    for (const [name, value] of Object.entries(event.observables ?? {}))
+      if (value !== null && value >= 0) facts[`${name} `] = short(value) + (/^(m_|met$)/.test(name) ? " GeV" : "");
     part("who").replaceChildren(
       ...Object.entries(facts).map(([name, text]) => html("span", "", name, html("b", "", text))),
     );
     part("planes").replaceChildren(
       ...streams.map((stream) =>
-        panel(stream, event.streams[stream.name], state.measure, scales.get(groupOf(stream, state.measure))),
+        panel(stream, event, state.measure, scales.get(groupOf(stream, state.measure))),
       ),
     );
     part("legend").replaceChildren(...legend(state.measure, scales));
@@ -256,10 +268,13 @@
   part("planes").addEventListener("pointerleave", () => {
     tip.hidden = true;
   });
-  display.addEventListener("keydown", (event) => {
+  // Keys work without a click, while the display is in the middle of the screen.
+  document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") tip.hidden = true;
     // Radio buttons and the select have arrow keys of their own.
-    if (/INPUT|SELECT/.test(event.target.tagName)) return;
+    if (/INPUT|SELECT|TEXTAREA/.test(event.target.tagName) || event.altKey || event.ctrlKey || event.metaKey) return;
+    const { top, bottom } = display.getBoundingClientRect();
+    if (top > innerHeight / 2 || bottom < innerHeight / 2) return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by) return;
     event.preventDefault();

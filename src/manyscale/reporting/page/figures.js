@@ -62,8 +62,8 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
 
-  // The drawing as it was embedded, byte by byte.
-  const drawing = (image) => Uint8Array.from(atob(image.src.split(",")[1]), (byte) => byte.charCodeAt(0));
+  // The drawing as it was embedded.
+  const drawing = (image) => decodeURIComponent(image.src.slice(image.src.indexOf(",") + 1));
 
   for (const figure of document.querySelectorAll("figure[data-name]")) {
     const { name } = figure.dataset;
