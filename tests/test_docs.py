@@ -27,9 +27,10 @@ from manyscale.runs.train import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix != ".ipynb")
 NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
-COMMAND = re.compile(r"^\s{4,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
+COMMAND = re.compile(r"^(?:#\s|\s{2})\s{2,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
 YAML_BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 INDENTED_BLOCK = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
@@ -68,7 +69,7 @@ def test_links_lead_somewhere(page):
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-@pages
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.name)
 def test_commands_and_options_exist(page):
     known = typer.main.get_command(cli.app).commands
     for typed in commands_of(page.read_text(encoding="utf-8")):
@@ -78,6 +79,8 @@ def test_commands_and_options_exist(page):
         assert name in known, typed
         flags = {word for word in rest if word.startswith("--")}
         assert flags <= options_of(known[name]) | {"--help", "--debug"}, typed
+        ours = [word for word in rest if word.startswith("examples/")]
+        assert all((ROOT / path).is_file() for path in ours), typed
 
 
 def test_commands_are_found():
