@@ -42,7 +42,8 @@ RUN = {"README.md", "python.md", "plotting.md"}
 # What makes a long command short.
 SHORTER = {
     "convert": "--workers 1",
-    "generate": "--set generate.events=150 --set generate.multiparton=false --workers 1",
+    "generate": "--set generate.events=150 --set generate.multiparton=false --workers 1 "
+    '--set generate.processes={"hh4b":{},"zz":{}}',
     # Few events: bins of the limits are to be closed by a few, too.
     "train": "--set training.epochs=1 --set evaluation.limits.floor=3",
 }
