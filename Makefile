@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint faults fuzz bench bench-gpu clean
+.PHONY: help setup demo docs test lint faults fuzz bench bench-gpu clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## make events, train, evaluate; writes runs/demo/report.html
 	rm -rf runs/demo
 	$(BIN)/manyscale demo --out runs/demo
+
+docs: $(READY)  ## build the site of the docs, site/index.html; a broken link fails
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs site
 
 test: lint  ## lint, types and tests
 	$(BIN)/pytest -n 2 --dist worksteal
@@ -47,6 +50,6 @@ bench-gpu: $(READY)  ## measure training on a GPU against padding
 	$(BIN)/python benchmarks/gpu.py
 
 clean:  ## remove the environment, caches and runs/demo
-	rm -rf $(VENV) runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) runs/demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	rm -rf src/*.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

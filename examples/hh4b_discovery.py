@@ -11,15 +11,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from manyscale.card import Card, load_card
+from manyscale.card import load_card
 from manyscale.console import print_cutflow, print_table
 from manyscale.model.presets import Preset
 from manyscale.progress import show
 from manyscale.reporting.tables import Table
 from manyscale.runs.compare import compare_cards
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.generate import generate_dataset
+from manyscale.runs.generate import generate_by_class
 from manyscale.runs.limits import limits_run
+from manyscale.schema import Label
 from manyscale.settings import write_json
 
 CARD = Path(__file__).with_name("hh4b_discovery.yaml")
@@ -54,7 +55,12 @@ def main() -> None:
     card = card.model_copy(update={"data": data})
     show()
 
-    make_events(card, chosen.events or card.generate.events)
+    background = chosen.events or card.generate.events
+    events: dict[Label, int] = {
+        "background": background,
+        "signal": max(1, background // BACKGROUND_TO_SIGNAL),
+    }
+    print_cutflow(generate_by_class(card, card.data.dataset, events).schema.processes)
     rivals = {name: card.model_copy(update={"preset": name, "fusion": None}) for name in RIVALS}
     runs = chosen.out / "runs"
     rows = [row.plain() for row in compare_cards({"cross-attention": card, **rivals}, runs)]
@@ -64,22 +70,6 @@ def main() -> None:
         if row["name"] not in BESIDE
     }
     report([figures(row, runs, limits) for row in rows], chosen.out)
-
-
-def make_events(card: Card, background: int) -> None:
-    """Make so many background events, and fewer of the signal, into the card's dataset."""
-    settings = card.generate
-    events = {"background": background, "signal": max(1, background // BACKGROUND_TO_SIGNAL)}
-    for label, number in events.items():
-        processes = {
-            name: process
-            for name, process in settings.processes.items()
-            if settings.event_class(name) == label
-        }
-        part = settings.model_copy(update={"events": number, "processes": processes})
-        of_class = card.model_copy(update={"generate": part})
-        dataset = generate_dataset(of_class, card.data.dataset)
-    print_cutflow(dataset.schema.processes)
 
 
 def figures(row: Figures, runs: Path, limits: dict[str, Figures]) -> Figures:

@@ -1,7 +1,12 @@
 """Links, commands, card excerpts and Python of the docs hold against the code."""
 
 import ast
+import gzip
+import json
 import re
+import shlex
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,7 +15,7 @@ import pytest
 import typer
 from matplotlib import rc_context
 
-from helpers.commands import toy_dataset, toy_npz
+from helpers.commands import run, toy_dataset, toy_npz
 from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import parse_card, preset_card
@@ -22,14 +27,26 @@ from manyscale.runs.train import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix != ".ipynb")
+NOTEBOOK = ROOT / "examples" / "first_steps.ipynb"
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
-COMMAND = re.compile(r"^\s{4,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
+COMMAND = re.compile(r"^(?:#\s|\s{2})\s{2,}manyscale (.+)$|`manyscale ([^`]+)`", re.MULTILINE)
 YAML_BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 PYTHON_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 INDENTED_BLOCK = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
 
+TYPED = re.compile(r"^ {4}manyscale (.+)$", re.MULTILINE)
+
 # Pages whose Python is run.
 RUN = {"README.md", "python.md", "plotting.md"}
+# What makes a long command short.
+SHORTER = {
+    "convert": "--workers 1",
+    "generate": "--set generate.events=150 --set generate.multiparton=false --workers 1 "
+    '--set generate.processes={"hh4b":{},"zz":{}}',
+    # Few events: bins of the limits are to be closed by a few, too.
+    "train": "--set training.epochs=1 --set evaluation.limits.floor=3",
+}
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -50,7 +67,7 @@ def test_links_lead_somewhere(page):
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-@pages
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: page.name)
 def test_commands_and_options_exist(page):
     known = typer.main.get_command(cli.app).commands
     for typed in commands_of(page.read_text(encoding="utf-8")):
@@ -60,10 +77,94 @@ def test_commands_and_options_exist(page):
         assert name in known, typed
         flags = {word for word in rest if word.startswith("--")}
         assert flags <= options_of(known[name]) | {"--help", "--debug"}, typed
+        ours = [word for word in rest if word.startswith("examples/")]
+        assert all((ROOT / path).is_file() for path in ours), typed
 
 
 def test_commands_are_found():
     assert "train card.yaml --out run" in set(commands_of(PAGES[0].read_text(encoding="utf-8")))
+
+
+def type_all(page, capsys, monkeypatch):
+    """Type the commands of a page's blocks as they stand there, the long ones shortened."""
+    for typed in TYPED.findall(page.read_text(encoding="utf-8")):
+        command, _, printed = typed.partition("#")[0].partition(">")
+        words = shlex.split(command)
+        done = run(capsys, monkeypatch, *words, *SHORTER.get(words[0], "").split())
+        assert done.code == 0, f"{typed}: {done.err}"
+        if printed:
+            Path(printed.strip()).write_text(done.out, encoding="utf-8")
+        yield command.strip()
+
+
+def test_commands_of_the_readme_run(capsys, monkeypatch, tmp_path):
+    """And those of the pages that go on with its run."""
+    pytest.importorskip("manyscale.events.generate")
+    pytest.importorskip("pyhf")
+    delphes = pytest.importorskip("helpers.delphes_files")
+    monkeypatch.chdir(tmp_path)
+    delphes.write_delphes(Path("signal.root"), delphes.toy_collections(20))
+    for seed, name in enumerate(("signal", "background", "new")):
+        toy_npz(f"{name}.npz", 60, name == "signal", seed, columns=4)
+    Path("input.py").write_text("model = 1\nsig_file = 'signal.npz'\nbkg_file = 'background.npz'\n")
+    readme = ROOT / "README.md"
+    (lines,) = YAML_BLOCK.findall(readme.read_text(encoding="utf-8"))
+    for line in type_all(readme, capsys, monkeypatch):
+        if line == "card model-1":
+            Path("card.yaml").write_text(f"preset: model-1\n{lines}", encoding="utf-8")
+    assert {path.name for path in Path("runs/first").iterdir()} >= {"limits", "explanation"}
+    for page in ("plotting.md", "deployment.md"):
+        assert list(type_all(ROOT / "docs" / page, capsys, monkeypatch))
+
+
+def test_commands_of_the_guides_run(capsys, monkeypatch, tmp_path):
+    """On small files in the layout of each."""
+    pytest.importorskip("pyhf")
+    delphes = pytest.importorskip("helpers.delphes_files")
+    from helpers import generator_files, nanoaod_files, ntuple_files  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("signal", "ttbar")):
+        events = [generator_files.lhe_event(pt=400.0 + seed)] * 10
+        Path(f"{name}.lhe.gz").write_bytes(gzip.compress(generator_files.lhe_text(events)))
+        jets = [(211, 1, None, (sign * 400.0, seed, 0.0, 401.0)) for sign in (1, -1)]
+        event = generator_files.hepmc_event(jets, cross_section=(831.0, 1.0))
+        text = generator_files.hepmc_text(tmp_path / "ttbar.hepmc", [event] * 3)
+        Path("signal.hepmc.gz").write_bytes(gzip.compress(text))
+        number = "" if name == "signal" else "_0"
+        path = Path(f"delphes_{name}{number}.root")
+        delphes.write_delphes(path, delphes.toy_collections(80, seed))
+        branches = nanoaod_files.made_up(n_events=20, seed=seed)
+        nanoaod_files.write(
+            Path(f"nano_{name}{number}.root"),
+            branches,
+            {"genEventSumw": [20.0], "genEventSumw2": [20.0]},
+        )
+        made = ntuple_files.atlas_like(np.random.default_rng(seed), 30)
+        made |= {"met": made["fat_jet1_pt"], "met_phi": made["fat_jet1_phi"]}
+        ntuple_files.write_tree(f"ntuple_{name}.root", "nominal", made)
+    for seed, name in enumerate(("signal", "background")):
+        toy_npz(f"{name}.npz", 60, name == "signal", seed, columns=4)
+    page = ROOT / "docs" / "guides.md"
+    cards = YAML_BLOCK.findall(page.read_text(encoding="utf-8"))
+    for name, card in zip(("ntuple", "npz"), cards, strict=True):
+        Path(f"{name}.yaml").write_text(card, encoding="utf-8")
+    assert len(list(type_all(page, capsys, monkeypatch))) > 10
+    assert Path("runs/delphes/limits/limits.json").is_file()
+
+
+def test_site_builds_without_a_broken_link(tmp_path):
+    pytest.importorskip("furo")
+    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "-q", "-E", "-b", "html"]
+    done = subprocess.run(
+        [*build, "-d", tmp_path / "trees", ROOT / "docs", tmp_path / "site"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "make demo" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
 @pages
@@ -95,6 +196,20 @@ def test_python_runs(page, tmp_path, monkeypatch):
         for block in blocks:
             code = re.sub(r"epochs=\d+", "epochs=1", block)
             exec(compile(code, page.name, "exec"), names)  # noqa: S102
+
+
+def test_notebook_runs(tmp_path):
+    """With fewer events, in a kernel of its own."""
+    pytest.importorskip("manyscale.events.generate")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    text = text.replace("events: 3000", "events: 300").replace("epochs=4", "epochs=1")
+    assert json.loads(text)["cells"]
+    book = nbformat.reads(text, as_version=4)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(book, timeout=120, resources=where).execute()
+    pictures = [out for cell in book.cells for out in cell.get("outputs", []) if "data" in out]
+    assert sum("image/png" in out["data"] for out in pictures) == 3
 
 
 @pages

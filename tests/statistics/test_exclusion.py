@@ -87,3 +87,9 @@ def test_roots_are_those_of_cls():
 def test_signal_that_cannot_be_excluded_is_said():
     with pytest.raises(ManyscaleError, match="no signal, however strong"):
         expected_limits(lambda mu: 1 - np.exp(-mu), 1.0)
+
+
+def test_limits_of_a_deviance_that_jumps_are_one():
+    """As where the background can be fitted away, up to the signal that is more than was counted."""
+    limits = expected_limits(lambda mu: mu / 20 + 1e6 * max(0, mu - 2.2), 1.0)
+    assert list(limits.values()) == pytest.approx([2.2] * 5, rel=1e-3)

@@ -43,7 +43,7 @@ from manyscale.statistics.metrics import SIGNAL_EFFICIENCIES
 from manyscale.training.distributed import place, refuse_launcher
 from manyscale.writing import whole
 
-__all__ = ["compare_cards", "show_comparison"]
+__all__ = ["Job", "compare_cards", "show_comparison", "train_side_by_side"]
 
 SCORES = "scores.parquet"
 _FILES = {"data", "plots", "report.html", COMPARISON, CURVES, SCORES}
@@ -54,8 +54,8 @@ _PERCENTS = tuple(percent / 100 for percent in range(1, 101))
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One run of the comparison: which classifier, of which size and which fold or seed, its card."""
+class Job:
+    """One run of a comparison: which classifier, of which size and which fold or seed, its card."""
 
     name: str
     size: int | None
@@ -69,6 +69,7 @@ class _Job:
 
     @property
     def done(self) -> bool:
+        """Whether it is trained and evaluated."""
         folder = RunFolder(self.folder)
         return folder.model.is_dir() and folder.metrics.is_file()
 
@@ -144,7 +145,7 @@ def compare_cards(
         cards = {name: card.on_device(device) for name, card in cards.items()}
     jobs = _plan(cards, root, seeds, folds, sizes)
     _check_events(cards, jobs, folds)
-    _work_off(jobs, workers, device or "auto")
+    train_side_by_side(jobs, workers, device or "auto")
 
     rows: list[ComparisonRow] = []
     # The largest size last: plot and scores are of it.
@@ -207,7 +208,7 @@ def _plan(
     seeds: int,
     folds: int | None,
     sizes: Sequence[int],
-) -> list[_Job]:
+) -> list[Job]:
     """All runs, size by size, the smallest first, and fold by fold, or seed by seed."""
     jobs = []
     for size in sorted(set(sizes)) or (None,):
@@ -230,11 +231,11 @@ def _plan(
                     folder /= f"seed-{turn}" if folds is None else f"fold-{turn}"
                 # Trees see the streams, not the network: one training of them serves all such cards.
                 owner = owners.setdefault(card.data.streams, folder)
-                jobs.append(_Job(name, size, turn, one, folder, owner))
+                jobs.append(Job(name, size, turn, one, folder, owner))
     return jobs
 
 
-def _check_events(cards: Mapping[str, Card], jobs: Sequence[_Job], folds: int | None) -> None:
+def _check_events(cards: Mapping[str, Card], jobs: Sequence[Job], folds: int | None) -> None:
     """Refuse cards that do not train and test on the same events, and parts with too few."""
     first, *_ = cards
     # The events of validation may differ: they choose an epoch, and enter no figure.
@@ -264,7 +265,7 @@ def _check_events(cards: Mapping[str, Card], jobs: Sequence[_Job], folds: int | 
             train_run(job.card, job.folder, resume=True)  # refuses another card
 
 
-def _check_parts(job: _Job, every: PackedEvents) -> None:
+def _check_parts(job: Job, every: PackedEvents) -> None:
     """Refuse a split of all events that leaves a part too few."""
     places = split_places(every.event_id, job.card.seed, job.card.data.split)
     for which, part in enumerate(SPLITS):
@@ -303,8 +304,18 @@ def _take_place(threads: int, gpu: int | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = granted.split(",")[gpu] if granted else str(gpu)
 
 
-def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
-    """Do what is not done, some side by side.
+def train_side_by_side(jobs: Sequence[Job], workers: int | None, device: str) -> None:
+    """Train and evaluate the runs that are not finished, some side by side.
+
+    Parameters
+    ----------
+    jobs
+        The runs; of those with the same `trees_from`, its own trains the trees that all have.
+    workers
+        Trainings side by side, each with its share of the cores, or on its GPU; None: as many as there
+        are cores, or GPUs.
+    device
+        auto, cpu or cuda, of the evaluation.
 
     Raises
     ------
@@ -322,8 +333,8 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
     alone = any(job.card.training.devices not in {"auto", 1} for job in jobs)
     side = 1 if alone else min(workers or gpus or usable_cores(), len(jobs))
     threads = max(1, usable_cores() // side)
-    failed: list[tuple[_Job, BaseException]] = []
-    running: dict[Future[None], tuple[_Job, Executor]] = {}
+    failed: list[tuple[Job, BaseException]] = []
+    running: dict[Future[None], tuple[Job, Executor]] = {}
     with ExitStack() as stack:
         stack.push(lambda kind, *_: _tell_how_to_resume(kind, jobs))
         free: list[Executor] = [OneByOne()]
@@ -361,14 +372,14 @@ def _work_off(jobs: Sequence[_Job], workers: int | None, device: str) -> None:
         ) from error
 
 
-def _tell_how_to_resume(kind: type[BaseException] | None, jobs: Sequence[_Job]) -> None:
+def _tell_how_to_resume(kind: type[BaseException] | None, jobs: Sequence[Job]) -> None:
     if kind is KeyboardInterrupt:
         LOG.info(_resume(jobs))
 
 
-def _resume(jobs: Sequence[_Job]) -> str:
+def _resume(jobs: Sequence[Job]) -> str:
     left = sum(not job.done for job in jobs)
-    typed = sys.argv[1:2] == ["compare"]
+    typed = sys.argv[1:2] in (["compare"], ["demo"])
     command = shlex.join(["manyscale", *sys.argv[1:]]) if typed else "the same call"
     return f"{left} are left: `{command}` resumes them"
 

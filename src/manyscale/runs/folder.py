@@ -165,8 +165,8 @@ class RunFolder:
         """
         if self.root.exists() and not self.root.is_dir():
             raise RunError(f"{self.root} is a file; name a folder for the run")
-        # The demo keeps its events in its run's own folder. The card is the first file that counts.
-        known = {"data", self.provenance.name, _LOCK}
+        # The demo keeps its events and its rivals in its run's folder. The card is the first file that counts.
+        known = {"data", "beside", self.provenance.name, _LOCK}
         if self.root.is_dir() and any(
             path.name not in known and not is_draft(path) for path in self.root.iterdir()
         ):

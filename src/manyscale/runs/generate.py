@@ -1,6 +1,7 @@
 """Datasets of generated events."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from manyscale.card import Card
@@ -11,9 +12,9 @@ from manyscale.data.sources import Source, SourceUnit, collecting
 from manyscale.errors import DataError
 from manyscale.events.work import Unit, plan
 from manyscale.progress import LOG, progress_bar
-from manyscale.schema import collision_streams
+from manyscale.schema import Label, collision_streams
 
-__all__ = ["generate_dataset", "parse_share"]
+__all__ = ["generate_by_class", "generate_dataset", "parse_share"]
 
 
 def generate_dataset(
@@ -115,6 +116,26 @@ def generate_dataset(
     if absent:
         LOG.info("%d of %d units of the card are not made yet", absent, len(units))
     return Dataset.open(folder)
+
+
+def generate_by_class(
+    card: Card, folder: Path | str, events: Mapping[Label, int], *, workers: int | None = None
+) -> Dataset:
+    """Make the events of a card, of each class a number of its own, into a dataset.
+
+    What limits yields and limits is the number of simulated background events, never that of the signal.
+    """
+    settings = card.generate
+    for label, number in events.items():
+        processes = {
+            name: process
+            for name, process in settings.processes.items()
+            if settings.event_class(name) == label
+        }
+        part = settings.model_copy(update={"events": number, "processes": processes})
+        of_class = card.model_copy(update={"generate": part})
+        dataset = generate_dataset(of_class, folder, workers=workers)
+    return dataset
 
 
 def parse_share(text: str) -> tuple[int, int]:

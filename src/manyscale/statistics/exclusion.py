@@ -123,6 +123,9 @@ def expected_limits(root_deviance: Callable[[float], float], guess: float) -> di
     limits: dict[int, float] = {}
     low = 0.0
     for band, wanted in limit_roots().items():
+        if root_deviance(low) > wanted:  # so steep that both bands are one within the precision
+            limits[band] = low
+            continue
         high = max(guess, 1.5 * low)
         for _ in range(_DOUBLINGS):
             if root_deviance(high) > wanted:
