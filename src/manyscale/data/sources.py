@@ -192,7 +192,7 @@ def making_again(folder: Path, part: str) -> str:
     for source in find_sources(folder):
         if part in source.parts and source.again:
             return f"`{source.again}`"
-    return "the command that made it"
+    return "the same command"
 
 
 def held_back(folder: Path) -> set[str]:

@@ -136,15 +136,15 @@ class FolderStore:
             again = making_again(folder, path.stem)
             if not path.is_file():
                 raise DataError(f"the part {path} is missing: {again} makes it again")
-            size = f"it has {path.stat().st_size} bytes instead of {part.size}"
+            size = f"{path.stat().st_size} bytes instead of {part.size}"
             try:
                 read_book(path)
             except DataError:  # no whole part
                 raise DataError(
-                    f"the part {path} is damaged, {size}: remove it, then {again} makes it again"
+                    f"the part {path} has {size}, so it is damaged: remove it, then {again} makes it again"
                 ) from None
             raise DataError(
-                f"the dataset {folder} is incomplete: its part {path.name} was made anew, {size}, but "
+                f"the dataset {folder} is incomplete: its part {path.name} was made anew (it has {size}), but "
                 f"not {MANIFEST} with it, since that command was ended before: {again} completes it"
             )
 
