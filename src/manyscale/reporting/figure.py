@@ -24,6 +24,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from manyscale.errors import printable
+from manyscale.writing import whole, write_whole
 
 __all__ = [
     "CLASS_COLOURS",
@@ -157,7 +158,6 @@ class Drawn:
     @styled
     def save(self, folder: Path, name: str) -> None:
         """Write `name.svg`, `name.pdf` and `name.csv` into a folder; the same figure, the same bytes."""
-        folder.mkdir(parents=True, exist_ok=True)
         for text in self.figure.findobj(Text):
             # matplotlib makes a formula of what stands between two dollars; here it is part of a name.
             if not _FORMULA.search(text.get_text()):
@@ -167,26 +167,27 @@ class Drawn:
         drawing = io.StringIO()
         # No date, no program: they would change the bytes.
         self.figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
-        (folder / f"{name}.svg").write_text(_compact(drawing.getvalue()), encoding="utf-8")
+        write_whole(folder / f"{name}.svg", _compact(drawing.getvalue()))
         # Where things stand is settled: working it out again takes as long as drawing.
         self.figure.set_layout_engine("none")
-        with rc_context({"font.sans-serif": _PDF_FONTS}):
+        with rc_context({"font.sans-serif": _PDF_FONTS}), whole(folder / f"{name}.pdf") as draft:
             self.figure.savefig(
-                folder / f"{name}.pdf",
+                draft,
                 format="pdf",
                 metadata={"CreationDate": None, "Creator": None, "Producer": None},
             )
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.table)
-            for row in zip(*self.table.values(), strict=True):
-                # Seven digits are all that a figure shows; what is not a number stands empty.
-                writer.writerow(
-                    ("" if math.isnan(cell) else f"{cell:.7g}")
-                    if isinstance(cell, float | np.floating)
-                    else cell
-                    for cell in row
-                )
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow(self.table)
+        for row in zip(*self.table.values(), strict=True):
+            # Seven digits are all that a figure shows; what is not a number stands empty.
+            writer.writerow(
+                ("" if math.isnan(cell) else f"{cell:.7g}")
+                if isinstance(cell, float | np.floating)
+                else cell
+                for cell in row
+            )
+        write_whole(folder / f"{name}.csv", table.getvalue())
 
 
 def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:
