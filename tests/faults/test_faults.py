@@ -3,40 +3,26 @@
 Here a few of them; `make faults` goes through all.
 """
 
-import json
 import os
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from helpers.commands import toy_npz
-from helpers.faults import Disk, KilledError, command
+from helpers.commands import toy_card
+from helpers.faults import Disk, KilledError, command, kept, strays
 from manyscale.card import load_card
 from manyscale.errors import RunError
-from manyscale.evaluation.results import read_history
 from manyscale.runs.train import train_run
-from manyscale.writing import is_draft
 
 # Of this many operations one is tried.
 EACH = int(os.environ.get("FAULTS_EACH", "41"))
-
-CARD = """
-preset: model-1
-data: {{signal: {{jet1: {0}/s.npz}}, background: {{jet1: {0}/b.npz}}}}
-streams: {{jet1: {{width: 4, heads: 1, layers: 1}}}}
-training: {{epochs: 2, batch_size: 32, accelerator: cpu}}
-"""
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
-    for name, signal in (("s", True), ("b", False)):
-        toy_npz(root / f"{name}.npz", 60, signal, seed=3 + signal)
-    (root / "card.yaml").write_text(CARD.format(root), encoding="utf-8")
-    train_run(load_card(root / "card.yaml"), root / "trained")
+    train_run(load_card(toy_card(root, epochs=2)), root / "trained")
     if EACH < 41:
         assert command("evaluate", root / "trained")[0] == 0
     return root
@@ -70,31 +56,6 @@ WORK = {
     "convert": convert,
     **{name: on_a_run(name) for name in ("evaluate", "explain", "report")},
 }
-
-
-def kept(folder):
-    """What the files of a folder hold, by their names, without times."""
-    found = {}
-    for path in folder.rglob("*"):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or name in {"log.txt", "provenance.json", "report.html"}:
-            found[name] = None
-        elif path.name == "history.csv":
-            rows = read_history(path)
-            found[name] = [[row[key] for key in list(row)[:5]] for row in rows]
-        elif path.parent.name == "checkpoints":
-            found[str(name).rpartition("-")[0]] = None
-        elif path.suffix == ".json" and "plots" not in name:
-            text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=0)
-            # Times, and names of parts that are drawn at random.
-            found[name] = re.sub(r'"[a-z_]*(second|deviation)[^\n]*|[0-9a-f]{32}', "", text)
-        elif "seconds" not in name and path.suffix != ".parquet":
-            found[re.sub(r"[0-9a-f]{32}", "", name)] = path.read_bytes()
-    return found
-
-
-def strays(folder):
-    return [path for path in folder.rglob("*") if is_draft(path) or path.name == ".lock"]
 
 
 @pytest.mark.parametrize("kills", [False, True], ids=["full", "killed"])

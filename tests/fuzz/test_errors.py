@@ -15,7 +15,7 @@ import pytest
 from numpy.lib import format as npy_format
 
 import manyscale as ms
-from helpers.commands import toy_dataset, toy_npz, write_parts
+from helpers.commands import toy_card, toy_dataset, toy_npz, write_parts
 from helpers.generator_files import hepmc_event, hepmc_text
 from helpers.networks import network_of
 from helpers.toys import SCHEMA, toy_events
@@ -164,18 +164,8 @@ def cut_weights(folder):
     load_bundle(folder / "model")
 
 
-def _card(folder, **training):
-    for name in ("s", "b"):
-        toy_npz(folder / f"{name}.npz", 40, name == "s")
-    text = (
-        f"preset: model-1\ndata: {{signal: {{jet1: {folder}/s.npz}}, "
-        f"background: {{jet1: {folder}/b.npz}}}}\ntraining: {{epochs: 1, batch_size: 64}}"
-    )
-    return parse_card(text, "card.yaml")
-
-
 def full_disk(folder):
-    card = _card(folder)
+    card = load_card(toy_card(folder))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
