@@ -43,19 +43,21 @@ def words_of(name, root):
         (root / "card.yaml").write_text(f"{CARD}  unit_events: 200\n", encoding="utf-8")
         known = ["--label", "signal", "--card", root / "card.yaml", "--workers", 2]
         return ["convert", root / "events.root", *known, "--out"]
-    toy_card(root, epochs=40)
+    toy_card(root, epochs=20)
     more = ["--set", "training.devices=2"] if name == "train by two processes" else []
     return ["train", root / "card.yaml", "--resume", *more, "--out"]
 
 
 class Command:
-    """A command in processes of its own."""
+    """A command in processes of its own, what it says in a file."""
 
-    def __init__(self, words):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "manyscale", *map(str, words)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+    def __init__(self, words, said):
+        self.said = said
+        with said.open("w", encoding="utf-8") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "manyscale", *map(str, words)],
+                stdout=subprocess.DEVNULL, stderr=file, start_new_session=True,
+            )  # fmt: skip
 
     def end(self, number, after):
         """Send a signal after some seconds; return the exit code and the seconds that it took."""
@@ -75,28 +77,27 @@ class Command:
 
     def finish(self):
         """Wait for its end."""
-        said, _ = self.process.communicate(timeout=600)
-        assert self.process.returncode == 0, said
+        assert self.process.wait(600) == 0, self.said.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 @pytest.mark.parametrize("name", ["train", "generate", "convert", "train by two processes"])
 def test_a_command_ends_in_the_same_files(tmp_path, name, number):
-    words = words_of(name, tmp_path)
+    words, said = words_of(name, tmp_path), tmp_path / "said.txt"
     begin = time.monotonic()
-    Command([*words, tmp_path / "whole"]).finish()
+    Command([*words, tmp_path / "whole"], said).finish()
     seconds = time.monotonic() - begin
     expected = kept(tmp_path / "whole")
     rng = np.random.default_rng(1)
     ended, slowest = 0, 0.0
     for turn in range(KILLS):
         target = tmp_path / f"out-{turn}"
-        code, took = Command([*words, target]).end(number, rng.uniform(0, seconds))
+        code, took = Command([*words, target], said).end(number, rng.uniform(0, seconds))
         # Before Python has come to the command itself, a signal ends it as any program.
         assert code in {0, -number, RESUMABLE}, code
         ended += code != 0
         slowest = max(slowest, took)
-        Command([*words, target]).finish()
+        Command([*words, target], said).finish()
         assert kept(target) == expected, f"{name}, turn {turn}"
         assert not strays(target)
     count(

@@ -133,7 +133,8 @@ def kept(folder):
         elif path.parent.name == "checkpoints":
             found[str(name).rpartition("-")[0]] = None
         elif path.suffix == ".json" and "plots" not in name:
-            text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=0)
+            text = path.read_text(encoding="utf-8").replace(str(folder), "FOLDER")
+            text = json.dumps(json.loads(text), indent=0)
             # Times, and names of parts that are drawn at random.
             found[name] = re.sub(r'"[a-z_]*(second|deviation)[^\n]*|[0-9a-f]{32}', "", text)
         elif "seconds" not in name and path.suffix != ".parquet":
