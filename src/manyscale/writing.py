@@ -52,8 +52,8 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
         raise
     except OSError as error:
         name = error.filename
-        if path is not None and (name is None or is_draft(Path(name))):
-            name = path
+        if name is None or any(is_draft(of) for of in (Path(name), *Path(name).parents)):
+            name = path or name
         raise RunError(
             f"cannot read or write {name or 'a file'}: {error.strerror or error}; what was complete "
             f"before is as it was, and the same command can be given again"

@@ -16,14 +16,18 @@ from manyscale.errors import RunError
 from manyscale.runs.train import train_run
 
 # Of this many operations one is tried.
-EACH = int(os.environ.get("FAULTS_EACH", "41"))
+EACH = int(os.environ.get("FAULTS_EACH", "61"))
+
+
+FEW = "generate: {events: 4, unit_events: 2, multiparton: false, processes: {hh4b: {}, qcd_bb: {}}}"
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
     train_run(load_card(toy_card(root, epochs=2)), root / "trained")
-    if EACH < 41:
+    (root / "few.yaml").write_text(FEW, encoding="utf-8")
+    if EACH < 61:
         assert command("evaluate", root / "trained")[0] == 0
     return root
 
@@ -37,41 +41,53 @@ def train(inputs, target):
     return 0, ""
 
 
-def on_a_run(name):
-    def work(inputs, target):
-        if not target.exists():
-            shutil.copytree(inputs / "trained", target)
-        return command(name, target)
-
-    return work
-
-
 def convert(inputs, target):
     words = ["--label", "signal", "--out", target, "--workers", 1]
     return command("convert", f"jet1={inputs / 's.npz'}", *words)
 
 
+def generate(inputs, target):
+    return command("generate", inputs / "few.yaml", "--out", target, "--workers", 1)
+
+
+def on_a_run(name, *words):
+    """A command on a copy of a trained run."""
+
+    def work(inputs, target):
+        if not target.exists():
+            shutil.copytree(inputs / "trained", target)
+        return command(name, target, *(str(word).format(inputs, target) for word in words))
+
+    return work
+
+
 WORK = {
     "train": train,
     "convert": convert,
+    "generate": generate,
+    "predict": on_a_run("predict", "{0}/s.npz", "--out", "{1}/new.parquet"),
+    "export": on_a_run("export", "--out", "{1}/model.onnx"),
     **{name: on_a_run(name) for name in ("evaluate", "explain", "report")},
 }
+NEW = {"train", "convert", "generate"}  # their folder is not there before
+SHORT = ("train", "convert", "predict")
 
 
 @pytest.mark.parametrize("kills", [False, True], ids=["full", "killed"])
-@pytest.mark.parametrize("name", WORK if EACH < 41 else ["train"])
+@pytest.mark.parametrize("name", WORK if EACH < 61 else SHORT)
 def test_each_operation_may_fail_or_be_the_last(inputs, tmp_path, name, kills):
     work = WORK[name]
     whole = Disk(tmp_path)
-    if name not in {"train", "convert"}:
+    if name not in NEW:
         shutil.copytree(inputs / "trained", tmp_path / "whole")
     with whole.watched():
         assert work(inputs, tmp_path / "whole")[0] == 0
     expected = kept(tmp_path / "whole")
     wrong = []
-    for at in range(EACH // 2, len(whole.done), EACH):
+    chosen = range(min(EACH, len(whole.done)) // 2, len(whole.done), EACH)
+    for at in chosen:
         target = tmp_path / f"run-{at}"
-        if name not in {"train", "convert"}:
+        if name not in NEW:
             shutil.copytree(inputs / "trained", target)
         disk = Disk(target, at, kills=kills)
         code, said = 1, "error: "
@@ -98,7 +114,8 @@ def test_each_operation_may_fail_or_be_the_last(inputs, tmp_path, name, kills):
             ]
             wrong.append((at, operation, "again", differing))
     if counts := os.environ.get("FAULTS_COUNTS"):
-        tried = len(range(EACH // 2, len(whole.done), EACH))
         with Path(counts).open("a", encoding="utf-8") as file:
-            file.write(f"{name}, {'killed' if kills else 'full'}: {tried} of {len(whole.done)}\n")
+            file.write(
+                f"{name}, {'killed' if kills else 'full'}: {len(chosen)} of {len(whole.done)}\n"
+            )
     assert not wrong, "\n".join(map(str, wrong))

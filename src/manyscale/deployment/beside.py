@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from manyscale.checksums import write_checksums
 from manyscale.deployment.bundle import Bundle, load_bundle
 from manyscale.deployment.predict import choose_device
 from manyscale.errors import DataError
@@ -72,9 +73,10 @@ class Beside:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write trees.txt, LightGBM's text, and trees.json, streams and combination."""
+        """Write trees.txt, LightGBM's text, and trees.json, streams and combination; with checksums."""
         self.trees.save(folder / "trees.txt")
         _Facts(streams=self.streams, combination=self.combination).write(folder / "trees.json")
+        write_checksums(folder, "trees.txt", "trees.json")
 
     @staticmethod
     def load(folder: Path) -> "Beside | None":

@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 
 from manyscale.card import Card, card_text, load_card
-from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
@@ -278,7 +277,7 @@ def _train(card: Card, folder: RunFolder, *, resume: bool, trees_from: RunFolder
         _train_claimed(card, folder, claims, resume=resume, trees_from=trees_from)
 
 
-def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
+def _train_claimed(
     card: Card, folder: RunFolder, claims: ExitStack, *, resume: bool, trees_from: RunFolder | None
 ) -> None:
     fabric = make_fabric(card.training)
@@ -358,7 +357,6 @@ def _train_claimed(  # noqa: PLR0915 - from data to model folder, in one piece
             trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
         beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
         beside.save(draft)
-        write_checksums(draft)
 
 
 def start(network: MultiScaleClassifier, settings: TrainingSettings) -> TakenOver:
