@@ -54,7 +54,9 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether training, evaluation and report are done."""
-        return self.card.is_file() and self.metrics.is_file() and self.report.is_file()
+        files = (self.card, self.metrics, self.report)
+        # Where a lock is, a process is at work, or was killed.
+        return all(path.is_file() for path in files) and not (self.root / _LOCK).exists()
 
     @staticmethod
     def open(root: Path | str) -> "RunFolder":
