@@ -24,6 +24,6 @@ sleep 10
 srun dask worker "$scheduler" --nworkers "$workers" --nthreads 1 --no-dashboard &
 sleep 20
 
-# 3. The work. CHANGE: your files, class and card. `manyscale generate` takes --cluster, too.
+# 3. The work. CHANGE: your files, class and card. `manyscale generate` and `predict` take --cluster, too.
 manyscale convert /data/ttbar/*.root --process ttbar --card card.yaml --out data/mine \
     --cluster "$scheduler"

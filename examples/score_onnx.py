@@ -28,14 +28,10 @@ def main() -> None:
 
     with np.load(options.events) as stored:
         arrays = {name: stored[name].astype(np.float32) for name in streams}
-    # Batches of events of similar length need the least padding; a single event will do as well.
     signal = json.loads(about["classes"]).index("signal")
-    events = len(next(iter(arrays.values())))
-    for first in range(0, events, 64):
-        batch = {name: array[first : first + 64] for name, array in arrays.items()}
-        (probabilities,) = session.run(["probabilities"], batch)
-        for event, probability in enumerate(probabilities[:, signal], start=first):
-            print(f"{event} {probability:.6f}")
+    (probabilities,) = session.run(["probabilities"], arrays)
+    for event, probability in enumerate(probabilities[:, signal]):
+        print(f"{event} {probability:.6f}")
 
 
 if __name__ == "__main__":

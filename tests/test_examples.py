@@ -1,6 +1,7 @@
 """The examples do what they say, on toy data."""
 
 import json
+import os
 import re
 import runpy
 import shutil
@@ -13,12 +14,16 @@ import pytest
 import typer
 
 from helpers.commands import run, toy_dataset, toy_npz
-from helpers.toys import toy_events
+from helpers.networks import network_of
+from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.card import card_text, load_card
 from manyscale.data.dataset import Dataset
+from manyscale.deployment.bundle import Bundle
+from manyscale.deployment.onnx import write_onnx
 from manyscale.evaluation.systematics import check_systematics
 from manyscale.events.settings import NAMED_PROCESSES
+from manyscale.model.padded import padded_array
 from manyscale.reporting.figure import Drawn
 from manyscale.training.schedule import TrainingSettings
 
@@ -249,3 +254,30 @@ def test_onnx_script_prints_the_scores_of_predict(type_, tmp_path):
     done = type_("inspect", "run")
     assert done.code == 1
     assert "trees.txt was damaged or changed" in done.err
+
+
+def test_onnx_scores_from_cpp(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX needs the extra deploy")
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra deploy")
+    library = Path(os.environ.get("ONNXRUNTIME", ""))
+    if not (library / "include" / "onnxruntime_cxx_api.h").is_file() or not shutil.which("g++"):
+        pytest.skip(
+            "no g++, or ONNXRUNTIME does not name a folder with onnxruntime's include and lib"
+        )
+    bundle = Bundle(network_of("model-2").eval(), SCHEMA.streams)
+    streams = toy_events(5, events=9).streams
+    write_onnx(tmp_path / "model.onnx", bundle, [streams])
+    command = f"g++ -std=c++17 -Wall -Werror {FOLDER}/score_onnx.cpp -isystem {library}/include -L{library}/lib "
+    command += f"-Wl,-rpath,{library}/lib -lonnxruntime -o {tmp_path}/score"
+    subprocess.run(command.split(), check=True)
+    arrays = {of.name: padded_array(of, streams[of.name]) for of in bundle.streams}
+    (expected,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, arrays)
+    events = "\n".join(
+        f"{streams[of.name].counts[event]} "
+        + " ".join(map(str, arrays[of.name][event, : streams[of.name].counts[event]].ravel()))
+        for event in range(9)
+        for of in bundle.streams
+    )
+    done = subprocess.run([tmp_path / "score", tmp_path / "model.onnx"],
+                          input=events, capture_output=True, text=True, check=True)  # fmt: skip
+    np.testing.assert_allclose([*map(float, done.stdout.split())], expected[:, 1], atol=1e-5)

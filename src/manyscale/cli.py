@@ -382,20 +382,32 @@ def explain(
     typer.echo(f"report: {write_report(run)}")
 
 
-@app.command(epilog="Example: manyscale predict runs/first new.npz --out scores.parquet")
+@app.command(epilog="Example: manyscale predict runs/first *.root --out scores.root --friend-of")
 def predict(
     run: Run,
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="dataset folder, npz, or any file convert reads")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="dataset folder, npz, or files of one format that convert reads",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="scores: ends in .npz, .parquet or .root")],
+    friend: Annotated[
+        bool,
+        typer.Option("--friend-of", help="scores alone, as a friend tree of the input's trees"),
+    ] = False,
+    workers: Workers = None,
+    cluster: Cluster = None,
     device: Device = "auto",
 ) -> None:
-    """Score every event of a dataset or a file."""
+    """Score every event of a dataset or of files."""
     from manyscale.runs.predict import predict_run
 
     show()
-    events = predict_run(run, source, out, device=device)
+    events = predict_run(
+        run, source, out, friend=friend, workers=workers, cluster=cluster, device=device
+    )
     typer.echo(f"scores of {events} events: {out}")
 
 

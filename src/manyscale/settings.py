@@ -111,10 +111,15 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
-    """Read a JSON file of a run; raises RunError as `read_text`, and where it is not JSON."""
+    """Read a JSON file of a run; raises RunError as `read_text`, and where it is not JSON.
+
+    Whole numbers that no double holds are infinite, as others are.
+    """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(
+            text, parse_int=lambda digits: int(digits) if len(digits) < 308 else float(digits)
+        )
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not JSON: {error}") from error
 

@@ -1,9 +1,13 @@
 """Files and folders that are written whole or not at all."""
 
+import glob
 import os
+import platform
 import shutil
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from manyscale.errors import RunError
@@ -11,6 +15,8 @@ from manyscale.errors import RunError
 __all__ = ["disk_errors", "is_draft", "remove", "whole", "write_whole"]
 
 _DRAFT = ".tmp"
+# After so many seconds a draft of another machine is nobody's.
+_FORGOTTEN = 86_400
 
 
 def is_draft(path: Path) -> bool:
@@ -33,7 +39,7 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
     Parameters
     ----------
     path
-        What is written, for the system does not always say.
+        What is written, for the system does not always say, or names a draft.
 
     Raises
     ------
@@ -45,9 +51,12 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
     except ConnectionError:
         raise
     except OSError as error:
+        name = error.filename
+        if name is None or any(is_draft(of) for of in (Path(name), *Path(name).parents)):
+            name = path or name
         raise RunError(
-            f"cannot read or write {error.filename or path or 'a file'}: {error.strerror or error}; what was complete before is "
-            f"as it was, and the same command can be given again"
+            f"cannot read or write {name or 'a file'}: {error.strerror or error}; what was complete "
+            f"before is as it was, and the same command can be given again"
         ) from error
 
 
@@ -55,13 +64,14 @@ def disk_errors(path: Path | None = None) -> Iterator[None]:
 def whole(path: Path) -> Iterator[Path]:
     """Write a file or a folder under another name; once it is on the disk, put it in its place.
 
-    An older one stays as it was until then. Where the block fails nothing is left; what a killed
-    process leaves, the next writer of the same file takes away.
+    An older one stays as it was until then. Several processes may write the same one: the last is
+    what stands there. Where the block fails nothing is left; what a killed process leaves, the next
+    writer of the same file takes away.
 
     Parameters
     ----------
     path
-        Of the file or folder; its own folder is made.
+        Of the file or folder; those that it stands in are made.
 
     Yields
     ------
@@ -72,11 +82,15 @@ def whole(path: Path) -> Iterator[Path]:
     RunError
         As `disk_errors`.
     """
-    draft = path.with_name(f".{path.name}{_DRAFT}")
+    machine = f"{zlib.crc32(platform.node().encode()):08x}"
+    draft = path.with_name(f".{path.name}.{machine}-{os.getpid()}{_DRAFT}")
+    made = [folder for folder in path.parents if not folder.exists()]
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            remove(draft)
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*-*{_DRAFT}"):
+                if left == draft or _is_left(left, machine):
+                    remove(left)
             yield draft
             for written in [*draft.rglob("*"), draft]:
                 _to_disk(written)
@@ -86,6 +100,9 @@ def whole(path: Path) -> Iterator[Path]:
             _to_disk(path.parent)
         except BaseException:
             remove(draft)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
             raise
 
 
@@ -93,6 +110,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Write a text in UTF-8, its line ends as they are, or bytes; see `whole`."""
     with whole(path) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _is_left(draft: Path, machine: str) -> bool:
+    """Whether whoever was writing a draft has ended."""
+    theirs, _, process = draft.stem.rpartition(".")[2].rpartition("-")
+    try:
+        if theirs != machine:
+            return time.time() - draft.stat().st_mtime > _FORGOTTEN
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return True
+    except OSError:  # it is somebody else's, or was removed meanwhile
+        return False
+    return False
 
 
 def _to_disk(path: Path) -> None:

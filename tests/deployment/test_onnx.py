@@ -24,11 +24,11 @@ pytest.importorskip("onnxscript", reason="ONNX needs the extra deploy")
 
 
 def small_network():
-    """An ensemble; two streams of different widths, one in a jet frame, one with positions; both trimmed."""
+    """An ensemble; two streams of different widths, one in a jet frame and with pair biases, one with positions."""
     torch.manual_seed(5)
     frame = FrameSettings(centre="pt", flip=True)
     streams = {
-        "jet1": StreamSettings(width=6, layers=1, max_tokens=6, frame=frame),
+        "jet1": StreamSettings(width=6, layers=1, max_tokens=6, frame=frame, pair_bias=True),
         "kinematics": StreamSettings(width=4, layers=1, max_tokens=3, positions=True),
     }
     settings = resolve("model-2", list(streams), streams).model_copy(update={"members": 2})

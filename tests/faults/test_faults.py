@@ -3,41 +3,31 @@
 Here a few of them; `make faults` goes through all.
 """
 
-import json
 import os
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from helpers.commands import toy_npz
-from helpers.faults import Disk, KilledError, command
+from helpers.commands import toy_card
+from helpers.faults import Disk, KilledError, command, kept, strays
 from manyscale.card import load_card
 from manyscale.errors import RunError
-from manyscale.evaluation.results import read_history
 from manyscale.runs.train import train_run
-from manyscale.writing import is_draft
 
 # Of this many operations one is tried.
-EACH = int(os.environ.get("FAULTS_EACH", "41"))
+EACH = int(os.environ.get("FAULTS_EACH", "61"))
 
-CARD = """
-preset: model-1
-data: {{signal: {{jet1: {0}/s.npz}}, background: {{jet1: {0}/b.npz}}}}
-streams: {{jet1: {{width: 4, heads: 1, layers: 1}}}}
-training: {{epochs: 2, batch_size: 32, accelerator: cpu}}
-"""
+
+FEW = "generate: {events: 4, unit_events: 2, multiparton: false, processes: {hh4b: {}, qcd_bb: {}}}"
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("inputs")
-    for name, signal in (("s", True), ("b", False)):
-        toy_npz(root / f"{name}.npz", 60, signal, seed=3 + signal)
-    (root / "card.yaml").write_text(CARD.format(root), encoding="utf-8")
-    train_run(load_card(root / "card.yaml"), root / "trained")
-    if EACH < 41:
+    train_run(load_card(toy_card(root, epochs=2)), root / "trained")
+    (root / "few.yaml").write_text(FEW, encoding="utf-8")
+    if EACH < 61:
         assert command("evaluate", root / "trained")[0] == 0
     return root
 
@@ -51,66 +41,53 @@ def train(inputs, target):
     return 0, ""
 
 
-def on_a_run(name):
-    def work(inputs, target):
-        if not target.exists():
-            shutil.copytree(inputs / "trained", target)
-        return command(name, target)
-
-    return work
-
-
 def convert(inputs, target):
     words = ["--label", "signal", "--out", target, "--workers", 1]
     return command("convert", f"jet1={inputs / 's.npz'}", *words)
 
 
+def generate(inputs, target):
+    return command("generate", inputs / "few.yaml", "--out", target, "--workers", 1)
+
+
+def on_a_run(name, *words):
+    """A command on a copy of a trained run."""
+
+    def work(inputs, target):
+        if not target.exists():
+            shutil.copytree(inputs / "trained", target)
+        return command(name, target, *(str(word).format(inputs, target) for word in words))
+
+    return work
+
+
 WORK = {
     "train": train,
     "convert": convert,
+    "generate": generate,
+    "predict": on_a_run("predict", "{0}/s.npz", "--out", "{1}/new.parquet"),
+    "export": on_a_run("export", "--out", "{1}/model.onnx"),
     **{name: on_a_run(name) for name in ("evaluate", "explain", "report")},
 }
-
-
-def kept(folder):
-    """What the files of a folder hold, by their names, without times."""
-    found = {}
-    for path in folder.rglob("*"):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or name in {"log.txt", "provenance.json", "report.html"}:
-            found[name] = None
-        elif path.name == "history.csv":
-            rows = read_history(path)
-            found[name] = [[row[key] for key in list(row)[:5]] for row in rows]
-        elif path.parent.name == "checkpoints":
-            found[str(name).rpartition("-")[0]] = None
-        elif path.suffix == ".json" and "plots" not in name:
-            text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=0)
-            # Times, and names of parts that are drawn at random.
-            found[name] = re.sub(r'"[a-z_]*(second|deviation)[^\n]*|[0-9a-f]{32}', "", text)
-        elif "seconds" not in name and path.suffix != ".parquet":
-            found[re.sub(r"[0-9a-f]{32}", "", name)] = path.read_bytes()
-    return found
-
-
-def strays(folder):
-    return [path for path in folder.rglob("*") if is_draft(path) or path.name == ".lock"]
+NEW = {"train", "convert", "generate"}  # their folder is not there before
+SHORT = ("train", "convert", "predict")
 
 
 @pytest.mark.parametrize("kills", [False, True], ids=["full", "killed"])
-@pytest.mark.parametrize("name", WORK if EACH < 41 else ["train"])
+@pytest.mark.parametrize("name", WORK if EACH < 61 else SHORT)
 def test_each_operation_may_fail_or_be_the_last(inputs, tmp_path, name, kills):
     work = WORK[name]
     whole = Disk(tmp_path)
-    if name not in {"train", "convert"}:
+    if name not in NEW:
         shutil.copytree(inputs / "trained", tmp_path / "whole")
     with whole.watched():
         assert work(inputs, tmp_path / "whole")[0] == 0
     expected = kept(tmp_path / "whole")
     wrong = []
-    for at in range(EACH // 2, len(whole.done), EACH):
+    chosen = range(min(EACH, len(whole.done)) // 2, len(whole.done), EACH)
+    for at in chosen:
         target = tmp_path / f"run-{at}"
-        if name not in {"train", "convert"}:
+        if name not in NEW:
             shutil.copytree(inputs / "trained", target)
         disk = Disk(target, at, kills=kills)
         code, said = 1, "error: "
@@ -137,7 +114,8 @@ def test_each_operation_may_fail_or_be_the_last(inputs, tmp_path, name, kills):
             ]
             wrong.append((at, operation, "again", differing))
     if counts := os.environ.get("FAULTS_COUNTS"):
-        tried = len(range(EACH // 2, len(whole.done), EACH))
         with Path(counts).open("a", encoding="utf-8") as file:
-            file.write(f"{name}, {'killed' if kills else 'full'}: {tried} of {len(whole.done)}\n")
+            file.write(
+                f"{name}, {'killed' if kills else 'full'}: {len(chosen)} of {len(whole.done)}\n"
+            )
     assert not wrong, "\n".join(map(str, wrong))

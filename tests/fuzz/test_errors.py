@@ -1,6 +1,7 @@
 """Every kind of bad input that the project knows has its row in docs/errors.md, with what is said of it."""
 
 import io
+import math
 import re
 import resource
 import zipfile
@@ -15,20 +16,24 @@ import pytest
 from numpy.lib import format as npy_format
 
 import manyscale as ms
-from helpers.commands import toy_dataset, toy_npz, write_parts
-from helpers.generator_files import hepmc_event, hepmc_text
+from helpers.commands import toy_card, toy_dataset, toy_npz, write_parts
+from helpers.generator_files import hepmc_event, hepmc_text, lhe_event, lhe_text
 from helpers.networks import network_of
+from helpers.ntuple_files import write_tree
 from helpers.toys import SCHEMA, toy_events
 from helpers.training import trained
 from manyscale.card import load_card, parse_card
+from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle, save_bundle
 from manyscale.deployment.scores import read_scores
-from manyscale.evaluation.results import Metrics
-from manyscale.events.files.formats import expand
+from manyscale.evaluation.results import Metrics, read_history
+from manyscale.evaluation.trees import Trees
+from manyscale.events.files.formats import expand, of_one_format
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.inspect import inspect_path
 from manyscale.runs.train import train_run
+from manyscale.settings import read_json
 from manyscale.training import checkpoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -81,6 +86,13 @@ def header_of_nonsense(folder):
 def deep_manifest(folder):
     data = toy_dataset(folder / "data", events=20)
     (data / "dataset.json").write_text(DEEP, encoding="utf-8")
+    Dataset.open(data)
+
+
+def part_elsewhere(folder):
+    data = toy_dataset(folder / "data", events=20)
+    text = (data / "dataset.json").read_text(encoding="utf-8")
+    (data / "dataset.json").write_text(text.replace("parts/hh4b", "../../hh4b"), encoding="utf-8")
     Dataset.open(data)
 
 
@@ -139,6 +151,52 @@ def loose_particle(folder):
     inspect_path(folder / "events.hepmc")
 
 
+def cut_lhe(folder):
+    (folder / "events.lhe").write_bytes(lhe_text([lhe_event(), lhe_event()])[:-60])
+    inspect_path(folder / "events.lhe")
+
+
+def cut_root(folder):
+    path = folder / "events.root"
+    write_tree(path, "Events", {"x": np.ones(1000)})
+    path.write_bytes(path.read_bytes()[:500])
+    inspect_path(path)
+
+
+def two_formats(folder):
+    toy_npz(folder / "a.npz", 5, signal=True)
+    (folder / "b.csv").write_text("pt,eta\n1,2\n", encoding="utf-8")
+    of_one_format([str(folder / "a.npz"), str(folder / "b.csv")])
+
+
+def unequal_npz(folder):
+    files = {
+        n: toy_npz(folder / f"{n}.npz", 9 + len(n), signal=True) for n in ("jet1", "kinematics")
+    }
+    ms.read_npz(signal=files, background=files)
+
+
+def not_finite(folder):
+    values = np.ones((4, 2, 3))
+    values[2, 1, 0] = np.nan
+    np.savez(folder / "s.npz", values)
+    _read(folder / "s.npz")
+
+
+def one_class(folder):
+    events = toy_events(1, events=20)
+    data = Dataset.open(
+        write_parts(folder / "data", SCHEMA, events.take(np.flatnonzero(events.label)))
+    )
+    data.require_classes()
+
+
+def long_name(folder):
+    toy_npz(folder / "a.npz", 5, signal=True)
+    (folder / "files.txt").write_text(f"{folder}/a.npz\n{'x' * 5000}\n", encoding="utf-8")
+    expand([str(folder / "files.txt")])
+
+
 def binary_list(folder):
     toy_npz(folder / "a.npz", 5, signal=True)
     (folder / "files.txt").write_bytes(f"{folder}/a.npz\n".encode() + b"\xff\xfe")
@@ -150,6 +208,18 @@ def cut_scores(folder):
     pq.write_table(pa.table({"score": np.ones(100)}), path)
     path.write_bytes(path.read_bytes()[:-20])
     read_scores(path)
+
+
+def unnamed_scores(folder):
+    path = folder / "test.parquet"
+    pq.write_table(pa.table({"score": np.ones(100)}), path, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"score", b"\xffcore"))
+    read_scores(path)
+
+
+def endless_cell(folder):
+    (folder / "history.csv").write_text(f"epoch\n{'1' * 200_000}\n", encoding="utf-8")
+    read_history(folder / "history.csv")
 
 
 def deep_metrics(folder):
@@ -164,18 +234,25 @@ def cut_weights(folder):
     load_bundle(folder / "model")
 
 
-def _card(folder, **training):
-    for name in ("s", "b"):
-        toy_npz(folder / f"{name}.npz", 40, name == "s")
-    text = (
-        f"preset: model-1\ndata: {{signal: {{jet1: {folder}/s.npz}}, "
-        f"background: {{jet1: {folder}/b.npz}}}}\ntraining: {{epochs: 1, batch_size: 64}}"
+def newer_model(folder):
+    save_bundle(folder / "model", network_of("model-1"))
+    config = (folder / "model" / "config.json").read_text(encoding="utf-8")
+    (folder / "model" / "config.json").write_text(
+        config.replace('"format": ', '"format": 9').replace('"model"', '"net"'), encoding="utf-8"
     )
-    return parse_card(text, "card.yaml")
+    write_checksums(folder / "model")
+    load_bundle(folder / "model")
+
+
+def changed_trees(folder):
+    (folder / "trees.txt").write_text("tree", encoding="utf-8")
+    write_checksums(folder)
+    (folder / "trees.txt").write_text("treE", encoding="utf-8")
+    Trees.load(folder / "trees.txt")
 
 
 def full_disk(folder):
-    card = _card(folder)
+    card = load_card(toy_card(folder))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
@@ -212,7 +289,11 @@ CASES = {
     "an npz of any number of events without a token": claims_no_tokens,
     "an npz whose header is nonsense": header_of_nonsense,
     "dataset.json nested without end": deep_manifest,
+    "dataset.json that names a file elsewhere": part_elsewhere,
     "a part of a dataset with a changed bit": flipped_part,
+    "npz files of different numbers of events": unequal_npz,
+    "a number that is none": not_finite,
+    "events of one class alone": one_class,
     "event weights near the largest number": large_weights,
     "a key that no card has": unknown_key,
     "a few lines of YAML that stand for billions": alias_bomb,
@@ -221,10 +302,18 @@ CASES = {
     "a card that is no text": binary_card,
     "an HDF5 file cut short": cut_hdf5,
     "a HepMC2 event with particles of no vertex": loose_particle,
+    "a Les Houches file cut short": cut_lhe,
+    "a ROOT file cut short": cut_root,
+    "files of two formats": two_formats,
     "a list of files that is no text": binary_list,
+    "a list with a name longer than any": long_name,
     "scores cut short": cut_scores,
+    "scores with a column whose name is no text": unnamed_scores,
+    "history.csv with a cell without end": endless_cell,
     "metrics.json nested without end": deep_metrics,
     "weights of a model cut short": cut_weights,
+    "a model of a newer manyscale": newer_model,
+    "boosted trees with a changed byte": changed_trees,
     "no room on the disk": full_disk,
     "a folder that holds something else": taken_folder,
     "a run that another process writes": second_process,
@@ -244,6 +333,11 @@ def test_what_is_said_stands_in_the_docs(what, tmp_path):
     said = str(caught.value).replace(f"{tmp_path}/", "").replace(str(tmp_path), "runs/first")
     pattern = re.escape(rows().get(what, "")).replace("…", ".*")
     assert re.fullmatch(pattern, said, re.DOTALL), f"| {what} | `{said}` |"
+
+
+def test_a_number_that_no_double_holds_is_infinite(tmp_path):
+    (tmp_path / "a.json").write_text("[1" + "0" * 400 + ", 12]", encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == [math.inf, 12]
 
 
 def test_the_docs_name_no_other():

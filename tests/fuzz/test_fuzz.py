@@ -10,22 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import toy_npz
+from helpers.commands import toy_card
 from helpers.fuzzing import good_files, try_one
-from manyscale.card import parse_card
+from manyscale.card import load_card
 from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.train import train_run
 
 FEW = 6
 CASES = int(os.environ.get("FUZZ_CASES", FEW))  # of each kind
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))
-
-CARD = """
-preset: model-1
-data: {{signal: {{jet1: {0}/s.npz}}, background: {{jet1: {0}/b.npz}}}}
-streams: {{jet1: {{width: 4, heads: 1, layers: 1}}}}
-training: {{epochs: 1, batch_size: 32, accelerator: cpu}}
-"""
 
 KINDS = [
     "npz", "part", "dataset.json", "HDF5", "Parquet", "ROOT", "HepMC2", "HepMC3", "LHE", "list", "card",
@@ -38,9 +31,7 @@ if CASES > FEW:  # evaluating and reporting take long
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("good")
-    for name in ("s", "b"):
-        toy_npz(root / f"{name}.npz", 60, name == "s")
-    train_run(parse_card(CARD.format(root), "small", []), root / "run")
+    train_run(load_card(toy_card(root)), root / "run")
     if CASES > FEW:
         evaluate_run(root / "run")
     (root / "files").mkdir()

@@ -53,6 +53,22 @@ def toy_dataset(folder, events=240):
     return write_parts(folder, SCHEMA.model_copy(update={"processes": processes}), packed)
 
 
+CARD = """
+preset: model-1
+data: {{signal: {{jet1: {0}/s.npz}}, background: {{jet1: {0}/b.npz}}}}
+streams: {{jet1: {{width: 4, heads: 1, layers: 1}}}}
+training: {{epochs: {1}, batch_size: 32, accelerator: cpu}}
+"""
+
+
+def toy_card(root, epochs=1):
+    """Write npz files of both classes, and a card that trains a small network on them."""
+    for name, signal in (("s", True), ("b", False)):
+        toy_npz(root / f"{name}.npz", 60, signal, seed=3 + signal)
+    (root / "card.yaml").write_text(CARD.format(root, epochs), encoding="utf-8")
+    return root / "card.yaml"
+
+
 def toy_npz(path, events, signal, seed=0, tokens=6, columns=3):
     """Write a padded npz as the seed's users have it."""
     rng = np.random.default_rng(seed)

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import io
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from manyscale import cli
+from manyscale.evaluation.results import read_history
+from manyscale.writing import is_draft
 
 # What needs room on the disk, and what does not.
 _TAKING = ("mkdir", "fsync", "open")
@@ -114,3 +118,30 @@ def command(*words):
         except SystemExit as end:
             return end.code or 0, said.getvalue()
     return 0, said.getvalue()
+
+
+def kept(folder):
+    """What the files of a folder hold, by their names, without times."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or name in {"log.txt", "provenance.json", "report.html"}:
+            found[name] = None
+        elif path.name == "history.csv":
+            rows = read_history(path)
+            found[name] = [[row[key] for key in list(row)[:5]] for row in rows]
+        elif path.parent.name == "checkpoints":
+            found[str(name).rpartition("-")[0]] = None
+        elif path.suffix == ".json" and "plots" not in name:
+            text = path.read_text(encoding="utf-8").replace(str(folder), "FOLDER")
+            text = json.dumps(json.loads(text), indent=0)
+            # Times, and names of parts that are drawn at random.
+            found[name] = re.sub(r'"[a-z_]*(second|deviation)[^\n]*|[0-9a-f]{32}', "", text)
+        elif "seconds" not in name and path.suffix != ".parquet":
+            found[re.sub(r"[0-9a-f]{32}", "", name)] = path.read_bytes()
+    return found
+
+
+def strays(folder):
+    """Files that only a writer at work has."""
+    return [path for path in folder.rglob("*") if is_draft(path) or path.name == ".lock"]

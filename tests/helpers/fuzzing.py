@@ -14,6 +14,7 @@ from helpers.commands import toy_dataset, toy_npz
 from helpers.generator_files import hepmc_event, hepmc_text, lhe_event, lhe_text
 from helpers.ntuple_files import cms_like, write_hdf5, write_parquet, write_tree
 from manyscale.card import load_card, preset_card_text
+from manyscale.checksums import CHECKSUMS
 from manyscale.data.dataset import Dataset
 from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.scores import read_scores
@@ -199,6 +200,8 @@ def try_one(kind, number, files, place):
     as_json = name.endswith(".json") and number % 2
     if number >= 0:
         (copy / name).write_bytes((spoil_json if as_json else spoil)(content, rng))
+    if number % 4 < 2:  # else a changed file is refused unread
+        (copy / "model" / CHECKSUMS).unlink(missing_ok=True)
     before = {path for path in copy.rglob("*") if path.name != "report.html"}
     try:
         with in_time():

@@ -139,3 +139,27 @@ def test_a_file_that_lacks_what_the_network_wants(type_, trained, tmp_path):
         file["events"] = {"n_jets": np.ones(5, np.int32)}
     assert "jet_pt" in type_(f"predict {trained}/run other.root --out scores.npz", code=1).err
     assert not (tmp_path / "scores.npz").exists()
+
+
+def test_a_friend_has_the_entries_of_its_files_in_their_order(type_, trained, tmp_path):
+    """Two workers, two files; what ROOT's AddFriend asks of a tree: as many entries, in their order."""
+    jets(tmp_path / "a.root", 3, events=301)
+    counts = np.concatenate([jets(tmp_path / f"{name}.root", seed, events=301)[0]
+                             for name, seed in (("b", 4), ("a", 3))])  # fmt: skip
+    type_(f"predict {trained}/run b.root a.root --out friend.root --friend-of --workers 2")
+    type_(f"predict {trained}/run a.root --out alone.root --workers 1")
+    friend = uproot.open("friend.root:scores")
+    names = ["event_id", "score", "score_trees", "score_combined", "selected", "split"]
+    assert friend.keys() == names
+    assert friend.num_entries == 602
+    assert np.array_equal(friend["selected"].array(library="np"), counts > 1)
+    alone = uproot.open("alone.root:scores").arrays(names, library="np")
+    for name, values in friend.arrays(library="np").items():
+        assert np.array_equal(values[301:], alone[name], equal_nan=values.dtype.kind == "f")
+
+
+def test_a_friend_is_one_of_root_files(type_, trained, tmp_path):
+    jets(tmp_path / "a.root", 3, events=10)
+    command = f"predict {trained}/run {{}} --out {{}} --friend-of"
+    for source, out in (("a.root", "scores.npz"), (f"{trained}/data", "scores.root")):
+        assert "not both ROOT files" in type_(command.format(source, out), code=1).err

@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from manyscale.data.parquet import MANIFEST, PARTS, PartBook, read_book
 from manyscale.data.sources import find_sources, held_back, stated_of_parts, with_stated
 from manyscale.errors import DataError
 from manyscale.progress import LOG
 from manyscale.schema import COLUMNS, SCHEMA_VERSION, Generated, Process, Schema, StreamSchema
+from manyscale.writing import write_whole
 
 __all__ = [
     "Manifest",
@@ -38,7 +38,7 @@ class PartEntry(BaseModel):
     Attributes
     ----------
     file
-        Its path inside the dataset.
+        Its path inside the dataset; leads nowhere else.
     size
         In bytes.
     footer
@@ -48,7 +48,7 @@ class PartEntry(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    file: str
+    file: str = Field(pattern=rf"^{PARTS}/[^/\x00]+\.parquet$", max_length=250)
     process: str
     events: int
     size: int
@@ -156,13 +156,7 @@ def merge(folder: Path | str) -> Schema:
                 book, events = read_book(path)
                 books[part] = book, _entry(path, book, events, known)
         manifest = _from_parts(folder, [books[part] for part in listing])
-        draft = folder / f".{MANIFEST}.{uuid.uuid4().hex}.tmp"
-        try:
-            draft.write_text(manifest.to_json(), encoding="utf-8")
-            draft.replace(folder / MANIFEST)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise DataError(f"{folder / MANIFEST} cannot be written: {error}") from error
+        write_whole(folder / MANIFEST, manifest.to_json())
         if _listing(folder) == listing:
             return manifest.content
     LOG.info(

@@ -1,9 +1,8 @@
 """The parts of a dataset: Parquet files, each written whole, that carry their own bookkeeping."""
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError
 from manyscale.events.ragged import PackedStream
 from manyscale.schema import SCHEMA_VERSION, Process, Schema, StreamSchema
+from manyscale.writing import whole
 
 __all__ = [
     "MANIFEST",
@@ -318,11 +318,9 @@ class PartWriter:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Remove what was written so far."""
+        """Let go of what was written so far."""
         if self._writer is not None:
             self._writer.close()
-        with suppress(OSError):
-            self._path.unlink()
 
 
 @contextmanager
@@ -338,21 +336,13 @@ def new_part(folder: Path, name: str, schema: Schema, process: str) -> Iterator[
     """
     claim_folder(folder)
     target = part_path(folder, name)
-    made = [path for path in target.parents if not path.exists()]
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    writer = PartWriter(draft, schema, process)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield writer
-        draft.replace(target)
-    except BaseException as error:
-        writer.abandon()
-        with suppress(OSError):
-            for path in made:
-                path.rmdir()
-        if isinstance(error, OSError):
-            raise DataError(f"the part {target} cannot be written: {error}") from error
-        raise
+    with whole(target) as draft:
+        writer = PartWriter(draft, schema, process)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 def write_events(  # noqa: PLR0917

@@ -6,7 +6,6 @@ where it is not there.
 """
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from manyscale.data.parquet import PARTS
 from manyscale.errors import DataError
 from manyscale.schema import Process
+from manyscale.writing import disk_errors, write_whole
 
 __all__ = [
     "Source",
@@ -272,17 +272,10 @@ def inherit_sources(origin: Path, folder: Path) -> None:
 
 def _write(folder: Path, source: Source) -> None:
     path = folder / SOURCES / f"{source.name}.json"
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with disk_errors(path):
         # The folder of the parts says that this is a dataset in the making.
         (folder / PARTS).mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(exist_ok=True)
-        draft.write_text(source.model_dump_json(exclude_none=True), encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        raise DataError(f"{folder} cannot be written: {error.strerror}") from error
+    write_whole(path, source.model_dump_json(exclude_none=True))
     # A note of an earlier version says the same no more.
     (folder / _BEFORE / path.name).unlink(missing_ok=True)
 

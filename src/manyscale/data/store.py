@@ -1,7 +1,5 @@
 """Where the events of a dataset come from, a folder of parts or memory; and how they are written."""
 
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from manyscale.data.sources import making_again
 from manyscale.errors import DataError
 from manyscale.events.ragged import PackedStream
 from manyscale.schema import CutflowStep, Process, Schema, StreamSchema
+from manyscale.writing import whole
 
 __all__ = [
     "FolderStore",
@@ -267,8 +266,7 @@ def write_dataset(
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} is there already: name a new folder for the dataset")
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with whole(folder) as draft:
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
@@ -292,8 +290,3 @@ def write_dataset(
                 made = {"command": "write", "source": source}
                 writer.close(PartBook.of(schema, process, f"written from {source}", made))
         merge(draft)
-        draft.replace(folder)
-    except OSError as error:
-        raise DataError(f"the dataset {folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

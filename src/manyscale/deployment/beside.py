@@ -1,13 +1,16 @@
 """What stands beside the network of a model folder: the boosted trees, and both combined."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manyscale.deployment.bundle import Bundle
+from manyscale.checksums import write_checksums
+from manyscale.deployment.bundle import Bundle, load_bundle
+from manyscale.deployment.predict import choose_device
 from manyscale.errors import DataError
 from manyscale.evaluation.combination import Combination
 from manyscale.evaluation.trees import Trees
@@ -18,12 +21,7 @@ from manyscale.progress import LOG
 from manyscale.schema import StreamSchema
 from manyscale.settings import Record
 
-__all__ = ["Beside", "Scorer", "tree_extractors", "with_trees"]
-
-#: Streams of events, and the network's signal probabilities (events,), to those of each classifier.
-Scorer = Callable[
-    [Mapping[str, PackedStream], NDArray[np.floating]], dict[str, NDArray[np.floating]]
-]
+__all__ = ["Beside", "load_model", "scores_of", "tree_extractors", "with_trees"]
 
 T = TypeVar("T")
 
@@ -75,9 +73,10 @@ class Beside:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write trees.txt, LightGBM's text, and trees.json, streams and combination."""
+        """Write trees.txt, LightGBM's text, and trees.json, streams and combination; with checksums."""
         self.trees.save(folder / "trees.txt")
         _Facts(streams=self.streams, combination=self.combination).write(folder / "trees.json")
+        write_checksums(folder, "trees.txt", "trees.json")
 
     @staticmethod
     def load(folder: Path) -> "Beside | None":
@@ -94,6 +93,22 @@ class Beside:
         return Beside(Trees.load(folder / "trees.txt"), facts.streams, facts.combination)
 
 
+def load_model(folder: Path, device: str) -> tuple[Bundle, Beside | None]:
+    """Read a model folder, its network on the device of a name; in each process once.
+
+    Raises
+    ------
+    RunError, CardError
+        As `load_bundle` and `choose_device`.
+    """
+    return _loaded(folder, device, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, device: str, changed: int) -> tuple[Bundle, Beside | None]:  # noqa: ARG001
+    return load_bundle(folder, choose_device(device)), Beside.load(folder)
+
+
 def tree_extractors(streams: Sequence[StreamSchema]) -> dict[str, FeatureExtractor]:
     """The features of which the trees' summaries are made: all that the columns allow."""
     return {stream.name: FeatureExtractor.for_stream(stream) for stream in streams}
@@ -101,7 +116,7 @@ def tree_extractors(streams: Sequence[StreamSchema]) -> dict[str, FeatureExtract
 
 def with_trees(
     bundle: Bundle, beside: Beside | None, attempt: Callable[[Sequence[StreamSchema]], T]
-) -> tuple[Scorer, T]:
+) -> tuple[Beside | None, T]:
     """Read events for all classifiers, or, where they lack what the trees see, for the network alone.
 
     Parameters
@@ -111,13 +126,13 @@ def with_trees(
 
     Returns
     -------
-    What scores the events, and what the attempt has given.
+    The trees, where the events have all that they see, and what the attempt has given.
     """
     if beside is None:
         LOG.warning("no scores of trees and combination: the model folder has none")
     else:
         try:
-            return beside.scores, attempt(beside.streams)
+            return beside, attempt(beside.streams)
         except DataError as error:
             names = [stream.name for stream in beside.streams]
             if len(names) == len(bundle.streams):
@@ -127,4 +142,11 @@ def with_trees(
                 ", ".join(names),
                 error,
             )
-    return lambda _, network: {"network": network}, attempt(bundle.streams)
+    return None, attempt(bundle.streams)
+
+
+def scores_of(
+    beside: Beside | None, streams: Mapping[str, PackedStream], network: NDArray[np.floating]
+) -> dict[str, NDArray[np.floating]]:
+    """As `Beside.scores`; without trees those of the network alone."""
+    return {"network": network} if beside is None else beside.scores(streams, network)

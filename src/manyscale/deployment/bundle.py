@@ -69,7 +69,7 @@ def save_bundle(
     It holds `weights.safetensors` (weights and standardisation; no date, no path), `config.json`
     (architecture, columns and labels, where they are not 0 and 1), `features.json` (the features, in
     order), `README.md` (see `write_model_card`) and, written last, `checksums.json`. Who adds a file
-    writes the checksums again.
+    adds its checksum.
     """
     weights = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()

@@ -30,6 +30,8 @@ __all__ = ["OUTPUT", "check_onnx_target", "write_onnx"]
 OUTPUT = "probabilities"
 # Probabilities that differ by more are no rounding of single precision.
 _MOST = 1e-4
+# Events of a piece, within which they are padded.
+_PIECE = 32
 
 
 class _Scorer(nn.Module):
@@ -76,7 +78,8 @@ def write_onnx(path: Path, bundle: Bundle, events: Iterable[Mapping[str, PackedS
     """Write a network as ONNX, once it is found to score events as the network itself does.
 
     Inputs are named as the streams: float32, (events, tokens, columns), padded as an npz; of any number
-    of events, and of tokens in each stream. Real tokens are found, and trimmed to `max_tokens`, inside.
+    of events, and of tokens in each stream. Real tokens are found, and trimmed to `max_tokens`, inside;
+    events are sorted by length there and scored some at a time, so that padding costs little.
     The output `probabilities` is (events, classes). The metadata hold the version (`manyscale`) and,
     as JSON, `classes`, `labels`, `streams` (columns with units, in order, and `max_tokens`), `features`.
 
@@ -123,10 +126,27 @@ def write_onnx(path: Path, bundle: Bundle, events: Iterable[Mapping[str, PackedS
 
 def _exported(bundle: Bundle) -> "onnx.ModelProto":
     import onnx  # noqa: PLC0415 - an extra
-    from onnxscript import opset18 as op  # noqa: PLC0415
+    from onnxscript import opset18  # noqa: PLC0415
 
-    def hypot(x: Any, y: Any) -> Any:  # noqa: ANN401 - values of a graph; onnxscript has none
+    op: Any = opset18  # its types are those of values, not of a graph
+
+    # How onnxscript would not, or not as fast; the arguments are values of the graph.
+    def hypot(x: Any, y: Any) -> Any:  # noqa: ANN401
         return op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y)))
+
+    def attend(query: Any, key: Any, value: Any, attn_mask: Any) -> Any:  # noqa: ANN401
+        query = op.Mul(query, op.Constant(value_float=query.shape[3] ** -0.5))
+        of_keys = attn_mask.shape[2] == 1
+        if of_keys:
+            # One more component of each key, which saves a pass over all pairs of tokens.
+            query = op.Pad(query, op.Constant(value_ints=[0, 0, 0, 0, 0, 0, 0, 1]), 1.0)
+            heads = op.Constant(value_ints=[1, int(key.shape[1]), 1, 1])
+            column = op.Expand(op.Transpose(attn_mask, perm=[0, 1, 3, 2]), heads)
+            key = op.Concat(key, column, axis=3)
+        scores = op.MatMul(query, op.Transpose(key, perm=[0, 1, 3, 2]))
+        if not of_keys:
+            scores = op.Add(scores, attn_mask)
+        return op.MatMul(op.Softmax(scores, axis=-1), value)
 
     names = [of.name for of in bundle.streams]
     sizes = tuple({0: "events", 1: f"tokens_{name}"} for name in names)
@@ -149,15 +169,15 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
                 output_names=[OUTPUT],
                 dynamic_shapes=(sizes,),
                 opset_version=18,
-                custom_translation_table={torch.ops.aten.hypot.default: hypot},
+                custom_translation_table={
+                    torch.ops.aten.hypot.default: hypot,
+                    torch.ops.aten.scaled_dot_product_attention.default: attend,
+                },
             )
     finally:
         log.setLevel(level)
     assert program is not None  # noqa: S101 - for the type checker
-    model: onnx.ModelProto = program.model_proto
-    for node in model.graph.node:  # where in our source they come from, with paths of this machine
-        del node.metadata_props[:]
-    del model.graph.value_info[:]
+    model = _in_pieces(program.model_proto)
     network = bundle.network
     streams = {
         of.name: {
@@ -176,6 +196,82 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
         model, {"manyscale": __version__} | {key: json.dumps(of) for key, of in about.items()}
     )
     return model
+
+
+def _in_pieces(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Let a model score its events some at a time, the shortest first; scores stay in their order."""
+    import onnx  # noqa: PLC0415 - an extra
+
+    node, array = onnx.helper.make_node, onnx.numpy_helper.from_array
+    graph = model.graph
+    streams = [of.name for of in graph.input]
+
+    # What the model does with a piece, under other names than those of the whole.
+    piece = {name: f"{name}/piece" for name in (*streams, OUTPUT)}
+    for of in graph.node:
+        of.input[:] = [piece.get(name, name) for name in of.input]
+        of.output[:] = [piece.get(name, name) for name in of.output]
+        del of.metadata_props[:]  # where in our source it comes from, with paths of this machine
+
+    value, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    body = onnx.helper.make_graph(
+        [
+            node("Mul", ["turn", "most"], ["first"]),
+            node("Add", ["first", "most"], ["last"]),
+            node("Slice", ["order", "first", "last"], ["chosen"]),
+            *(node("Gather", [name, "chosen"], [piece[name]]) for name in streams),
+            *graph.node,
+            node("Concat", ["before", piece[OUTPUT]], ["until"], axis=0),
+            node("Identity", ["on"], ["on_still"]),
+        ],
+        "piece",
+        [
+            value("turn", types.INT64, []),
+            value("on", types.BOOL, []),
+            value("before", types.FLOAT, [None, len(CLASSES)]),
+        ],
+        [
+            value("on_still", types.BOOL, []),
+            value("until", types.FLOAT, [None, len(CLASSES)]),
+        ],
+        initializer=graph.initializer,
+    )
+    lengths = []
+    for name in streams:
+        lengths += [
+            node("Abs", [name], [f"{name}/size"]),
+            node("ReduceMax", [f"{name}/size", "columns"], [f"{name}/largest"], keepdims=0),
+            node("Sign", [f"{name}/largest"], [f"{name}/real"]),
+            node("ReduceSum", [f"{name}/real", "tokens"], [f"{name}/length"], keepdims=0),
+        ]
+    whole = onnx.helper.make_graph(
+        [
+            *lengths,
+            node("Sum", [f"{name}/length" for name in streams], ["length"]),
+            node("Shape", ["length"], ["events"]),
+            node("TopK", ["length", "events"], ["sorted", "order"], largest=0),
+            node("Add", ["events", "most_but_one"], ["rounded_up"]),
+            node("Div", ["rounded_up", "most"], ["turns_of_one"]),
+            node("Squeeze", ["turns_of_one"], ["turns"]),
+            node("Loop", ["turns", "true", "none"], ["found"], body=body),
+            node("TopK", ["order", "events"], ["again", "place"], largest=0),
+            node("Gather", ["found", "place"], [OUTPUT]),
+        ],
+        graph.name,
+        graph.input,
+        graph.output,
+        initializer=[
+            array(np.array([2]), "columns"),
+            array(np.array([1]), "tokens"),
+            array(np.array([_PIECE]), "most"),
+            array(np.array([_PIECE - 1]), "most_but_one"),
+            array(np.array(True), "true"),
+            array(np.zeros((0, len(CLASSES)), np.float32), "none"),
+        ],
+    )
+    return onnx.helper.make_model(
+        whole, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
 
 
 def _unit(column: str) -> str:

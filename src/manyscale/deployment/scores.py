@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from types import ModuleType
 from typing import Any
 
@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
-from pyarrow import feather
 
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import DataError, MissingExtraError, RunError
+from manyscale.writing import whole
 
 __all__ = ["FORMATS", "Scores", "check_target", "column_of", "read_scores", "write_scores"]
 
@@ -76,6 +76,13 @@ class Scores:
         further = {n: of for n, of in events.observables.items() if n not in columns}
         return Scores(columns | further)
 
+    def as_friend(self) -> "Scores":
+        """Return the columns that the events do not have themselves."""
+        own = {"event_id", "selected", "split"}
+        return Scores(
+            {n: of for n, of in self.columns.items() if n in own or n.partition("_")[0] == "score"}
+        )
+
     def __len__(self) -> int:
         """Return the number of events."""
         return len(self.columns["event_id"])
@@ -125,18 +132,20 @@ def write_scores(path: Path, batches: Iterable[Scores]) -> None:
     batches
         Of the same columns.
     """
-    with TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as folder:
-        # A column gets the type that holds all its values, which only the last batch tells: until
-        # then the batches wait on disk.
+    # A column gets the type that holds all its values, which only the last batch tells: until
+    # then the batches wait on disk, in a file without a name.
+    with whole(path) as draft, TemporaryFile(dir=path.parent) as aside:
         types: dict[str, np.dtype[Any]] = {}
-        pieces: list[Path] = []
+        pieces: list[int] = []  # where they begin
         waiting: list[Scores] = []
         rows = 0
 
         def set_aside() -> None:
-            pieces.append(Path(folder) / f"{len(pieces)}.arrow")
+            pieces.append(aside.tell())
             columns = {n: np.concatenate([batch.columns[n] for batch in waiting]) for n in types}
-            feather.write_feather(pa.table(columns), pieces[-1], compression="uncompressed")
+            table = pa.table(columns)
+            with pa.ipc.new_stream(aside, table.schema) as stream:
+                stream.write_table(table)
             waiting.clear()
 
         for batch in batches:
@@ -151,22 +160,22 @@ def write_scores(path: Path, batches: Iterable[Scores]) -> None:
 
         def tables(*names: str) -> Iterator[dict[str, NDArray[Any]]]:
             for piece in pieces:
-                table = feather.read_table(piece, columns=list(names))
+                aside.seek(piece)
+                table = pa.ipc.open_stream(aside).read_all()
                 yield {name: table[name].to_numpy().astype(types[name]) for name in names}
 
-        draft = Path(folder) / f"whole{path.suffix}"
-        _write(draft, types, rows, tables)
-        draft.replace(path)
+        _write(draft, path.suffix, types, rows, tables)
 
 
 def _write(
     path: Path,
+    suffix: str,
     types: Mapping[str, np.dtype[Any]],
     rows: int,
     tables: Callable[..., Iterator[dict[str, NDArray[Any]]]],
 ) -> None:
-    """Write tables of some columns, which can be read time and again, in the format of the name."""
-    if path.suffix == ".npz":
+    """Write tables of some columns, which can be read time and again, in a format."""
+    if suffix == ".npz":
         # Column by column: in an npz one array ends before the next begins.
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, dtype in types.items():
@@ -176,7 +185,7 @@ def _write(
                     npy_format.write_array_header_1_0(file, header)
                     for table in tables(name):
                         file.write(table[name].tobytes())
-    elif path.suffix == ".parquet":
+    elif suffix == ".parquet":
         schema = pa.schema(
             {n: pa.string() if t.kind == "U" else pa.from_numpy_dtype(t) for n, t in types.items()}
         )
@@ -200,8 +209,8 @@ def read_scores(path: Path) -> Scores:
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+        return Scores({name: table[name].to_numpy() for name in table.column_names})
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise RunError(
             f"the scores {path} cannot be read ({error}): evaluate the run again"
         ) from error
-    return Scores({name: table[name].to_numpy() for name in table.column_names})

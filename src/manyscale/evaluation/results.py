@@ -34,7 +34,7 @@ def read_history(path: Path) -> tuple[Mapping[str, float], ...]:
         return tuple(
             {key: float(value) if value else math.nan for key, value in row.items()} for row in rows
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise RunError(f"{path}, line {rows.line_num}: not a row of numbers ({error})") from error
 
 

@@ -13,7 +13,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -37,6 +38,7 @@ __all__ = [
     "OneByOne",
     "ProcessPool",
     "Unit",
+    "in_order",
     "open_executor",
     "plan",
     "run_units",
@@ -190,7 +192,7 @@ def run_units(
     waiting = iter(units)
     running: dict[Future[Result], tuple[AnyUnit, bool]] = {}
     failed: list[tuple[AnyUnit, BaseException]] = []
-    try:
+    with _dead_workers_named():
         while True:
             while len(running) < in_flight and (unit := next(waiting, None)) is not None:
                 running[executor.submit(task, unit)] = unit, False
@@ -207,13 +209,39 @@ def run_units(
                     failed.append((unit, error))
                 else:
                     running[executor.submit(task, unit)] = unit, True
+    if failed:
+        raise DataError(_describe(failed, len(units))) from failed[0][1]
+
+
+def in_order(
+    task: Callable[[AnyUnit], Result], units: Iterable[AnyUnit], executor: Executor, in_flight: int
+) -> Iterator[Result]:
+    """Do the units as `run_units`, each once, and yield the results in their order.
+
+    Raises
+    ------
+    DataError
+        Where a worker process has died. What the task raises comes as it is, and at once.
+    """
+    running: deque[Future[Result]] = deque()
+    with _dead_workers_named():
+        for unit in units:
+            running.append(executor.submit(task, unit))
+            if len(running) == in_flight:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+@contextmanager
+def _dead_workers_named() -> Iterator[None]:
+    try:
+        yield
     except BrokenExecutor as error:
         raise DataError(
             "a worker process has died; where nothing is said above, it was killed, perhaps for "
             "lack of memory: run again with fewer workers"
         ) from error
-    if failed:
-        raise DataError(_describe(failed, len(units))) from failed[0][1]
 
 
 def _describe(failed: Sequence[tuple[object, BaseException]], total: int) -> str:
@@ -330,5 +358,5 @@ def _prepare_worker() -> None:
             os._exit(1)
 
     # Read by the libraries that a worker imports with its first unit.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ[SHARE] = "1"
     threading.Thread(target=end_with_parent, daemon=True).start()

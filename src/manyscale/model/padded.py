@@ -243,7 +243,8 @@ def _attend(query: Tensor, key_value: Tensor, mask: Tensor, heads: int) -> Tenso
     found = scaled_dot_product_attention(
         _heads(query, heads), _heads(key, heads), _heads(value, heads), attn_mask=mask
     )
-    return found.transpose(1, 2).flatten(2)
+    # Put so, torch.export needs not know how many numbers there are.
+    return torch.cat(found.unbind(1), dim=2)
 
 
 def _layer(layer: EncoderLayer, tokens: Tensor, mask: Tensor, *, class_only: bool) -> Tensor:

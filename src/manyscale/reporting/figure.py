@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from manyscale.errors import printable
 from manyscale.reporting.look import current_look, is_formula, label_of
+from manyscale.writing import whole, write_whole
 
 __all__ = [
     "BACKGROUND_COLOURS",
@@ -187,7 +188,6 @@ class Drawn:
 
         The same figure gives the same bytes.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         settings = current_look()
         words = " ".join(filter(None, (settings.experiment, settings.title)))
         # Maps are placed by hand, without room for it.
@@ -202,24 +202,26 @@ class Drawn:
         drawing = io.StringIO()
         # No date, no program: they would change the bytes.
         self.figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
-        (folder / f"{name}.svg").write_text(_compact(drawing.getvalue()), encoding="utf-8")
+        write_whole(folder / f"{name}.svg", _compact(drawing.getvalue()))
         (folder / f"{name}.pdf").unlink(missing_ok=True)
         if settings.pdf:
             # Where things stand is settled: working it out again takes as long as drawing.
             self.figure.set_layout_engine("none")
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-            self.figure.savefig(folder / f"{name}.pdf", format="pdf", metadata=metadata)
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self.table)
-            for row in zip(*self.table.values(), strict=True):
-                # Seven digits are all that a figure shows; what is not a number stands empty.
-                writer.writerow(
-                    ("" if math.isnan(cell) else f"{cell:.7g}")
-                    if isinstance(cell, float | np.floating)
-                    else cell
-                    for cell in row
-                )
+            with whole(folder / f"{name}.pdf") as draft:
+                self.figure.savefig(draft, format="pdf", metadata=metadata)
+        table = io.StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow(self.table)
+        for row in zip(*self.table.values(), strict=True):
+            # Seven digits are all that a figure shows; what is not a number stands empty.
+            writer.writerow(
+                ("" if math.isnan(cell) else f"{cell:.7g}")
+                if isinstance(cell, float | np.floating)
+                else cell
+                for cell in row
+            )
+        write_whole(folder / f"{name}.csv", table.getvalue())
 
 
 def stacked(tables: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:

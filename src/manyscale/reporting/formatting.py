@@ -33,7 +33,7 @@ def _decimals(error: float | None) -> int:
 
 def _is_plain(number: float) -> bool:
     """Whether a number reads well without a power of ten."""
-    return number == 0 or 1e-3 <= abs(number) < 1e5
+    return not math.isfinite(number) or number == 0 or 1e-3 <= abs(number) < 1e5
 
 
 def value(number: float | None, error: float | None = None) -> str:

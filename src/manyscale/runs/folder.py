@@ -64,7 +64,9 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether training, evaluation and report are done."""
-        return self.card.is_file() and self.metrics.is_file() and self.report.is_file()
+        files = (self.card, self.metrics, self.report)
+        # Where a lock is, a process is at work, or was killed.
+        return all(path.is_file() for path in files) and not (self.root / _LOCK).exists()
 
     @staticmethod
     def open(root: Path | str) -> "RunFolder":
@@ -228,11 +230,12 @@ def _commit() -> str | None:
     """Commit of the source tree that runs; None for an installed package."""
     source = Path(__file__).resolve()
     # Installed inside a repository of the user's, the file is there but not tracked.
+    # A process that is killed must not leave a lock there.
     commands = (["ls-files", "--error-unmatch", source.name], ["describe", "--always", "--dirty"])
     try:
         for command in commands:
             done = subprocess.run(  # noqa: S603
-                ["git", "-C", str(source.parent), *command],  # noqa: S607
+                ["git", "--no-optional-locks", "-C", str(source.parent), *command],  # noqa: S607
                 capture_output=True,
                 text=True,
                 timeout=10,

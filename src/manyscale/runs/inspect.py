@@ -31,6 +31,7 @@ from manyscale.reporting.tables import (
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.train import build_model, open_data
 from manyscale.schema import STREAMS
+from manyscale.writing import write_whole
 
 if TYPE_CHECKING:
     from manyscale.events.files.reader import Contents
@@ -98,9 +99,9 @@ def _network(network: MultiScaleClassifier, title: str, chart: Path | None) -> F
     found = Found([layer_table(summary, title)])
     if chart is not None:
         try:
-            chart.write_text(flow_chart(summary), encoding="utf-8")
+            write_whole(chart, flow_chart(summary))
             found.lines.append(f"flow chart: {chart}")
-        except OSError as error:  # a folder of somebody else's can be looked into all the same
+        except RunError as error:  # a folder of somebody else's can be looked into all the same
             found.lines.append(f"no flow chart: {error}")
     return found
 

@@ -1,7 +1,9 @@
 """Scores of the events of files that are no dataset: one row an entry, selected or not."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +11,7 @@ from numpy.typing import NDArray
 from manyscale.card import Card
 from manyscale.data.event_filter import split_names
 from manyscale.data.identity import event_ids
-from manyscale.deployment.beside import Beside, with_trees
-from manyscale.deployment.bundle import Bundle
+from manyscale.deployment.beside import load_model, scores_of, with_trees
 from manyscale.deployment.predict import Alignment, score
 from manyscale.deployment.scores import Scores, column_of
 from manyscale.errors import DataError, MissingBranchError
@@ -19,6 +20,7 @@ from manyscale.events.files.convert_settings import ConvertSettings
 from manyscale.events.files.formats import Format
 from manyscale.events.files.reader import Contents, FileEvents, Piece, Reader
 from manyscale.events.settings import GenerateSettings
+from manyscale.events.work import in_order, open_executor, usable_cores
 from manyscale.progress import LOG
 from manyscale.runs.plan_files import (
     SourceFile,
@@ -26,21 +28,29 @@ from manyscale.runs.plan_files import (
     look_at_first,
     one_reader,
 )
-from manyscale.runs.worker import collision_schema, unit_seed
+from manyscale.runs.worker import FileUnit, collision_schema, unit_seed
 from manyscale.schema import STREAMS, StreamSchema
 
 __all__ = ["score_files"]
 
 
 def score_files(
-    paths: Sequence[str], kind: Format, card: Card, bundle: Bundle, beside: Beside | None
+    paths: Sequence[str],
+    kind: Format,
+    card: Card,
+    model: Path,
+    *,
+    device: str,
+    workers: int | None,
+    cluster: str | None,
 ) -> tuple[int, Iterator[Scores]]:
     """Number of entries of files of one format, and their scores, some thousand at a time, in order.
 
     The card is that of the run: detector, jets, cuts and the map of ntuples; what fails its cuts has
-    no score.
+    no score. Processes and cluster are as of `manyscale.runs.convert.convert_files`.
     """
     files = find_files(paths)
+    bundle, beside = load_model(model, device)
 
     def open_for(
         wanted: Sequence[StreamSchema],
@@ -63,54 +73,87 @@ def score_files(
         align = Alignment(collision_schema(contents.streams), wanted)
         return reader, convert, contents, align
 
-    scorer, (reader, convert, contents, align) = with_trees(bundle, beside, open_for)
+    used, (reader, convert, contents, align) = with_trees(bundle, beside, open_for)
     entries = [reader.entries(file.path) for file in files]
-    labels = {name: card.label_of(name, convert.event_class(name)) for name in convert.process}
+    step = convert.unit_events or reader.step
+    pieces = [
+        (file.identity, Piece(file.path, first, min(first + step, count)))
+        for file, count in zip(files, entries, strict=True)
+        for first in range(0, count, step)
+    ]
+    task = _ScoreUnit(
+        reader,
+        contents.streams,
+        align,
+        {name: card.label_of(name, convert.event_class(name)) for name in convert.process},
+        card,
+        model.absolute(),
+        device,
+        with_trees=used is not None,
+    )
+    units = [FileUnit(index, (), piece, of) for index, (of, piece) in enumerate(pieces)]
 
-    notes = Counter[str]()
+    def rows() -> Iterator[Scores]:
+        noted = Counter[str]()
+        processes = min(workers or usable_cores(), len(units))
+        with open_executor(processes, cluster) as (executor, in_flight):
+            for scores, notes in in_order(task, units, executor, in_flight):
+                noted.update(notes)
+                yield scores
+        tell(noted)
 
-    def rows_of(identity: str, piece: Piece) -> Scores:
-        seed = unit_seed(card.seed, identity, piece.first)
-        found = FileEvents.add(list(reader.read(piece, contents.streams, seed)))
-        notes.update(found.notes)
+    return sum(entries), rows()
+
+
+@dataclass(frozen=True)
+class _ScoreUnit:
+    """Reads a unit of a file and scores it; can be sent to another process, which loads the model."""
+
+    reader: Reader
+    streams: Mapping[str, StreamSchema]  # those that the files give
+    align: Alignment  # from these to what is scored
+    labels: Mapping[str, int]  # by process; empty where the file does not tell
+    card: Card
+    model: Path
+    device: str
+    with_trees: bool
+
+    def __call__(self, unit: FileUnit) -> tuple[Scores, Counter[str]]:
+        """Score a unit: a row an entry; and what is to be noted of it, with how often."""
+        bundle, beside = load_model(self.model, self.device)
+        first = unit.piece.first
+        seed = unit_seed(self.card.seed, unit.identity, first)
+        found = FileEvents.add(list(self.reader.read(unit.piece, self.streams, seed)))
         count = len(found.weight)
         scores: dict[str, NDArray[np.floating]] = {}
         label = np.full(count, -1, np.int8)
-        of_process = np.zeros(count, f"U{max(map(len, labels), default=1)}")
+        of_process = np.zeros(count, f"U{max(map(len, self.labels), default=1)}")
         observables: dict[str, NDArray[np.generic]] = {}
         for process, (events, _) in found.processes.items():
-            row = events.entry - piece.first
-            streams = align(events.streams)
+            row = events.entry - first
+            streams = self.align(events.streams)
             network, known = score(bundle.network, streams)
-            for name, given in scorer(streams, network[:, 1]).items():
+            of = scores_of(beside if self.with_trees else None, streams, network[:, 1])
+            for name, given in of.items():
                 scores.setdefault(name, np.full(count, np.nan, given.dtype))[row] = given
             of_process[row] = process
-            label[row] = labels.get(process, -1)
+            label[row] = self.labels.get(process, -1)
             for name, values in {**events.observables, **known}.items():
                 # Where not selected whole numbers are 0, having no other value for it: as floats,
                 # with NaN, those beyond 2^53 would be rounded.
                 dtype = values.dtype if np.issubdtype(values.dtype, np.number) else np.float64
                 empty = np.full(count, 0 if np.issubdtype(dtype, np.integer) else np.nan, dtype)
                 observables.setdefault(name, empty)[row] = values
-        event_id = event_ids(identity, piece.first + np.arange(count))
+        event_id = event_ids(unit.identity, first + np.arange(count))
         columns: dict[str, NDArray[np.generic]] = {
             "event_id": event_id,
             **{column_of(name): values for name, values in scores.items()},
             "selected": np.isfinite(scores["network"]),
-            "split": split_names(event_id, card.seed, card.data.split),
+            "split": split_names(event_id, self.card.seed, self.card.data.split),
         }
-        if convert.process:
+        if self.labels:
             columns |= {"process": of_process, "label": label}
-        return Scores({**observables, **columns, "weight": found.weight})
-
-    def rows() -> Iterator[Scores]:
-        step = convert.unit_events or reader.step
-        for file, count in zip(files, entries, strict=True):
-            for first in range(0, count, step):
-                yield rows_of(file.identity, Piece(file.path, first, min(first + step, count)))
-        tell(notes)
-
-    return sum(entries), rows()
+        return Scores({**observables, **columns, "weight": found.weight}), Counter(found.notes)
 
 
 def _look(

@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 
 from manyscale.card import Card, card_text
-from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import Feed
 from manyscale.data.folder_feed import hold, make_feed, memory_of
@@ -411,7 +410,6 @@ def _train_claimed(  # noqa: C901, PLR0912, PLR0915 - from data to model folder,
             trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
         beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
         beside.save(draft)
-        write_checksums(draft)
     folder.write_card(card_text(card, "manyscale card, as run"))
 
 

@@ -98,8 +98,11 @@ def expand(paths: Sequence[str]) -> list[str]:
     """
     files: list[str] = []
     for path in paths:
-        for one in _glob(path):
-            files.extend(_listed(one) if recognise(one) == "list" else [one])
+        try:
+            for one in _glob(path):
+                files.extend(_listed(one) if recognise(one) == "list" else [one])
+        except OSError as error:  # of a name that is too long for one
+            raise DataError(f"{path[:200]} cannot be read: {error.strerror}") from error
     twice = [file for file, times in Counter(files).items() if times > 1]
     if twice:
         raise DataError(f"{twice[0]} is named twice")

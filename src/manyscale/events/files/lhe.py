@@ -131,23 +131,23 @@ class LHEReader:
         entry, text = piece.first, _END
         for first, texts in self.texts.batches(piece, _STEP):
             text, entry = texts[-1], first + len(texts) - 1
-            # Pythia reads neither zstd nor a range of events: a batch is a file of its own.
-            with tempfile.TemporaryDirectory(prefix="manyscale-") as folder:
-                events = Path(folder) / "events.lhe"
+            # Pythia reads neither zstd nor a range of events: a batch is a file of its own. It has no
+            # name in any folder, so that a process that is killed leaves none.
+            with tempfile.TemporaryFile() as file:
                 further = []
-                with events.open("wb") as file:
-                    file.write(head)
-                    for at, part in enumerate(texts, first):
-                        event = _hard_event(part, path, at)
-                        # As Pythia scales the weight.
-                        unit = (abs(event.weight) or 1.0) if signs else 1.0
-                        further.append({name: w / unit for name, w in event.weights.items()})
-                        file.write(b"\n<event" + event.text)
-                    file.write(b"\n" + _END + b"\n")
+                file.write(head)
+                for at, part in enumerate(texts, first):
+                    event = _hard_event(part, path, at)
+                    # As Pythia scales the weight.
+                    unit = (abs(event.weight) or 1.0) if signs else 1.0
+                    further.append({name: w / unit for name, w in event.weights.items()})
+                    file.write(b"\n<event" + event.text)
+                file.write(b"\n" + _END + b"\n")
+                file.seek(0)
                 weights = weight_columns(further, path, first)
                 lines = (
                     "Beams:frameType=4",
-                    f"Beams:LHEF={events}",
+                    f"Beams:LHEF=/dev/fd/{file.fileno()}",
                     "SLHA:verbose=0",
                     f"PartonLevel:MPI={'on' if self.generate.multiparton else 'off'}",
                     *self.lines,
