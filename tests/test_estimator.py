@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import manyscale as ms
 from helpers.toys import SCHEMA, toy_events
 from manyscale.data.dataset import Dataset
+from manyscale.progress import LOG
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,13 @@ def test_all_keys_of_a_training_and_of_the_head_reach_the_card():
     assert (card.training.epochs, card.head.units) == (3, (16, 8))
 
 
+@pytest.fixture
+def silent(monkeypatch):
+    """As in a program that has not asked for log lines, whatever other tests have."""
+    monkeypatch.setattr(LOG, "handlers", [])
+
+
+@pytest.mark.usefixtures("silent")
 def test_scores_and_words_of_dataset_and_classifier(tmp_path, capsys):
     data = Dataset.from_events(SCHEMA, toy_events(1, events=160, learnable=True))
     assert repr(data.train).startswith("Dataset(events in memory, the train part: ")
@@ -139,6 +147,7 @@ def test_scores_and_words_of_dataset_and_classifier(tmp_path, capsys):
     assert "fitted on kinematics" in repr(again)
 
 
+@pytest.mark.usefixtures("silent")
 def test_verbose_shows_a_training_and_no_more(capsys):
     data = Dataset.from_events(SCHEMA, toy_events(1, events=80))
     ms.Classifier("kinematics-only", epochs=1, verbose=True).fit(data)
@@ -147,6 +156,7 @@ def test_verbose_shows_a_training_and_no_more(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("silent")
 def test_a_notebook_has_one_line_written_anew(monkeypatch):
     shown = []
 

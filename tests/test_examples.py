@@ -132,7 +132,8 @@ def test_pythia_takes_the_heavy_higgs():
     assert settings.event_class("zh") == "background"
 
 
-def test_custom_fusion_attends_in_the_order_written(type_, tmp_path):
+def test_custom_fusion_attends_in_the_order_written(type_, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table stands in pieces
     toy_dataset(tmp_path / "data" / "hh4b", events=60)
     (tmp_path / "card.yaml").write_bytes((FOLDER / "custom_fusion.yaml").read_bytes())
     done = type_("inspect", "card.yaml")

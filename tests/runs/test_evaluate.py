@@ -171,7 +171,8 @@ def test_every_group_of_figures_says_its_weights(metrics, trained):
     assert {group["weights"] for group in physical} == {"physical"}
 
 
-def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys):
+def test_console_shows_all_and_says_of_each_table_what_it_counts(metrics, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow table stands in pieces
     print_metrics(Metrics.model_validate(metrics))
     said = capsys.readouterr()
     assert "Test events, class-balanced" in said.err

@@ -74,8 +74,6 @@ def test_less_memory_means_another_order_and_no_worse_a_network(folder, trained)
 
 def test_evaluation_chunk_by_chunk_gives_the_figures_of_all_events(folder, trained, monkeypatch):
     monkeypatch.setattr("manyscale.deployment.predict.CHUNK", 50)
-    # The plots' sample: no figure depends on it.
-    monkeypatch.setattr("manyscale.runs.evaluate._SAMPLE", 40)
     metrics = evaluate_run(trained.root, plots=False)
     test = Dataset.open(folder).test
     events = test.events()
