@@ -10,12 +10,12 @@ from manyscale.evaluation.systematics import SystematicSettings
 from manyscale.events.settings import CutSettings, ProcessSettings
 from manyscale.model.presets import Preset
 from manyscale.progress import LOG
-from manyscale.reporting.report import write_report
 from manyscale.runs.compare import Job, show_comparison, train_side_by_side
 from manyscale.runs.explain import explain_run
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.generate import generate_by_class
 from manyscale.runs.limits import limits_run
+from manyscale.runs.plots import report_run
 from manyscale.schema import Label
 from manyscale.training.distributed import refuse_launcher
 
@@ -117,5 +117,5 @@ def run_demo(root: Path | str, *, workers: int | None = None) -> list[Comparison
     facts = DataFacts.read(root / "data.json")
     notices = tuple(dict.fromkeys([*facts.notices, _MORE]))
     facts.model_copy(update={"notices": notices}).write(root / "data.json")
-    write_report(root)
+    report_run(root)
     return rows
