@@ -131,14 +131,13 @@ class MultiScaleClassifier(nn.Module):
 
         They look into the first member of an ensemble.
         """
-        logits = self._logits(batch, taps)
-        if not self.others:
-            return logits
-        return mean_logits([logits, *(other(batch) for other in self.others)])
+        if self.others:
+            return mean_logits(self.member_logits(batch, taps))
+        return self._logits(batch, taps)
 
-    def member_logits(self, batch: Mapping[str, StreamBatch]) -> Tensor:
-        """Logits of each member, (members, events, classes)."""
-        return torch.stack([self._logits(batch, NO_TAPS), *(other(batch) for other in self.others)])
+    def member_logits(self, batch: Mapping[str, StreamBatch], taps: Taps = NO_TAPS) -> Tensor:
+        """Logits of each member, (members, events, classes); `taps` as of `forward`."""
+        return torch.stack([self._logits(batch, taps), *(other(batch) for other in self.others)])
 
     def _logits(self, batch: Mapping[str, StreamBatch], taps: Taps) -> Tensor:
         layouts = {
@@ -192,10 +191,9 @@ class MultiScaleClassifier(nn.Module):
         return places
 
 
-def mean_logits(members: Sequence[Tensor] | Tensor) -> Tensor:
-    """Logits, (events, classes), of the mean of the members' probabilities, with all its digits."""
-    every = members if isinstance(members, Tensor) else torch.stack(list(members))
-    return every.log_softmax(2).logsumexp(0) - math.log(len(every))
+def mean_logits(members: Tensor) -> Tensor:
+    """Logits, (events, classes), of the mean of the probabilities of (members, events, classes)."""
+    return members.log_softmax(2).logsumexp(0) - math.log(len(members))
 
 
 def _tokens_needed(settings: ModelSettings) -> list[set[str]]:

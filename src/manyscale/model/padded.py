@@ -161,7 +161,7 @@ class PaddedNetwork(nn.Module):
         """
         logits = _logits(self.network, arrays)
         others = [_logits(cast("MultiScaleClassifier", of), arrays) for of in self.network.others]
-        return mean_logits([logits, *others]) if others else logits
+        return mean_logits(torch.stack([logits, *others])) if others else logits
 
 
 def _logits(network: MultiScaleClassifier, arrays: Mapping[str, Tensor]) -> Tensor:

@@ -100,8 +100,7 @@ def resolve(
         shared = {"encoder": JETS}
         chosen |= {name: jet.model_copy(update=shared) for name, jet in jets.items()}
     # Some ten thousand generated events are few: without dropout the jets' encoders learn them by heart
-    # (docs/ablations.md). One jet of an npz it serves ill: AUC 0.9965 in place of 0.9977 on the seed's
-    # jets after three epochs (benchmarks/seed_demo.py).
+    # (docs/ablations.md). One jet of an npz it serves ill.
     dropout = 0.0 if preset == "model-1" else 0.1
 
     def completed(of: AnySettings) -> AnySettings:
