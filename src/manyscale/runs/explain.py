@@ -171,8 +171,14 @@ def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
     ]
     write_json(folder / "attention.json", {**about, **attention.numbers()})
     write_json(folder / "gradcam.json", {**about, "importance": of_importance})
+    uneven = _uneven_maps(attention)
+    even = [
+        f"{context}: {query} attends to its tokens evenly, within 5%, so that there is no map"
+        for (query, context), rows in uneven.items()
+        if not rows
+    ]
     for name, drawn in (
-        *_attention_figures(attention, images),
+        *_attention_figures(attention, uneven, images),
         *_importance_figures(attention, importance, images),
     ):
         drawn.save(trial.folder.plots, name)
@@ -199,7 +205,7 @@ def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
         displayed=len(shown.events),
         weights="class-balanced",
         seconds={name: round(value, 2) for name, value in seconds.items()},
-        notices=(*notices, *attention.notices(), *_even_notices(attention)),
+        notices=(*notices, *attention.notices(), *even),
         streams=streams,
     )
     explanation.write(folder / "summary.json")
@@ -439,17 +445,15 @@ _ALIKE = 0.05
 Named = Iterator[tuple[str, Drawn]]
 
 
-def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
-    """Draw what was added up of attention: the name of each plot, and the plot.
-
-    Of several attentions of one stream to another the last is drawn; attention.json has all.
-    """
-    last = {(place.stream, context): place for place, context in maps.cross}
-    for (query, context), place in last.items():
-        if rows := _map_rows(maps, place, context):
+def _attention_figures(
+    maps: AttentionMaps, uneven: Mapping[tuple[str, str], dict[str, Floats]], images: ImageSettings
+) -> Named:
+    """Draw what was added up of attention, of its maps the `uneven`: the name of each plot, and the plot."""
+    for (query, context), rows in uneven.items():
+        if rows:
             drawn = plots.class_maps(rows, images, "attention in a pixel")
             yield f"attention_maps_{query}_{context}", drawn
-    for query, place in {query: place for (query, _), place in last.items()}.items():
+    for query, place in {query: place for (query, _), place in _last(maps).items()}.items():
         yield f"attention_shares_{query}", _stream_shares(maps, place)
         curves: list[Curve] = []
         for context in place.context:
@@ -462,25 +466,35 @@ def _attention_figures(maps: AttentionMaps, images: ImageSettings) -> Named:
             yield f"attention_profiles_{query}", plots.profiles(curves, label=label)
 
 
-def _map_rows(maps: AttentionMaps, place: Place, context: str) -> dict[str, Floats]:
-    """Maps of a context by kind of query, mean over heads: those that are not even, each once.
+def _last(maps: AttentionMaps) -> dict[tuple[str, str], Place]:
+    """Of several attentions of one stream to another the last, which is drawn; attention.json has all."""
+    return {(place.stream, context): place for place, context in maps.cross}
+
+
+def _uneven_maps(maps: AttentionMaps) -> dict[tuple[str, str], dict[str, Floats]]:
+    """Maps of query and context by kind of query, mean over heads: those that are not even, each once.
 
     A map is left out where it is, within 5% (total variation), what equal attention to all tokens
     would give, or like that of another kind of query.
     """
-    if not maps.readers[context].plane:
-        return {}
-    means = maps.cross[place, context]
-    images = means.image()
-    known = [images[..., means.channel(query="any", head="even")]]
-    rows = {}
-    for kind in maps.queries[place.stream]:
-        image = images[..., means.channel(query=kind, head="mean")]
-        # A kind of query that no event of a class has is not drawn.
-        if np.isfinite(image).all() and all(_variation(image, other) > _ALIKE for other in known):
-            rows[kind] = image
-            known.append(image)
-    return rows
+    found = {}
+    for (query, context), place in _last(maps).items():
+        if not maps.readers[context].plane:
+            continue
+        means = maps.cross[place, context]
+        images = means.image()
+        known = [images[..., means.channel(query="any", head="even")]]
+        rows = {}
+        for kind in maps.queries[query]:
+            image = images[..., means.channel(query=kind, head="mean")]
+            # A kind of query that no event of a class has is not drawn.
+            if np.isfinite(image).all() and all(
+                _variation(image, other) > _ALIKE for other in known
+            ):
+                rows[kind] = image
+                known.append(image)
+        found[query, context] = rows
+    return found
 
 
 def _variation(one: Floats, other: Floats) -> float:
@@ -490,16 +504,6 @@ def _variation(one: Floats, other: Floats) -> float:
         whole = image.sum(axis=(1, 2), keepdims=True)
         shapes.append(np.divide(image, whole, out=np.zeros_like(image), where=whole > 0))
     return float(np.abs(shapes[0] - shapes[1]).sum(axis=(1, 2)).max() / 2)
-
-
-def _even_notices(maps: AttentionMaps) -> list[str]:
-    """Say of which streams the attention is even, so that there is no map of it."""
-    last = {(place.stream, context): place for place, context in maps.cross}
-    return [
-        f"{context}: {query} attends to its tokens evenly, within 5%, so that there is no map"
-        for (query, context), place in last.items()
-        if maps.readers[context].plane and not _map_rows(maps, place, context)
-    ]
 
 
 def _stream_shares(maps: AttentionMaps, place: Place) -> Drawn:
