@@ -24,7 +24,8 @@ from manyscale.data.packing import PackedEvents
 from manyscale.events.ragged import PackedStream
 from manyscale.model.layers import StreamSettings
 from manyscale.reporting.figure import Drawn, stacked, styled
-from manyscale.runs.train import build_model, fit_features, fit_network, train_run
+from manyscale.runs.fit import build_model, fit_features, fit_network
+from manyscale.runs.train import train_run
 from manyscale.schema import Schema
 from manyscale.training.schedule import TrainingSettings
 from memory import PROCESSES, STREAM, in_a_process, make_dataset, random_jets

@@ -22,8 +22,8 @@ from manyscale.deployment.scores import read_scores
 from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.reporting.tables import Table
+from manyscale.runs.fit import open_data
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import open_data
 from manyscale.statistics.metrics import auc_difference, evaluate
 
 EPOCHS, BATCH, RATE, MOST = 12, 128, 1e-3, 128

@@ -29,7 +29,7 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
 from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
-from manyscale.runs.train import build_model
+from manyscale.runs.fit import build_model
 from manyscale.schema import Schema, StreamSchema
 from manyscale.training.distributed import precision_of
 from manyscale.training.graph import GraphedStep, can_graph

@@ -31,8 +31,9 @@ from manyscale.data.parquet import write_events
 from manyscale.events.ragged import PackedStream
 from manyscale.model.layers import StreamSettings
 from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.fit import build_model, fit_features, fit_network, open_data
 from manyscale.runs.predict import predict_run
-from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
+from manyscale.runs.train import train_run
 from manyscale.schema import Process, Schema, StreamSchema
 from manyscale.training.loop import peak_memory_mb
 from manyscale.training.schedule import TrainingSettings, learning_rate

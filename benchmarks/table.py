@@ -38,9 +38,10 @@ from manyscale.model.layers import StreamSettings
 from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
 from manyscale.runs.demo import demo_card
+from manyscale.runs.fit import build_model, fit_features, fit_network, open_data
 from manyscale.runs.generate import generate_dataset
 from manyscale.runs.predict import predict_run
-from manyscale.runs.train import build_model, fit_features, fit_network, open_data, train_run
+from manyscale.runs.train import train_run
 from manyscale.schema import Schema
 from memory import PROCESSES, STREAM
 from seed_demo import COLUMNS

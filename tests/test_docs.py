@@ -23,7 +23,7 @@ from manyscale.deployment.scores import Scores, write_scores
 from manyscale.events.settings import NAMED_PROCESSES
 from manyscale.model.summary import summarise
 from manyscale.reporting.flow_chart import flow_chart
-from manyscale.runs.train import build_model
+from manyscale.runs.fit import build_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from manyscale.errors import ManyscaleError
     from manyscale.estimator import Classifier
     from manyscale.features.images import jet_images
-    from manyscale.runs.train import build_model
+    from manyscale.runs.fit import build_model
     from manyscale.statistics.metrics import evaluate
     from manyscale.statistics.significance import significance
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Classifier": "manyscale.estimator",
     "Dataset": "manyscale.data.dataset",
     "ManyscaleError": "manyscale.errors",
-    "build_model": "manyscale.runs.train",
+    "build_model": "manyscale.runs.fit",
     "evaluate": "manyscale.statistics.metrics",
     "jet_images": "manyscale.features.images",
     "load_card": "manyscale.card",

@@ -23,7 +23,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.presets import Preset
 from manyscale.progress import LOG, shown
-from manyscale.runs.train import build_model, fit_features, fit_members, start
+from manyscale.runs.fit import build_model, fit_features, fit_members, start
 from manyscale.training.schedule import TrainingSettings
 
 __all__ = ["Classifier"]

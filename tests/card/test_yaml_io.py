@@ -9,7 +9,7 @@ from manyscale.card import Card, card_text, load_card, parse_card, preset_card, 
 from manyscale.errors import CardError
 from manyscale.estimator import Classifier
 from manyscale.model.presets import PRESETS
-from manyscale.runs.train import build_model
+from manyscale.runs.fit import build_model
 
 
 @pytest.mark.parametrize("full", [False, True])

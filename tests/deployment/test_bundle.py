@@ -17,7 +17,7 @@ from manyscale.features.jet_frame import FrameSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
 from manyscale.model.presets import resolve
-from manyscale.runs.train import fit_features
+from manyscale.runs.fit import fit_features
 
 STREAMS = ("jet1", "jet2", "kinematics")
 

@@ -9,7 +9,7 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.model.layers import FusionSettings, HeadSettings, StreamSettings
-from manyscale.runs.train import build_model, fit_features, fit_network
+from manyscale.runs.fit import build_model, fit_features, fit_network
 from manyscale.training import loop
 from manyscale.training.schedule import TrainingSettings, learning_rate
 

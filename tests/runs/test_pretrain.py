@@ -17,8 +17,8 @@ from manyscale.errors import CardError, RunError
 from manyscale.features.columns import to_torch
 from manyscale.model.start import FRESH
 from manyscale.model.taps import Taps
+from manyscale.runs.fit import start
 from manyscale.runs.pretrain import _GROUPS, HiddenFeatures, pretrain_base
-from manyscale.runs.train import start
 from manyscale.schema import StreamSchema
 from manyscale.training.schedule import TrainingSettings
 

@@ -19,16 +19,11 @@ from manyscale.deployment.predict import class_logits, class_probabilities, scor
 from manyscale.errors import RunError
 from manyscale.features.columns import StreamBatch
 from manyscale.model.layers import StreamSettings
-from manyscale.runs import train
+from manyscale.runs import fit
+from manyscale.runs.fit import build_model, dropped_tokens, fit_features, open_data
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.predict import predict_run
-from manyscale.runs.train import (
-    build_model,
-    dropped_tokens,
-    fit_features,
-    open_data,
-    train_run,
-)
+from manyscale.runs.train import train_run
 from manyscale.training import loop
 from manyscale.training.schedule import TrainingSettings, learning_rate, total_steps
 
@@ -38,7 +33,7 @@ CARD = Card(streams={"jet1": JET, "jet2": JET})
 
 @pytest.mark.parametrize("chunk", [17, 10_000])
 def test_the_standardisation_is_that_of_all_events_at_once(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(train, "CHUNK", chunk)
+    monkeypatch.setattr(fit, "CHUNK", chunk)
     data = on_disk(tmp_path, toy_events(1, events=150))
     network = build_model(CARD, data.schema)
     fit_features(network, data.train)
@@ -62,7 +57,7 @@ def test_the_standardisation_is_that_of_all_events_at_once(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("chunk", [17, 10_000])
 def test_dropped_tokens_are_counted_over_all_events(monkeypatch, chunk):
-    monkeypatch.setattr(train, "CHUNK", chunk)
+    monkeypatch.setattr(fit, "CHUNK", chunk)
     events = toy_events(1, events=60)
     network = build_model(CARD, SCHEMA)
     expected = {"kinematics": 0.0}

@@ -12,7 +12,7 @@ from lightning_fabric.plugins import MixedPrecision
 
 from helpers.training import assert_same_bits, interrupted_after, learned, trained
 from manyscale.errors import RunError
-from manyscale.runs import train
+from manyscale.runs import fit
 from manyscale.runs.folder import RunFolder
 from manyscale.training import checkpoint, loop
 from manyscale.training.schedule import learning_rate
@@ -63,7 +63,7 @@ def test_a_signal_is_obeyed_after_its_step_and_nothing_is_lost(tmp_path, monkeyp
 
 def test_a_signal_during_validation_is_obeyed_and_nothing_is_lost(tmp_path, monkeypatch):
     whole, whole_state = trained()
-    predict, left = train.predict, iter([False, True])
+    predict, left = fit.predict, iter([False, True])
 
     def slow(*arguments, **options):
         if next(left, False):
@@ -71,7 +71,7 @@ def test_a_signal_during_validation_is_obeyed_and_nothing_is_lost(tmp_path, monk
         yield from predict(*arguments, **options)
 
     folder = RunFolder(tmp_path)
-    monkeypatch.setattr(train, "predict", slow)
+    monkeypatch.setattr(fit, "predict", slow)
     with pytest.raises(KeyboardInterrupt):
         trained(folder)
     assert checkpoint.saved(folder.checkpoints)[-1].name.startswith("epoch-00001-step-000000010-")
@@ -103,7 +103,7 @@ def test_the_scale_of_half_precision_is_resumed_too(tmp_path, monkeypatch):
         precision = MixedPrecision("16-mixed", "cpu", scaler=scalers[-1])
         return Fabric(accelerator="cpu", plugins=[precision])
 
-    monkeypatch.setattr(train, "make_fabric", on_a_cpu)
+    monkeypatch.setattr(fit, "make_fabric", on_a_cpu)
     half = {"precision": "16-mixed", "epochs": 6, "dropout": 0.0}
     whole, state = trained(**half)
     assert state.step == 30

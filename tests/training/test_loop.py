@@ -20,7 +20,7 @@ from manyscale.model import attention
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import FusionSettings, StreamSettings
 from manyscale.model.presets import resolve
-from manyscale.runs.train import build_model, fit_features, fit_network
+from manyscale.runs.fit import build_model, fit_features, fit_network
 from manyscale.training import graph, loop
 from manyscale.training.schedule import TrainingSettings
 

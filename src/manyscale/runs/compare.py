@@ -35,8 +35,9 @@ from manyscale.reporting.comparison import COMPARISON, CURVES, write_comparison_
 from manyscale.reporting.findings import COMPARISON_PLOT, LEARNING_PLOT
 from manyscale.reporting.look import look
 from manyscale.runs.evaluate import evaluate_run
+from manyscale.runs.fit import build_model, open_data
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import build_model, open_data, train_run
+from manyscale.runs.train import train_run
 from manyscale.schema import Schema
 from manyscale.settings import write_json
 from manyscale.statistics.metrics import SIGNAL_EFFICIENCIES

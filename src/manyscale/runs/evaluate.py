@@ -34,9 +34,10 @@ from manyscale.evaluation.sculpting import MassSample, sculpt
 from manyscale.evaluation.trees import Trees
 from manyscale.evaluation.yields import ScaledEvents, expected_yields, scale_events
 from manyscale.progress import LOG
+from manyscale.runs.fit import open_data
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.model_card import describe_model
-from manyscale.runs.train import fit_combination, open_data
+from manyscale.runs.train import fit_combination
 from manyscale.settings import read_json
 from manyscale.statistics.metrics import auc_difference, evaluate
 

@@ -7,8 +7,8 @@ from manyscale.deployment.bundle import load_bundle
 from manyscale.deployment.onnx import check_onnx_target, write_onnx
 from manyscale.deployment.predict import Alignment
 from manyscale.events.ragged import PackedStream
+from manyscale.runs.fit import open_data
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import open_data
 
 __all__ = ["export_run"]
 

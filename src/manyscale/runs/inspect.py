@@ -28,8 +28,8 @@ from manyscale.reporting.tables import (
     mix_table,
     process_table,
 )
+from manyscale.runs.fit import build_model, open_data
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import build_model, open_data
 from manyscale.schema import STREAMS
 from manyscale.writing import write_whole
 

@@ -19,8 +19,9 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layout import Layout
 from manyscale.model.taps import Taps
 from manyscale.progress import LOG
+from manyscale.runs.fit import fit_features, model_settings, open_data, run_loop
 from manyscale.runs.folder import RunFolder
-from manyscale.runs.train import as_resumed, fit_features, model_settings, open_data, run_loop
+from manyscale.runs.train import as_resumed
 from manyscale.statistics.metrics import auc
 from manyscale.training import loop
 from manyscale.training.distributed import make_fabric, refuse_launcher

@@ -28,7 +28,7 @@ from manyscale.events.files.ntuple import NtupleReader
 from manyscale.events.files.ntuple_tokens import make_tokens
 from manyscale.events.files.reader import THE_PROCESS, NoEventsError, Piece
 from manyscale.events.ragged import PackedStream
-from manyscale.runs.train import build_model
+from manyscale.runs.fit import build_model
 from manyscale.schema import Schema, StreamSchema
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
