@@ -136,7 +136,7 @@ def kept(folder):
             text = path.read_text(encoding="utf-8").replace(str(folder), "FOLDER")
             text = json.dumps(json.loads(text), indent=0)
             # Times, and names of parts that are drawn at random.
-            found[name] = re.sub(r'"[a-z_]*(second|deviation)[^\n]*|[0-9a-f]{32}', "", text)
+            found[name] = re.sub(r'"[a-z_]*(second|deviation|made)[^\n]*|[0-9a-f]{32}', "", text)
         elif "seconds" not in name and path.suffix != ".parquet":
             found[re.sub(r"[0-9a-f]{32}", "", name)] = path.read_bytes()
     return found
