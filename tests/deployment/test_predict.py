@@ -41,7 +41,10 @@ def test_scores_depend_neither_on_the_batches_nor_on_their_order(events, rows, s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "batches", partial(predict.batches, rows=rows))
         in_batches = predict.class_probabilities(network, streams)
+        patch.setattr(predict, "_SORTED", set())  # as on a GPU
+        in_order = predict.class_probabilities(network, streams)
     np.testing.assert_allclose(in_batches, together, atol=1e-5)
+    np.testing.assert_allclose(in_order, together, atol=1e-5)
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):

@@ -130,12 +130,32 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
 
     op: Any = opset18  # its types are those of values, not of a graph
 
+    def number(value: float) -> Any:  # noqa: ANN401
+        return op.Constant(value_float=value)
+
     # How onnxscript would not, or not as fast; the arguments are values of the graph.
     def hypot(x: Any, y: Any) -> Any:  # noqa: ANN401
         return op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y)))
 
+    def gelu(x: Any, approximate: str = "none") -> Any:  # noqa: ANN401, ARG001
+        # In the order in which onnxruntime takes it for one operation.
+        raised = op.Add(op.Erf(op.Div(x, number(2**0.5))), number(1))
+        return op.Mul(op.Mul(x, raised), number(0.5))
+
+    def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:  # noqa: ANN401, ARG001
+        return op.Add(op.Relu(x), op.Log(op.Add(number(1), op.Exp(op.Neg(op.Abs(x))))))
+
+    def sinh(x: Any) -> Any:  # noqa: ANN401
+        square = op.Mul(x, x)
+        near = number(1)
+        for factor in (1 / 72, 1 / 42, 1 / 20, 1 / 6):
+            near = op.Add(op.Mul(op.Mul(square, number(factor)), near), number(1))
+        exp = op.Exp(x)
+        far = op.Mul(op.Sub(exp, op.Reciprocal(exp)), number(0.5))
+        return op.Where(op.Less(square, number(1)), op.Mul(x, near), far)
+
     def attend(query: Any, key: Any, value: Any, attn_mask: Any) -> Any:  # noqa: ANN401
-        query = op.Mul(query, op.Constant(value_float=query.shape[3] ** -0.5))
+        query = op.Mul(query, number(query.shape[3] ** -0.5))
         of_keys = attn_mask.shape[2] == 1
         if of_keys:
             # One more component of each key, which saves a pass over all pairs of tokens.
@@ -170,7 +190,10 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
                 dynamic_shapes=(sizes,),
                 opset_version=18,
                 custom_translation_table={
+                    torch.ops.aten.gelu.default: gelu,
                     torch.ops.aten.hypot.default: hypot,
+                    torch.ops.aten.sinh.default: sinh,
+                    torch.ops.aten.softplus.default: softplus,
                     torch.ops.aten.scaled_dot_product_attention.default: attend,
                 },
             )

@@ -33,6 +33,9 @@ CHUNK = 8192
 # Rows of a batch, class tokens counted; measured for short events and for long ones. A GPU has to be
 # given enough to do for each launch of a kernel.
 _ROWS = {"cpu": 16_384, "cuda": 524_288}
+# Where attention is padded, events of similar length go together. A GPU's kernel takes rows as they come:
+# there events stay in their order, and nothing is gathered on the host.
+_SORTED = {"cpu"}
 
 
 def choose_device(name: str) -> torch.device:
@@ -107,10 +110,10 @@ def batches(
     streams: Mapping[str, PackedStream],
     rows: int | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, StreamBatch]]]:
-    """Cut events into batches of similar length, on the network's device, the shortest first.
+    """Cut events into batches on the network's device: on a CPU of similar length, the shortest first.
 
     Similar lengths need the least padding. A score does not depend on the events beside it; only in
-    training would such batches do harm.
+    training would such batches do harm. On a GPU events stay in their order.
 
     Parameters
     ----------
@@ -126,11 +129,18 @@ def batches(
     device = next(network.parameters()).device
     rows = rows or _ROWS.get(device.type, _ROWS["cpu"])
     lengths = np.sum([stream.counts + 1 for stream in streams.values()], axis=0)
-    order = np.argsort(lengths, kind="stable")
+    by_length = device.type in _SORTED
+    order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(lengths))
     batch = np.cumsum(lengths[order]) // rows
     for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
-        if len(chosen):
+        if not len(chosen):
+            continue
+        if by_length:
             yield chosen, to_torch(streams, chosen, device)
+        else:
+            first, last = int(chosen[0]), int(chosen[-1]) + 1
+            parts = {name: stream.between(first, last) for name, stream in streams.items()}
+            yield chosen, {name: StreamBatch.of(part, device) for name, part in parts.items()}
 
 
 def class_logits(
@@ -183,16 +193,17 @@ def _per_event(
 ) -> NDArray[np.float32]:
     """What comes out of `logits`, (members, events, classes), in the order of the events."""
     trimmed = network.trim(streams)
-    found: list[NDArray[np.float32]] = []
+    found: list[Tensor] = []
     order: list[NDArray[np.int64]] = []
     half = next(network.parameters()).is_cuda and torch.cuda.is_bf16_supported()
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
         for chosen, batch in batches(network, trimmed):
             order.append(chosen)
-            found.append(logits(batch).float().cpu().numpy())
+            found.append(logits(batch).float())
     if not found:
         return np.zeros((1 + len(network.others), 0, network.classes), np.float32)
-    return np.concatenate(found, axis=1)[:, np.argsort(np.concatenate(order))]
+    # Read at the end alone: while a GPU works on a batch the host brings the next one.
+    return torch.cat(found, dim=1).cpu().numpy()[:, np.argsort(np.concatenate(order))]
 
 
 def predict(

@@ -239,24 +239,32 @@ class PairBias(nn.Module):
         rows[1:, :-1] = momenta
         rows[1:, -1] = 1
         rows = rows.index_select(0, layout.token_of_row)
-        found = []
-        for bucket in layout.to_itself.padded.keys.pad(rows):
-            count, length = bucket.shape[:2]
-            # Pairs look the same from both sides: half of them are worked out, then put in both places.
-            one, other = torch.triu_indices(length, length, device=rows.device)
-            place = torch.empty(length, length, dtype=torch.int64, device=rows.device)
-            place[one, other] = place[other, one] = torch.arange(len(one), device=rows.device)
-            # Numbers first and padded rows last: on a CPU several times as fast.
-            numbers = bucket.permute(1, 2, 0).contiguous()
-            a, b = (numbers.index_select(0, of).transpose(0, 1) for of in (one, other))
-            pairs = pair_features(a[:-1], b[:-1]).flatten(1)
-            hidden = torch.addmm(self.wide.bias[:, None], self.wide.weight, pairs)
-            hidden = nn.functional.gelu(hidden)
-            bias = torch.addmm(self.narrow.bias[:, None], self.narrow.weight, hidden)
-            bias = bias.view(-1, len(one), count) * (a[-1] * b[-1])
-            whole = bias.index_select(1, place.flatten()).permute(2, 0, 1)
-            found.append(whole.reshape(count, -1, length, length))
-        return found
+        return [self.padded(bucket) for bucket in layout.to_itself.padded.keys.pad(rows)]
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Map padded rows (padded rows, rows, 5) to biases (padded rows, heads, rows, rows).
+
+        The fifth number tells tokens, 1, from class tokens and padding, 0.
+        """
+        count, length = rows.shape[:2]
+        # Pairs look the same from both sides: half of them are worked out, then put in both places.
+        # Pair k is that of rows j <= i with k = i (i + 1) / 2 + j.
+        k = torch.arange(length * (length + 1) // 2, device=rows.device)
+        one = ((8 * k + 1).double().sqrt().sub(1) / 2).floor().long()
+        other = k - one * (one + 1) // 2
+        row = torch.arange(length, device=rows.device)
+        larger, smaller = torch.maximum(row[:, None], row), torch.minimum(row[:, None], row)
+        place = larger * (larger + 1) // 2 + smaller
+        # Numbers first and padded rows last: on a CPU several times as fast.
+        numbers = rows.permute(1, 2, 0).contiguous()
+        a, b = (numbers.index_select(0, of).transpose(0, 1) for of in (one, other))
+        pairs = pair_features(a[:-1], b[:-1]).flatten(1)
+        hidden = torch.addmm(self.wide.bias[:, None], self.wide.weight, pairs)
+        hidden = nn.functional.gelu(hidden)
+        bias = torch.addmm(self.narrow.bias[:, None], self.narrow.weight, hidden)
+        bias = bias.view(-1, one.shape[0], count) * (a[-1] * b[-1])
+        whole = bias.index_select(1, place.flatten()).permute(2, 0, 1)
+        return whole.reshape(count, -1, length, length)
 
 
 class CrossAttention(nn.Module):

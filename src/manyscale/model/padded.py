@@ -15,8 +15,6 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import Segments, TokenColumns
-from manyscale.features.pairs import pair_features
-from manyscale.model.attention import PairBias
 from manyscale.model.classifier import MultiScaleClassifier, mean_logits
 from manyscale.model.layers import (
     BIASED_LAYERS,
@@ -178,7 +176,9 @@ def _logits(network: MultiScaleClassifier, arrays: Mapping[str, Tensor]) -> Tens
         biased = masks[name]
         if encoder.pairs is not None:
             momenta = cast("Tensor", extractor.momenta(columns))
-            biased = biased + _pair_bias(encoder.pairs, momenta, columns.real)
+            there = columns.real[:, :, None]
+            known = torch.cat([torch.where(there, momenta, 0), there.float()], dim=2)
+            biased = biased + encoder.pairs.padded(nn.functional.pad(known, (0, 0, 1, 0)))
         later = _reads(settings.fusion, name)
         for number, layer in enumerate(encoder.layers, start=1):
             class_only = number == len(encoder.layers) and not later
@@ -222,15 +222,6 @@ def _embed(embedding: Embedding, numbers: Tensor, classes: Tensor) -> Tensor:
         )
     class_token = (weight[:, -1] + bias).expand(tokens.shape[0], 1, -1)
     return torch.cat([class_token, tokens], dim=1)
-
-
-def _pair_bias(pairs: PairBias, momenta: Tensor, real: Tensor) -> Tensor:
-    """(events, heads, 1 + tokens, 1 + tokens) of momenta (events, tokens, 4); 0 for class tokens."""
-    numbers = momenta.movedim(2, 0)
-    features = pair_features(numbers[:, :, :, None], numbers[:, :, None, :]).movedim(0, 3)
-    bias = pairs.narrow(nn.functional.gelu(pairs.wide(features))).movedim(3, 1)
-    both = (real[:, :, None] & real[:, None, :])[:, None]
-    return nn.functional.pad(torch.where(both, bias, 0), (1, 0, 1, 0))
 
 
 def _heads(rows: Tensor, heads: int) -> Tensor:
