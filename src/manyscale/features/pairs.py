@@ -12,7 +12,6 @@ References
 H. Qu, C. Li, S. Qian, arXiv:2202.03772, section 4: the interaction features of the Particle Transformer.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from manyscale.errors import CardError
 from manyscale.features.columns import TokenColumns
-from manyscale.features.registry import can_compute, recipe, wrap_phi
+from manyscale.features.registry import can_compute, wrap_phi
 from manyscale.schema import StreamSchema
 
 __all__ = ["FEATURES", "MOMENTUM", "momenta_of", "pair_features"]
@@ -62,24 +61,29 @@ def momenta_of(stream: StreamSchema) -> Callable[[TokenColumns], Tensor]:
             f"streams.{stream.name}.pair_bias: pairs of tokens need pt or log_pt, and eta with phi or "
             f"delta_eta with delta_phi; the stream has {', '.join(stream.all_columns)}"
         )
-    log_pt = recipe("log_pt", stream).compute
     mass = next((n for n in ("mass", "energy") if n in has and direction == ways[0]), None)
 
     def compute(columns: TokenColumns) -> Tensor:
-        logs = log_pt(columns).clamp(min=math.log(_SOFTEST))
-        eta, phi = (columns[name] for name in direction)
+        # In double precision: E - p of a light token is what rounding leaves of it, and a score must not
+        # depend on how a device, or a batch, rounds.
+        pt = columns["pt"].double() if "pt" in has else columns["log_pt"].double().exp()
+        pt = pt.clamp(min=_SOFTEST)
+        eta, phi = (columns[name].double() for name in direction)
         eta = eta.clamp(-_FURTHEST, _FURTHEST)
+        forward, backward = eta.exp(), (-eta).exp()
         if mass is None:
-            return torch.stack([logs, eta, phi, torch.zeros_like(eta)], -1)
+            return torch.stack([pt.log(), eta, phi, torch.zeros_like(eta)], -1).float()
         if mass == "mass":
-            mass2 = columns["mass"].clamp(min=0) ** 2
+            mass2 = columns["mass"].double().clamp(min=0) ** 2
         else:
-            # E^2 - p^2 of a light token is what rounding left of it.
-            energy, momentum = columns["energy"], logs.exp() * torch.cosh(eta)
+            energy, momentum = columns["energy"].double(), pt * (forward + backward) / 2
             mass2 = (energy - momentum) * (energy + momentum) - (_RESOLUTION * energy) ** 2
-        ratio = mass2.clamp(min=0) * torch.exp(-2 * logs)
-        rapidity = torch.asinh(torch.sinh(eta) * torch.rsqrt(1 + ratio))
-        return torch.stack([logs, rapidity, phi, ratio], -1)
+        ratio = mass2.clamp(min=0) / pt**2
+        # y = arsinh(p_z / m_T), in functions that onnxruntime has in double precision.
+        longitudinal = (forward - backward) / 2 / torch.sqrt(1 + ratio)
+        size = longitudinal.abs()
+        rapidity = longitudinal.sign() * torch.log(size + torch.sqrt(size**2 + 1))
+        return torch.stack([pt.log(), rapidity, phi, ratio], -1).float()
 
     return compute
 
