@@ -67,21 +67,21 @@ def random_jets(generator: np.random.Generator, events: int, spread: float) -> P
     return PackedStream(values.astype(np.float32), counts, axis.astype(np.float32))
 
 
-def make_dataset(folder: Path, events: int) -> None:
+def make_dataset(folder: Path, events: int, part: int = PART) -> None:
     """Write random events, half of them signal, as parts."""
     if (folder / "dataset.json").is_file():
         return
     schema = Schema(streams=(STREAM,))
-    for part in range(events // PART):
-        place = (0, 1, 0, 2)[part % 4]
-        name = f"{PROCESSES[place].name}-{part:04d}"
-        generator = np.random.default_rng(part)
+    for number in range(events // part):
+        place = (0, 1, 0, 2)[number % 4]
+        name = f"{PROCESSES[place].name}-{number:04d}"
+        generator = np.random.default_rng(number)
         packed = PackedEvents(
-            {"jet1": random_jets(generator, PART, 0.2 + 0.05 * (place == 0))},
-            event_ids(name, np.arange(PART)),
-            np.full(PART, int(place == 0), np.int64),
-            np.full(PART, place, np.int64),
-            np.ones(PART),
+            {"jet1": random_jets(generator, part, 0.2 + 0.05 * (place == 0))},
+            event_ids(name, np.arange(part)),
+            np.full(part, int(place == 0), np.int64),
+            np.full(part, place, np.int64),
+            np.ones(part),
         )
         write_events(folder, name, packed, schema, PROCESSES[place], name)
     merge(folder)

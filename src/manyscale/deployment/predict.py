@@ -12,7 +12,7 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError, DataError
 from manyscale.events.ragged import PackedStream
-from manyscale.features.columns import StreamBatch, to_torch
+from manyscale.features.columns import StreamBatch, on_device, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.taps import NO_TAPS, Taps
 from manyscale.schema import Schema, StreamSchema
@@ -193,17 +193,15 @@ def _per_event(
 ) -> NDArray[np.float32]:
     """What comes out of `logits`, (members, events, classes), in the order of the events."""
     trimmed = network.trim(streams)
-    found: list[Tensor] = []
-    order: list[NDArray[np.int64]] = []
-    half = next(network.parameters()).is_cuda and torch.cuda.is_bf16_supported()
+    events = len(next(iter(trimmed.values())))
+    weights = next(network.parameters())
+    half = weights.is_cuda and torch.cuda.is_bf16_supported()
+    # One array, read at the end alone: a GPU is not waited for after each batch.
+    found = weights.new_zeros(1 + len(network.others), events, network.classes)
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
         for chosen, batch in batches(network, trimmed):
-            order.append(chosen)
-            found.append(logits(batch).float())
-    if not found:
-        return np.zeros((1 + len(network.others), 0, network.classes), np.float32)
-    # Read at the end alone: while a GPU works on a batch the host brings the next one.
-    return torch.cat(found, dim=1).cpu().numpy()[:, np.argsort(np.concatenate(order))]
+            found[:, on_device(chosen, weights.device)] = logits(batch).float()
+    return found.cpu().numpy()
 
 
 def predict(

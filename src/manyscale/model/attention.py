@@ -239,7 +239,7 @@ class PairBias(nn.Module):
         rows[1:, :-1] = momenta
         rows[1:, -1] = 1
         rows = rows.index_select(0, layout.token_of_row)
-        return [self.padded(bucket) for bucket in layout.to_itself.padded.keys.pad(rows)]
+        return [self.padded(bucket) for bucket in layout.padded.keys.pad(rows)]
 
     def padded(self, rows: Tensor) -> Tensor:
         """Map padded rows (padded rows, rows, 5) to biases (padded rows, heads, rows, rows).

@@ -285,13 +285,8 @@ class AttentionLayout:
     def padded(self) -> PaddedLayout:
         """For torch's kernel with a mask, which also takes a bias and shows weights."""
         query, device = self.query, self.query.device
-        if self.class_only:
-            keys = query.to_itself.padded.keys
-            classes = Padding.of(np.arange(query.events), query.buckets, device)
-            return PaddedLayout.of(classes, keys, query.buckets)
         if self.keys == (query,):
-            padding = Padding.of(query.event, query.buckets, device)
-            return PaddedLayout.of(padding, padding, query.buckets)
+            return query.padded_classes if self.class_only else query.padded
         key_event = np.concatenate([layout.event for layout in self.keys])
         buckets = Buckets.of(np.bincount(key_event, minlength=query.events))
         return PaddedLayout.of(
@@ -399,11 +394,24 @@ class Layout:
         return Sequences.of([self])
 
     @cached_property
+    def padded(self) -> PaddedLayout:
+        """All rows to all rows of their event."""
+        padding = Padding.of(self.event, self.buckets, self.device)
+        return PaddedLayout.of(padding, padding, self.buckets)
+
+    @cached_property
+    def padded_classes(self) -> PaddedLayout:
+        """Class tokens to all rows of their event."""
+        classes = Padding.of(np.arange(self.events), self.buckets, self.device)
+        return PaddedLayout.of(classes, self.padded.keys, self.buckets)
+
+    # Not kept: this would hold what holds it, and batches pile up until Python looks for such circles.
+    @property
     def to_itself(self) -> AttentionLayout:
         """All rows attend to all rows of their event."""
         return AttentionLayout(self, (self,))
 
-    @cached_property
+    @property
     def class_to_all(self) -> AttentionLayout:
         """Class tokens attend to all rows of their event."""
         return AttentionLayout(self, (self,), class_only=True)
