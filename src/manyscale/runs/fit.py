@@ -346,11 +346,6 @@ def run_loop(
             state.scaler = fabric.strategy.precision.state_dict()
             checkpoint.save(folder.checkpoints, state, network, optimizer)
 
-    if graphed and settings.batch_size <= 256 and feed.events >= 20_000:
-        LOG.info(
-            f"training.batch_size=1024 with training.learning_rate={2 * settings.learning_rate:g} would "
-            f"train about twice as fast on this GPU, to the same AUC (docs/performance.md)"
-        )
     graph = None
     if graphed and feed.events >= settings.batch_size:
         longest = {name: of.max_tokens for name, of in network.settings.streams.items()}
