@@ -102,7 +102,7 @@ def test_a_light_token_has_the_mass_that_its_energy_says():
     mass2 = (1 - pairs._RESOLUTION**2) * energy**2 - (pt * np.cosh(eta)) ** 2
     found = momenta(schema, values)[3]
     np.testing.assert_allclose(found, np.maximum(mass2, 0) / pt**2, rtol=1e-5, atol=1e-12)
-    # Nor does it hang on the tokens beside it, which lead to other code of the processor.
+    # Nor does it depend on the tokens beside it, by which vectorised code rounds otherwise.
     assert torch.equal(momenta(schema, values[7:20])[3], found[7:20])
 
 

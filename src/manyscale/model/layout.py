@@ -405,7 +405,7 @@ class Layout:
         classes = Padding.of(np.arange(self.events), self.buckets, self.device)
         return PaddedLayout.of(classes, self.padded.keys, self.buckets)
 
-    # Not kept: this would hold what holds it, and batches pile up until Python looks for such circles.
+    # Not cached: a reference cycle would keep each batch until Python's garbage collector runs.
     @property
     def to_itself(self) -> AttentionLayout:
         """All rows attend to all rows of their event."""
