@@ -678,6 +678,22 @@ def test_a_signal_ends_a_run_that_can_be_resumed(type_, dataset, tmp_path, numbe
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_command_by_its_code_wherever_it_comes(number):
+    """Also before typer looks out for it, and in code that a library makes by `exec`."""
+    typed = [
+        "from manyscale import cli",
+        f"end = 'import signal; signal.raise_signal({number:d})'",
+        "cli.app = lambda *_, **__: exec(end)",
+        "cli.main()",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(typed)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 75, done.stderr
+    assert done.stderr.strip() == "interrupted"
+
+
 def test_fault_of_ours_is_still_one_line(type_, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("by zero")

@@ -81,12 +81,13 @@ def main() -> None:
         except OSError as error:
             with disk_errors(_written(arguments, error)):
                 raise
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            typer.echo("interrupted", err=True)
-            if ended:
-                raise SystemExit(interrupts.RESUMABLE) from None
-        raise
+        except SystemExit as end:
+            if end.code == _INTERRUPTED:
+                raise KeyboardInterrupt from None
+            raise
+    except KeyboardInterrupt:  # the above, or before typer looks out for it
+        typer.echo("interrupted", err=True)
+        raise SystemExit(interrupts.RESUMABLE if ended else _INTERRUPTED) from None
     except Exception as error:  # noqa: BLE001 - a fault of ours: still one line, and a way to see more
         if debug:
             traceback.print_exc()

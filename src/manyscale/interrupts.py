@@ -15,6 +15,10 @@ RESUMABLE = 75
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+class _EndedError(KeyboardInterrupt):
+    """Ended by SIGTERM or SIGUSR1. Where `exec` meets a plain one, Python's exit code is that of SIGINT."""
+
+
 def obey() -> list[int]:
     """From now on SIGTERM and SIGUSR1 end this process as Ctrl-C does; return the list of those.
 
@@ -25,7 +29,7 @@ def obey() -> list[int]:
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's arguments
         if not came:
             came.append(number)
-            raise KeyboardInterrupt
+            raise _EndedError
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, end)

@@ -374,7 +374,7 @@ def train_side_by_side(jobs: Sequence[Job], workers: int | None, device: str) ->
 
 
 def _tell_how_to_resume(kind: type[BaseException] | None, jobs: Sequence[Job]) -> None:
-    if kind is KeyboardInterrupt:
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
         LOG.info(_resume(jobs))
 
 
