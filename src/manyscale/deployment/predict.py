@@ -198,7 +198,8 @@ def _per_event(
     half = weights.is_cuda and torch.cuda.is_bf16_supported()
     # One array, read at the end alone: a GPU is not waited for after each batch.
     found = weights.new_zeros(1 + len(network.others), events, network.classes)
-    with torch.autocast("cuda", torch.bfloat16, enabled=half):
+    # oneDNN keeps a kernel for each shape that it has met: memory would grow with the events.
+    with torch.autocast("cuda", torch.bfloat16, enabled=half), torch.backends.mkldnn.flags():
         for chosen, batch in batches(network, trimmed):
             found[:, on_device(chosen, weights.device)] = logits(batch).float()
     return found.cpu().numpy()

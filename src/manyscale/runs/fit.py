@@ -353,7 +353,9 @@ def run_loop(
         graph = GraphedStep(
             network.train(), optimizer, typical, longest=longest, clip=settings.clip
         )
-    with _deterministic(wanted=settings.deterministic), held() as signals:
+    # oneDNN makes a kernel for each shape that it meets, which takes longer than it saves; bf16 needs it.
+    onednn = torch.backends.mkldnn.flags(enabled=precision != "32-true")
+    with onednn, _deterministic(wanted=settings.deterministic), held() as signals:
         return loop.train(
             wrapped,
             feed,
