@@ -80,8 +80,8 @@ def main() -> None:
     chosen = parser.parse_args()
     folder = chosen.folder
     small, large = folder / "small", folder / "large"
-    make_dataset(small, EVENTS // 10, part=EVENTS // 40)
-    make_dataset(large, EVENTS)
+    for data, events in ((small, EVENTS // 10), (large, EVENTS)):
+        make_dataset(data, events, part=EVENTS // 40)
     card = folder / "card.yaml"
     card.write_text(f"preset: model-1\ndata: {{dataset: {large}}}\ntraining: {{epochs: 2}}\n")
 

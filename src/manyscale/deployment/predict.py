@@ -14,6 +14,7 @@ from manyscale.errors import CardError, DataError
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.model.layers import without_onednn
 from manyscale.model.taps import NO_TAPS, Taps
 from manyscale.schema import Schema, StreamSchema
 
@@ -198,8 +199,7 @@ def _per_event(
     half = weights.is_cuda and torch.cuda.is_bf16_supported()
     # One array, read at the end alone: a GPU is not waited for after each batch.
     found = weights.new_zeros(1 + len(network.others), events, network.classes)
-    # oneDNN keeps a kernel for each shape that it has met: memory would grow with the events.
-    with torch.autocast("cuda", torch.bfloat16, enabled=half), torch.backends.mkldnn.flags():
+    with torch.autocast("cuda", torch.bfloat16, enabled=half), without_onednn():
         for chosen, batch in batches(network, trimmed):
             found[:, on_device(chosen, weights.device)] = logits(batch).float()
     return found.cpu().numpy()

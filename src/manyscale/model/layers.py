@@ -1,6 +1,7 @@
 """The blocks of the network with their settings: encoder of a stream, fusion of streams, head."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "Head",
     "HeadSettings",
     "StreamSettings",
+    "without_onednn",
 ]
 
 #: Layers of an encoder whose attention pairs steer: of three, the first alone gave the same AUC
@@ -324,3 +326,17 @@ class Head(nn.Module):
         """Map the class tokens, each (events, width of its stream), to logits (events, classes)."""
         logits: Tensor = self.layers(torch.cat(list(pooled), dim=1))
         return logits
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Let torch's own kernels do the arithmetic on a CPU.
+
+    oneDNN, which does GELU, makes one for each shape that it meets and keeps a thousand: where each batch
+    is of another shape memory grows for long, and small batches wait.
+    """
+    before, *_ = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=before, _fp32_precision=None)

@@ -73,8 +73,8 @@ def real_first(stream: StreamSchema, values: Tensor, most: int) -> Tensor:
     order = torch.argsort(torch.where(kept, place, tokens + place), dim=1)
     # Not known when the graph is made.
     longest = kept.sum(1).max().clamp(min=1).item()
-    torch._check(longest >= 1)  # type: ignore[no-untyped-call] # noqa: SLF001 - for torch.export
-    torch._check(longest <= tokens)  # type: ignore[no-untyped-call] # noqa: SLF001
+    torch._check(longest >= 1)  # noqa: SLF001 - for torch.export
+    torch._check(longest <= tokens)  # noqa: SLF001
     values = torch.where(kept[:, :, None], values, 0)
     return values.gather(1, order[:, :, None].expand(events, tokens, columns))[:, :longest]
 

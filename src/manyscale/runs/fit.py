@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from manyscale.features.columns import StreamBatch
 from manyscale.features.extractor import FeatureExtractor, standardise
 from manyscale.interrupts import held
 from manyscale.model.classifier import ModelSettings, MultiScaleClassifier
+from manyscale.model.layers import without_onednn
 from manyscale.model.presets import resolve
 from manyscale.model.start import FRESH, TakenOver, take_over
 from manyscale.model.taps import NO_TAPS, Taps
@@ -353,9 +354,9 @@ def run_loop(
         graph = GraphedStep(
             network.train(), optimizer, typical, longest=longest, clip=settings.clip
         )
-    # oneDNN makes a kernel for each shape that it meets, which takes longer than it saves; bf16 needs it.
-    onednn = torch.backends.mkldnn.flags(enabled=precision != "32-true")
-    with onednn, _deterministic(wanted=settings.deterministic), held() as signals:
+    # Without it bf16 is slow on CPUs.
+    kernels = without_onednn() if precision == "32-true" else nullcontext()
+    with kernels, _deterministic(wanted=settings.deterministic), held() as signals:
         return loop.train(
             wrapped,
             feed,

@@ -401,9 +401,7 @@ def launch(work: Callable[[], None], count: int) -> None:
         "MASTER_PORT": str(find_free_network_port()),
     }
     arguments = (work, environment, raised, is_shown())
-    context = start_processes(  # type: ignore[no-untyped-call]
-        _process, arguments, count, join=False
-    )
+    context = start_processes(_process, arguments, count, join=False)
     try:
         while not context.join(grace_period=_GRACE):
             pass

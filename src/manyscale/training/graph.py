@@ -133,7 +133,7 @@ class GraphedStep:
         }
         # With it the fused optimizer itself leaves out a step whose gradient is not finite.
         self._optimizer.found_inf = self._bad  # type: ignore[attr-defined]
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # torch wants some steps before a recording
             for _ in range(3):

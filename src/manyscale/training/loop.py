@@ -285,7 +285,7 @@ class _GradientWatch:
             self._optimizer.found_inf = (~torch.isfinite(value)).float()
         bad = self.last()
         on_host = torch.empty((), pin_memory=True).copy_(value.detach(), non_blocking=True)
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied = torch.cuda.Event()
         copied.record()
         self._seen = on_host, copied, share
         return bad
@@ -418,7 +418,7 @@ class Clock:
     def mark(self, phase: str) -> None:
         """End a phase: all since the last mark belonged to it."""
         if self._gpu:
-            now: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            now: Any = torch.cuda.Event(enable_timing=True)
             now.record()
         else:
             now = time.perf_counter()
