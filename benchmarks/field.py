@@ -88,7 +88,7 @@ def trained(
             longest = int(inputs[1].sum(1).max())
             logits = network(*(one[:, :longest] for one in inputs))
             loss = nn.functional.cross_entropy(logits, label)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()

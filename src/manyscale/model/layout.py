@@ -151,7 +151,7 @@ class Padding:
         Padding holds a copy of some row, so that it is finite; as a key it is masked, and as a query
         it is not read, so that no gradient comes back from it.
         """
-        slots: Tensor = _Pad.apply(rows, self.pad_index, self.unpad_index)
+        slots: Tensor = _Pad.apply(rows, self.pad_index, self.unpad_index)  # type: ignore[no-untyped-call]
         if len(self.shapes) == 1:
             return [slots.view(*self.shapes[0], *rows.shape[1:])]
         parts = torch.split(slots, [count * length for count, length in self.shapes])
@@ -258,7 +258,7 @@ class Sequences:
         """Rows (rows, ...) in the order of the events."""
         if self.order is None:
             return rows
-        return _Pad.apply(rows, self.order, self.position)
+        return _Pad.apply(rows, self.order, self.position)  # type: ignore[no-untyped-call]
 
 
 class AttentionLayout:
