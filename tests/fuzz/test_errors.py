@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.lib import format as npy_format
 
 import manyscale as ms
@@ -25,14 +26,21 @@ from helpers.training import trained
 from manyscale.card import load_card, parse_card
 from manyscale.checksums import write_checksums
 from manyscale.data.dataset import Dataset
-from manyscale.deployment.bundle import load_bundle, save_bundle
+from manyscale.data.npz import read_npz_events
+from manyscale.deployment.bundle import PRETRAINED, load_bundle, save_bundle
+from manyscale.deployment.predict import Alignment
 from manyscale.deployment.scores import read_scores
 from manyscale.evaluation.results import Metrics, read_history
 from manyscale.evaluation.trees import Trees
 from manyscale.events.files.formats import expand, of_one_format
+from manyscale.model.classifier import MultiScaleClassifier
+from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.folder import RunFolder
 from manyscale.runs.inspect import inspect_path
+from manyscale.runs.limits import limits_run
+from manyscale.runs.predict import predict_run
 from manyscale.runs.train import train_run
+from manyscale.schema import Schema
 from manyscale.settings import read_json
 from manyscale.training import checkpoint
 
@@ -282,6 +290,68 @@ def damaged_checkpoints(folder):
     trained(run, epochs=1)
 
 
+def infinite_gradient(folder):
+    trained(RunFolder(folder), epochs=1, learning_rate=1e30, clip=1e30)
+
+
+def no_memory(folder):
+    def forward(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MultiScaleClassifier, "forward", forward)
+        trained(RunFolder(folder), epochs=1)
+
+
+def other_columns(_):
+    stream = SCHEMA.streams[2]
+    fewer = stream.model_copy(update={"columns": stream.columns[:3]})
+    Alignment(Schema(streams=(fewer,)), (stream,))
+
+
+def other_array(folder):
+    np.savez(folder / "s.npz", np.ones((5, 4, 3)))
+    read_npz_events(folder / "s.npz", [network_of("model-1").extractor("jet1").stream])
+
+
+def scores_over_events(folder):
+    train_run(load_card(toy_card(folder)), folder / "run")
+    predict_run(folder / "run", folder / "s.npz", folder / "s.npz")
+
+
+def same_files_twice(folder):
+    toy_npz(folder / "s.npz", 5, signal=True)
+    ms.read_npz(signal=folder / "s.npz", background=folder / "s.npz")
+
+
+def npy_file(folder):
+    np.save(folder / "s.npy", np.ones((5, 2, 3)))
+    (folder / "s.npy").rename(folder / "s.npz")
+    _read(folder / "s.npz")
+
+
+def base_as_model(_):
+    load_bundle(PRETRAINED)
+
+
+def not_trained(folder):
+    RunFolder(folder).write_card("seed: 1")
+    RunFolder.open(folder)
+
+
+def no_cross_section(folder):
+    train_run(load_card(toy_card(folder)), folder / "run")
+    evaluate_run(folder / "run")
+    limits_run(folder / "run")
+
+
+def other_model(folder):
+    save_bundle(folder / "model", network_of("model-1"))
+    with (folder / "model" / "config.json").open("a", encoding="utf-8") as file:
+        file.write(" ")
+    inspect_path(folder / "model")
+
+
 CASES = {
     "an npz cut short": cut_npz,
     "an npz with Python objects": pickled,
@@ -314,6 +384,17 @@ CASES = {
     "weights of a model cut short": cut_weights,
     "a model of a newer manyscale": newer_model,
     "boosted trees with a changed byte": changed_trees,
+    "a model folder with a changed file": other_model,
+    "a base where a model is needed": base_as_model,
+    "events without columns that the network takes": other_columns,
+    "an npz of other columns than the network takes": other_array,
+    "signal and background of one file": same_files_twice,
+    "an array of numpy.save": npy_file,
+    "scores written over their events": scores_over_events,
+    "a run that is not trained to its end": not_trained,
+    "events of unknown cross sections": no_cross_section,
+    "a gradient that is not finite": infinite_gradient,
+    "a batch too large for the memory": no_memory,
     "no room on the disk": full_disk,
     "a folder that holds something else": taken_folder,
     "a run that another process writes": second_process,
@@ -323,7 +404,7 @@ CASES = {
 
 def rows():
     text = PAGE.read_text(encoding="utf-8")
-    return dict(re.findall(r"^\| (.+?) \| `(.+)` \|$", text, re.MULTILINE))
+    return dict(re.findall(r"^\| (.+?) \| (?:`` |`)(.+?)(?: ``|`) \|$", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("what", CASES)

@@ -21,6 +21,7 @@ from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import FusionSettings, StreamSettings
 from manyscale.model.presets import resolve
 from manyscale.runs.fit import build_model, fit_features, fit_network
+from manyscale.runs.folder import RunFolder
 from manyscale.training import graph, loop
 from manyscale.training.schedule import TrainingSettings
 
@@ -124,7 +125,7 @@ def test_max_steps_and_patience_end_a_run():
     assert state.epoch - state.best_epoch == 2
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path):
     """Before, such a gradient in the last step of an epoch made a checkpoint of NaN."""
     events = toy_events(1, events=200)
     data = Dataset.from_events(SCHEMA, events)
@@ -135,7 +136,13 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
     token = events.streams["jet1"].offsets[bad]
     events.streams["jet1"].values[token, SCHEMA.stream("jet1").columns.index("pt")] = np.nan
     with pytest.raises(RunError, match="the gradient is not finite in epoch 1") as told:
-        fit_network(network, card, train=data.train, validation=data.validation)
+        fit_network(
+            network, card, train=data.train, validation=data.validation, folder=RunFolder(tmp_path)
+        )
+    aside = Dataset.open(tmp_path / "not_finite").events()
+    assert len(aside) == 32
+    assert events.event_id[bad] in aside.event_id
+    assert np.isin(aside.event_id, data.train.event_ids).all()
     place = f"'log_pt' of stream 'jet1' in event {events.event_id[bad]}: by inf"
     assert place in str(told.value)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())

@@ -241,7 +241,8 @@ def fit_network(
     Raises
     ------
     RunError
-        Where the loss is no longer finite, memory runs out, or another process is lost.
+        Where the loss is no longer finite, memory runs out, or another process is lost. In the first
+        case a folder gets the events of that step as a dataset, `not_finite`.
     CardError
         Where the card asks for devices that are not there.
     """
@@ -266,9 +267,21 @@ def fit_network(
             auc=auc(held_out.label, signal, weights),
         )
 
-    return run_loop(
-        network, card, feed=feed, validate=validate, fabric=fabric, taken=taken, folder=folder
-    )
+    try:
+        return run_loop(
+            network, card, feed=feed, validate=validate, fabric=fabric, taken=taken, folder=folder
+        )
+    except loop.NotFiniteError as error:
+        if folder is None:
+            raise
+        aside = folder.root / ("not_finite" if world == 1 else f"not_finite-{rank}")
+        if not aside.exists():
+            parts = [
+                events.take(np.flatnonzero(np.isin(events.event_id, error.event_id)))
+                for events in train.chunks(CHUNK)
+            ]
+            Dataset.from_events(train.schema, PackedEvents.concatenate(parts)).write(aside)
+        raise RunError(f"{error}. The events of this step are the dataset {aside}") from None
 
 
 def run_loop(

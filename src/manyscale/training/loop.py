@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manyscale.data.feeds import Feed, TrainingBatch
@@ -37,7 +38,7 @@ from manyscale.training.schedule import (
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Clock", "Validation", "parameter_groups", "peak_memory_mb", "train"]
+__all__ = ["Clock", "NotFiniteError", "Validation", "parameter_groups", "peak_memory_mb", "train"]
 
 
 class Validation(NamedTuple):
@@ -96,8 +97,9 @@ def train(  # noqa: C901, PLR0912, PLR0915 - the one loop is to be read in one p
     ------
     KeyboardInterrupt
         Where there are such, once a checkpoint is written.
-    RunError
+    NotFiniteError
         Where a gradient is not finite, before it reaches the weights: names events and feature.
+    RunError
         Where memory runs out: says which settings would halve what is needed.
     """
     rank, world, device = fabric.global_rank, fabric.world_size, fabric.device
@@ -299,6 +301,14 @@ class _GradientWatch:
         return None if torch.isfinite(value) else share
 
 
+class NotFiniteError(RunError):
+    """A gradient is not finite in the step of the events `event_id`."""
+
+    def __init__(self, message: str, event_id: NDArray[np.uint64]) -> None:
+        super().__init__(message)
+        self.event_id = event_id
+
+
 @torch.no_grad()
 def _not_finite(
     share: TrainingBatch,
@@ -306,7 +316,7 @@ def _not_finite(
     settings: TrainingSettings,
     state: TrainingState,
     device: torch.device,
-) -> RunError:
+) -> NotFiniteError:
     """Say which events, and which feature, a gradient that is not finite may come from."""
     model = network.module
     assert isinstance(model, MultiScaleClassifier)  # noqa: S101
@@ -332,11 +342,12 @@ def _not_finite(
             f"{share.event_id[event]} (weight {share.weight[event]:.3g}, where the mean is 1)"
             for event in largest
         )
-    return RunError(
+    return NotFiniteError(
         f"the gradient is not finite in epoch {state.epoch + 1}, near step {state.step + 1}; the "
         f"weights, and the last checkpoint, are as they were before it. Of the events of this step "
         f"{found}. Lower training.learning_rate (now {settings.learning_rate}), or correct such "
-        f"features or weights in the data, and train into another folder"
+        f"features or weights in the data, and train into another folder",
+        share.event_id,
     )
 
 
