@@ -281,7 +281,7 @@ def fit_network(
                 for events in train.chunks(CHUNK)
             ]
             Dataset.from_events(train.schema, PackedEvents.concatenate(parts)).write(aside)
-        raise RunError(f"{error}. The events of this step are the dataset {aside}") from None
+        raise RunError(f"{error}. The events of this step are in the dataset {aside}") from None
 
 
 def run_loop(
