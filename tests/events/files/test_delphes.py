@@ -13,7 +13,8 @@ from helpers import reading
 from helpers.delphes_files import add_tree, jetclass2, toy_collections, write_delphes
 from manyscale.errors import CardError, DataError
 from manyscale.events.files.convert_settings import ConvertSettings
-from manyscale.events.files.delphes import DelphesReader, DelphesTree
+from manyscale.events.files.delphes import DelphesReader
+from manyscale.events.files.delphes_branches import DelphesTree
 from manyscale.events.files.delphes_references import NOWHERE, resolve
 from manyscale.events.files.reader import THE_PROCESS, Piece
 from manyscale.events.files.root_files import open_root
