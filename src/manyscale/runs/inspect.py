@@ -8,7 +8,7 @@ from manyscale.card import load_card
 from manyscale.checksums import CHECKSUMS, changed_files
 from manyscale.data import manifest
 from manyscale.data.dataset import Dataset
-from manyscale.data.npz import open_npz
+from manyscale.data.npz_arrays import open_npz
 from manyscale.data.parquet import MANIFEST
 from manyscale.data.sources import find_sources, missing_notices, unfinished
 from manyscale.deployment.bundle import load_bundle

@@ -10,7 +10,8 @@ import numpy as np
 from manyscale.card import Card
 from manyscale.data.dataset import Dataset
 from manyscale.data.event_filter import split_names
-from manyscale.data.npz import npz_batches, open_npz
+from manyscale.data.npz import npz_batches
+from manyscale.data.npz_arrays import open_npz
 from manyscale.deployment.beside import Beside, load_model, scores_of, with_trees
 from manyscale.deployment.bundle import Bundle
 from manyscale.deployment.predict import Alignment, predict, score
