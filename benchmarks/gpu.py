@@ -11,8 +11,10 @@ pair biases in all its layers, padded, in bf16.
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,20 +23,25 @@ from torch import Tensor, nn
 
 from manyscale.card import Card, preset_card
 from manyscale.console import print_table
+from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import TrainingBatch
-from manyscale.deployment.predict import class_probabilities
+from manyscale.data.packing import PackedEvents
+from manyscale.deployment.predict import CHUNK, class_probabilities
 from manyscale.events.ragged import PackedStream
 from manyscale.features.columns import StreamBatch, on_device
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
 from manyscale.model.padded import PaddedNetwork
 from manyscale.reporting.tables import Table
+from manyscale.runs.evaluate import evaluate_run
 from manyscale.runs.fit import build_model
+from manyscale.runs.predict import predict_run
+from manyscale.runs.train import train_run
 from manyscale.schema import Schema, StreamSchema
 from manyscale.training.distributed import precision_of
 from manyscale.training.graph import GraphedStep, can_graph
 from manyscale.training.loop import parameter_groups
-from memory import STREAM, random_jets
+from memory import PROCESSES, STREAM, random_jets
 from part import ParticleTransformer
 
 
@@ -169,6 +176,45 @@ def part_like(scale: Scale) -> float:
     return eager(model, logits, scale)
 
 
+def from_parquet(scale: Scale) -> tuple[float, float, list[str]]:
+    """What of one dataset `predict` scores, trees beside, and what reading alone reads, per second.
+
+    And the AUC of one card that was trained and evaluated on the CPU, and on the device.
+    """
+    streams = pool(2, scale._replace(batch=8 * scale.batch))
+    events = len(streams["jet1"])
+    number = np.arange(events)
+    # Signal is a little wider, so that there is something to learn.
+    jet = streams["jet1"]
+    wider = np.repeat(1 + 0.04 * (number % 2), jet.counts).astype(np.float32)
+    jet.values[:, 2] = np.clip(jet.values[:, 2] * wider, -3.1, 3.1)
+    packed = PackedEvents(
+        streams, number.astype(np.uint64), number % 2, number % 2, np.ones(events)
+    )
+    schema = Schema(streams=(*JETS.values(), OBJECTS), processes=tuple(reversed(PROCESSES[:2])))
+    card = preset_card("model-2")
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        Dataset.from_events(schema, packed).write(root / "data")
+        card = card.model_copy(
+            update={"data": card.data.model_copy(update={"dataset": root / "data"})}
+        )
+        found = []
+        for accelerator in dict.fromkeys(("cpu", "gpu" if scale.device == "cuda" else "cpu")):
+            settings = {"accelerator": accelerator, "epochs": 2}
+            training = card.training.model_copy(update=settings)
+            run = root / accelerator
+            train_run(card.model_copy(update={"training": training}), run)
+            device = "cuda" if accelerator == "gpu" else "cpu"
+            metrics = evaluate_run(run, device=device, plots=False)
+            found.append(f"{accelerator} {metrics.auc:.4f} ± {metrics.auc_error:.4f}")
+        once = scale._replace(rounds=3, steps=1)
+        reading = rate(lambda _: list(Dataset.open(root / "data").chunks(CHUNK)), events, once)
+        scores = root / "scores.parquet"
+        scored = rate(lambda _: predict_run(run, root / "data", scores), events, once)
+    return scored, reading, found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -218,6 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fewer = scale._replace(steps=-(-scale.steps // 7))
     predicted = rate(lambda _: class_probabilities(scored, two), POOL * scale.batch, fewer)
     add("prediction, Model 2, from memory", predicted, "its training", trained)
+    predicted, reading, found = from_parquet(scale)
+    add("the same from Parquet to scores, trees beside", predicted, "reading alone", reading)
+    print("AUC of a card trained and evaluated on:", ", ".join(found))
     name = torch.cuda.get_device_name() if scale is GPU else "a trial on the CPU"
     print(f"{name}, torch {torch.__version__}, {scale.batch} events a batch")
     header = ["work", "events/s", "rival", "rival's events/s", "ratio"]

@@ -32,6 +32,8 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import epoch_order
 from manyscale.data.npz import from_arrays
 from manyscale.data.packing import PackedEvents
+from manyscale.deployment.bundle import load_bundle
+from manyscale.deployment.predict import predict
 from manyscale.events.settings import GenerateSettings
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import StreamSettings
@@ -310,6 +312,25 @@ def reading(bench: Bench) -> Row:
     )
 
 
+def beside(bench: Bench) -> Row:
+    """Score a dataset, trees and combination beside the network."""
+    data = bench.hh4b()
+    card = preset_card("model-2")
+    of = card.data.model_copy(update={"dataset": bench.hh4b_folder})
+    card = with_training(card.model_copy(update={"data": of}), max_steps=3)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = train_run(card, Path(scratch) / "run").root
+        network = load_bundle(run / "model").network
+        scores = Path(scratch) / "scores.parquet"
+        return bench.row(
+            "prediction, Model 2, hh4b, trees and combination beside",
+            "the network alone",
+            "",
+            ours=lambda: rate(len(data), lambda: predict_run(run, bench.hh4b_folder, scores)),
+            theirs=lambda: rate(len(data), lambda: list(predict(network, data))),
+        )
+
+
 def processes(bench: Bench) -> Row:
     """Train Model 2 on hh4b with two processes; needs two cores that nothing else uses."""
     bench.hh4b()
@@ -366,6 +387,7 @@ ROWS: dict[str, Callable[[Bench], Row]] = {
     "model-2": model_2,
     "pairs": pairs,
     "reading": reading,
+    "beside": beside,
     "processes": processes,
     "first-step": first_step,
 }

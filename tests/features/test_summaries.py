@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from manyscale.data.packing import PackedEvents
 from manyscale.events.ragged import PackedStream
@@ -107,14 +108,15 @@ def test_objects_keep_their_order_and_are_compared_in_pairs():
     assert found["kinematics.eta.0-1"][0] == 1
 
 
-def test_chunks_join_seamlessly(monkeypatch):
-    jets = random_jets(3, 60, 25)
+def test_no_summary_depends_on_the_events_beside_it(monkeypatch):
+    """But for single precision: rounding, of a mass that is none say, counts as zero."""
+    jets = random_jets(3, 60, 25) + random_jets(5, 200, 5)
     events = events_of(jet=(4, jets), other=(4, jets[::-1]))
     whole, names = summaries(events.streams, extractors(jet=JET, other=JET))
     assert names[0] == "jet.tokens"
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(module, "_SLOTS", {"cpu": 40})
     parts, _ = summaries(events.streams, extractors(jet=JET, other=JET))
-    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(parts, whole, rtol=3e-7, atol=0)
 
 
 def test_one_event_of_very_many_tokens_is_cut_to_the_hardest():
@@ -148,9 +150,15 @@ def jets(seed=0, events=50, tokens=40):
     return pt, generator.normal(0, 0.3, pt.shape) * real, generator.normal(0, 0.3, pt.shape) * real
 
 
+def shapes(*jets):
+    """The shapes of jets, pt, eta and phi (events, constituents) each."""
+    found = jet_shapes(*(torch.from_numpy(np.ascontiguousarray(part)) for part in jets))
+    return {name: value.numpy() for name, value in found.items()}
+
+
 def shapes_of(*constituents):
-    pt, eta, phi = np.array(constituents, float).T[:, None]
-    return {name: float(value[0]) for name, value in jet_shapes(pt, eta, phi).items()}
+    found = shapes(*np.array(constituents, float).T[:, None])
+    return {name: float(value[0]) for name, value in found.items()}
 
 
 def test_two_equal_prongs():
@@ -201,23 +209,23 @@ def test_subjets_are_the_two_clusters():
 def test_padding_changes_nothing():
     pt, eta, phi = jets()
     wide = [np.pad(part, ((0, 0), (0, 25))) for part in (pt, eta, phi)]
-    for name, value in jet_shapes(pt, eta, phi).items():
-        assert jet_shapes(*wide)[name] == pytest.approx(value, abs=1e-9), name
+    for name, value in shapes(pt, eta, phi).items():
+        assert shapes(*wide)[name] == pytest.approx(value, abs=1e-9), name
 
 
 def test_rotated_jets_have_the_same_shapes():
     pt, eta, phi = jets(2)
     turned = (np.cos(1) * eta - np.sin(1) * phi, np.sin(1) * eta + np.cos(1) * phi)
-    after = jet_shapes(pt, *turned)
-    for name, value in jet_shapes(pt, eta, phi).items():
+    after = shapes(pt, *turned)
+    for name, value in shapes(pt, eta, phi).items():
         if "mass" not in name:
             assert after[name] == pytest.approx(value, abs=1e-9), name
 
 
 def test_shapes_are_relative_to_the_centre_and_to_pt():
     pt, eta, phi = jets(3)
-    after = jet_shapes(7 * pt, eta + 0.1 * (pt > 0), phi - 0.2 * (pt > 0))
-    for name, value in jet_shapes(pt, eta, phi).items():
+    after = shapes(7 * pt, eta + 0.1 * (pt > 0), phi - 0.2 * (pt > 0))
+    for name, value in shapes(pt, eta, phi).items():
         if name not in ("pt", "mass") and "subjet_mass" not in name:
             assert after[name] == pytest.approx(value, abs=1e-9), name
 
@@ -226,6 +234,6 @@ def test_shapes_are_relative_to_the_centre_and_to_pt():
 def test_jets_without_and_with_one_constituent(tokens):
     pt = np.zeros((2, tokens))
     pt[1, :1] = 5
-    for name, value in jet_shapes(pt, 0 * pt, 0 * pt).items():
+    for name, value in shapes(pt, 0 * pt, 0 * pt).items():
         assert np.isfinite(value).all(), name
         assert value[0] == 0, name

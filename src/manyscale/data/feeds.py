@@ -1,6 +1,7 @@
 """What training is fed with: batches at random, of events held in memory; see folder_feed."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -14,11 +15,23 @@ __all__ = [
     "Feed",
     "MemoryFeed",
     "TrainingBatch",
+    "ahead",
     "batch",
     "batch_events",
     "epoch_order",
     "steps_per_epoch",
 ]
+
+_T = TypeVar("_T")
+
+
+def ahead(source: Iterator[_T]) -> Iterator[_T]:
+    """Give what an iterator gives; a thread draws the next one while this one is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        drawn = thread.submit(next, source, None)
+        while (one := drawn.result()) is not None:
+            drawn = thread.submit(next, source, None)
+            yield one
 
 
 @dataclass(frozen=True)

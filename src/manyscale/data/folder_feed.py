@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from manyscale.data.dataset import Dataset
-from manyscale.data.feeds import EventBuffer, Feed, MemoryFeed, TrainingBatch
+from manyscale.data.feeds import EventBuffer, Feed, MemoryFeed, TrainingBatch, ahead
 from manyscale.data.shuffle import SHARDS, Counts, EpochPlan, Piece, SourceCounts
 from manyscale.data.store import RowGroups, no_events
 from manyscale.errors import DataError
@@ -122,17 +121,13 @@ class FolderFeed:
             self._fill(buffer, share.pieces, stop)
             return _Block(buffer.events, share.order, share.place, plan.end(number))
 
-        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
-            try:
-                begin = min(first // self._block, plan.blocks - 1)
-                ahead = thread.submit(read, begin)
-                for number in range(begin, plan.blocks):
-                    block = ahead.result()
-                    if number + 1 < plan.blocks:
-                        ahead = thread.submit(read, number + 1)
-                    yield block
-            finally:
-                stop.set()
+        begin = min(first // self._block, plan.blocks - 1)
+        try:
+            # Not by `yield from`, which would wait for the thread before it is told to stop.
+            for block in ahead(map(read, range(begin, plan.blocks))):  # noqa: UP028 - see above
+                yield block
+        finally:
+            stop.set()
 
     def _fill(self, buffer: EventBuffer, pieces: Sequence[Piece], stop: threading.Event) -> None:
         buffer.clear()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from manyscale.checksums import write_checksums
@@ -44,14 +45,21 @@ class Beside:
         Schema of each stream of the data that the run was trained on, those of the network among them.
     combination
         None where none could be fitted.
+    device
+        Where the summaries are worked out.
     """
 
     def __init__(
-        self, trees: Trees, streams: Sequence[StreamSchema], combination: Combination | None = None
+        self,
+        trees: Trees,
+        streams: Sequence[StreamSchema],
+        combination: Combination | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.trees = trees
         self.streams = tuple(streams)
         self.combination = combination
+        self.device = device
         self._extractors = tree_extractors(self.streams)
 
     def scores(
@@ -66,7 +74,8 @@ class Beside:
         network
             Signal probabilities that the network gives them.
         """
-        trees = self.trees.predict(*summaries(streams, self._extractors)).astype(np.float32)
+        seen = summaries(streams, self._extractors, self.device)
+        trees = self.trees.predict(*seen).astype(np.float32)
         found: dict[str, NDArray[np.floating]] = {"network": network, "trees": trees}
         if self.combination is not None:
             found["combined"] = self.combination(network, trees)
@@ -79,7 +88,7 @@ class Beside:
         write_checksums(folder, "trees.txt", "trees.json")
 
     @staticmethod
-    def load(folder: Path) -> "Beside | None":
+    def load(folder: Path, device: torch.device) -> "Beside | None":
         """Read what `save` wrote; None of a model without trees, or of an earlier version.
 
         Raises
@@ -90,7 +99,8 @@ class Beside:
         facts = _Facts.read_if_there(folder / "trees.json")
         if facts is None:
             return None
-        return Beside(Trees.load(folder / "trees.txt"), facts.streams, facts.combination)
+        trees = Trees.load(folder / "trees.txt")
+        return Beside(trees, facts.streams, facts.combination, device)
 
 
 def load_model(folder: Path, device: str) -> tuple[Bundle, Beside | None]:
@@ -106,7 +116,8 @@ def load_model(folder: Path, device: str) -> tuple[Bundle, Beside | None]:
 
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, device: str, changed: int) -> tuple[Bundle, Beside | None]:  # noqa: ARG001
-    return load_bundle(folder, choose_device(device)), Beside.load(folder)
+    where = choose_device(device)
+    return load_bundle(folder, where), Beside.load(folder, where)
 
 
 def tree_extractors(streams: Sequence[StreamSchema]) -> dict[str, FeatureExtractor]:

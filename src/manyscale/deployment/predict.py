@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from manyscale.data.dataset import Dataset
+from manyscale.data.feeds import ahead
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError, DataError
 from manyscale.events.ragged import PackedStream
@@ -214,7 +215,7 @@ def predict(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[tuple[PackedEvents, NDArray[np.float32]]]:
-    """Score a dataset chunk by chunk, in its order.
+    """Score a dataset chunk by chunk, in its order, while the next chunk is read.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def predict(
         wanted = [network.extractor(name).stream for name in network.settings.streams]
     align = Alignment(dataset.schema, wanted)
     first = 0
-    for events in dataset.chunks(CHUNK):
+    for events in ahead(dataset.chunks(CHUNK)):
         share = events
         if world > 1:
             share = events.take(np.arange((rank - first) % world, len(events), world))

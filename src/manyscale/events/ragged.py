@@ -157,15 +157,15 @@ class PackedStream:
 
     def leading(self, most: int, by: int | None) -> "PackedStream":
         """Keep at most `most` tokens an event: those with the highest column `by`, or the first."""
-        if not (self.counts > most).any():
+        long = np.flatnonzero(self.counts > most)
+        if not len(long):
             return self
-        event = np.repeat(np.arange(len(self)), self.counts)
-        if by is None:
-            order = np.arange(len(self.values))
-        else:
-            order = np.lexsort((-self.values[:, by], event))
-        place = ragged_rows(np.zeros_like(self.counts), self.counts)
-        keep = np.sort(order[place < most])
+        rows, counts = self.rows(long), self.counts[long]
+        if by is not None:
+            event = np.repeat(np.arange(len(long)), counts)
+            rows = rows[np.lexsort((-self.values[rows, by], event))]
+        keep = np.ones(len(self.values), bool)
+        keep[rows[ragged_rows(np.zeros_like(counts), counts) >= most]] = False
         return PackedStream(self.values[keep], np.minimum(self.counts, most), self.axis)
 
     def padded(self, length: int | None = None) -> NDArray[np.float32]:

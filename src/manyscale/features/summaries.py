@@ -2,29 +2,27 @@
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from manyscale.events.ragged import PackedStream, ragged_rows
-from manyscale.features.columns import StreamBatch
+from manyscale.events.ragged import PackedStream
+from manyscale.features.columns import Segments, StreamBatch, on_device, to_torch
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.schema import COLUMNS
 
 __all__ = ["jet_shapes", "summaries"]
-
-Floats = NDArray[np.float64]
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 # Tokens whose features stand in the row one by one; those compared in pairs, where they are no
 # constituents of a jet; and those that the sums go over.
 _LEADING = 10
 _PAIRED = 3
 _MOST_TOKENS = 200
-# Events at a time: bounds the memory, most of it pairs of constituents.
-_CHUNK = 2048
+# Slots of tokens at a time: on a CPU what fits its cache, on a GPU what bounds the memory.
+_SLOTS = {"cpu": 1 << 15, "cuda": 1 << 21}
 
 # What a token's weight in sums is made from: the first of these features that there is.
 _HARDNESS = ("log_pt", "pt", "log_pt_rel", "log_energy", "energy", "log_energy_rel")
@@ -37,27 +35,33 @@ _ANGULARITIES = (0.5, 1.0, 2.0)
 _CORRELATED = 30
 _MOST_SUBJETS = 3
 _KMEANS_STEPS = 3
+# What is smaller is rounding, which hangs on how events were put together: it counts as zero.
+_ROUNDING = 1e-9
 
 
 class _Padded(NamedTuple):
     """One stream of some events, at most _MOST_TOKENS tokens each, the hardest first in a jet."""
 
     # (events, tokens): whether there is such a token.
-    mask: NDArray[np.bool_]
-    # (events, tokens) a name; zero where no token is.
-    numbers: dict[str, Floats]
-    classes: dict[str, NDArray[np.int64]]
+    mask: Tensor
+    # (numbers, events, tokens) and (classes, events, tokens) by their names; zero where no token is.
+    numbers: Tensor
+    number_names: tuple[str, ...]
+    classes: dict[str, Tensor]
     # (events, tokens): pT, or energy, of the token; zero where no token is or none is known.
-    hardness: Floats
+    hardness: Tensor
     # (events,): tokens of the event, all of them.
-    multiplicity: NDArray[np.int64]
+    multiplicity: Tensor
     has_hardness: bool
     # Whether the tokens are constituents of a jet, of known direction and pT or energy.
     in_jet: bool
 
 
+@torch.inference_mode()
 def summaries(
-    streams: Mapping[str, PackedStream], extractors: Mapping[str, FeatureExtractor]
+    streams: Mapping[str, PackedStream],
+    extractors: Mapping[str, FeatureExtractor],
+    device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Summarise the features of each event's tokens.
 
@@ -73,6 +77,8 @@ def summaries(
         Of the events; those named by `extractors` among them.
     extractors
         The features of each stream to be summarised, not standardised here.
+    device
+        Where they are worked out, in double precision.
 
     Returns
     -------
@@ -81,110 +87,127 @@ def summaries(
     names : (summaries,)
         Stream and summary, "jet1.log_pt.0" say.
     """
-    columns: list[NDArray[np.float32]] = []
+    found: list[Tensor] = []
     names: list[str] = []
+    slots = _SLOTS.get(torch.device(device).type, _SLOTS["cpu"])
     for name, extractor in extractors.items():
         stream = streams[name]
+        # Events of similar length together: less padding.
+        order = np.argsort(stream.counts, kind="stable")
+        batch = np.cumsum(stream.counts[order] + 1) // slots
         parts = []
-        for start in range(0, max(len(stream), 1), _CHUNK):
-            chunk = stream.take(np.arange(start, min(start + _CHUNK, len(stream))))
-            parts.append(_summarise(_padded(chunk, extractor)))
-        for summary in parts[0]:
-            whole = np.concatenate([part[summary] for part in parts])
-            columns.append(whole.astype(np.float32))
-            names.append(f"{name}.{summary}")
-    return np.stack(columns, 1), tuple(names)
+        for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+            tokens = to_torch({name: stream}, chosen, device)[name]
+            row = _summarise(_padded(tokens, extractor))
+            parts.append(torch.stack([column.float() for column in row.values()], 1))
+        back = on_device(np.argsort(order), device)
+        found.append(_rounded(torch.cat(parts).index_select(0, back)))
+        names += [f"{name}.{summary}" for summary in row]
+    return torch.cat(found, 1).cpu().numpy(), tuple(names)
 
 
-def _padded(stream: PackedStream, extractor: FeatureExtractor) -> _Padded:
-    with torch.no_grad():
-        raw_numbers, raw_classes = (part.numpy() for part in extractor.raw(StreamBatch.of(stream)))
-    numbers = dict(zip(extractor.numbers, raw_numbers.T.astype(np.float64), strict=True))
-    classes = dict(zip(extractor.classes, raw_classes.T, strict=True))
-    counts = stream.counts
-    event = np.repeat(np.arange(len(counts)), counts)
-    hardness = np.zeros(len(event))
-    measure = next((name for name in _HARDNESS if name in numbers), None)
+def _padded(tokens: StreamBatch, extractor: FeatureExtractor) -> _Padded:
+    numbers, classes = extractor.raw(tokens)
+    counts, names = tokens.counts, extractor.numbers
+    longest = int(tokens.host_counts.max(initial=0))
+    of = Segments.of(counts, len(numbers))
+    index = torch.arange(len(numbers), device=counts.device) - of.spread(counts.cumsum(0) - counts)
+    slot = of.event * longest + index
+
+    def spread(values: Tensor) -> Tensor:
+        out = values.new_zeros(values.shape[1], len(counts) * longest)
+        return out.index_copy_(1, slot, values.T).view(len(out), len(counts), longest)
+
+    mask = spread(torch.ones_like(index, dtype=torch.bool)[:, None])[0]
+    padded, codes = spread(numbers.double()), spread(classes)
+    hardness = padded.new_zeros(mask.shape)
+    measure = next((name for name in _HARDNESS if name in names), None)
     if measure is not None:
-        values = numbers[measure]
-        hardness = np.maximum(np.exp(values) if measure.startswith("log_") else values, 0.0)
-    index = ragged_rows(np.zeros_like(counts), counts)
-    kept = index < _MOST_TOKENS
-    shape = (len(counts), min(int(counts.max(initial=0)), _MOST_TOKENS))
-    in_jet = measure is not None and {"delta_eta", "delta_phi"} <= numbers.keys()
-    # Only in a jet by hardness: elsewhere the order given may carry meaning, and stays.
-    order = np.lexsort((-hardness, event)) if in_jet else np.arange(len(event))
-
-    def spread(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-        out = np.zeros(shape, values.dtype)
-        out[event[kept], index[kept]] = values[order[kept]]
-        return out
-
+        values = padded[names.index(measure)]
+        hardness = (values.exp() if measure.startswith("log_") else values).clamp(min=0) * mask
+    in_jet = measure is not None and {"delta_eta", "delta_phi"} <= set(names)
+    if in_jet:
+        # Only in a jet by hardness: elsewhere the order given may carry meaning, and stays.
+        order = hardness.where(mask, -1.0).argsort(dim=1, descending=True, stable=True)
+        hardness = hardness.gather(1, order)
+        padded = padded.gather(2, order.expand_as(padded))
+        codes = codes.gather(2, order.expand_as(codes))
+    kept = slice(_MOST_TOKENS)
     return _Padded(
-        spread(np.ones(len(event), bool)),
-        {name: spread(values) for name, values in numbers.items()},
-        {name: spread(values) for name, values in classes.items()},
-        spread(hardness),
+        mask[:, kept],
+        padded[..., kept],
+        names,
+        dict(zip(extractor.classes, codes[..., kept], strict=True)),
+        hardness[:, kept],
         counts,
         has_hardness=measure is not None,
         in_jet=in_jet,
     )
 
 
-def _summarise(tokens: _Padded) -> dict[str, Floats]:
-    mask, numbers = tokens.mask, tokens.numbers
+def _summarise(tokens: _Padded) -> dict[str, Tensor]:
+    """Every summary, (events,) each."""
+    mask = tokens.mask
     empty = tokens.multiplicity == 0
     row = {
-        "tokens": tokens.multiplicity.astype(np.float64),
-        **{name: np.where(empty, np.nan, values) for name, values in _sums(tokens).items()},
+        "tokens": tokens.multiplicity,
+        **{name: values.masked_fill(empty, torch.nan) for name, values in _sums(tokens).items()},
     }
 
-    def of_token(values: NDArray[np.number], index: int) -> Floats:
-        if index >= mask.shape[1]:
-            return np.full(len(values), np.nan)
-        return np.where(mask[:, index], values[:, index], np.nan)
+    def leading(values: Tensor) -> list[Tensor]:
+        first = values[:, :_LEADING].double().masked_fill(~mask[:, :_LEADING], torch.nan)
+        missing = _LEADING - first.shape[1]
+        return list(nn.functional.pad(first, (0, missing), value=torch.nan).unbind(1))
 
-    for name, column in (*numbers.items(), *tokens.classes.items()):
-        row |= {f"{name}.{index}": of_token(column, index) for index in range(_LEADING)}
+    for name, column in (
+        *zip(tokens.number_names, tokens.numbers, strict=True),
+        *tokens.classes.items(),
+    ):
+        row |= {f"{name}.{index}": values for index, values in enumerate(leading(column))}
     if not tokens.in_jet:
         # Differences of the first tokens; of logarithms they are ratios.
-        for name, values in numbers.items():
+        for name in tokens.number_names:
             for i, j in combinations(range(_PAIRED), 2):
-                row[f"{name}.{i}-{j}"] = of_token(values, i) - of_token(values, j)
+                row[f"{name}.{i}-{j}"] = row[f"{name}.{i}"] - row[f"{name}.{j}"]
     return row
 
 
-def _sums(tokens: _Padded) -> dict[str, Floats]:
+def _sums(tokens: _Padded) -> dict[str, Tensor]:
     """What is made of all tokens of an event together."""
-    mask, numbers = tokens.mask, tokens.numbers
-    weights = {"": mask / np.maximum(mask.sum(1, keepdims=True), 1)}
+    mask, numbers, names = tokens.mask, tokens.numbers, tokens.number_names
+    weights = {"": mask.double() / mask.sum(1, keepdim=True).clamp(min=1)}
     if tokens.has_hardness:
-        total = tokens.hardness.sum(1, keepdims=True)
-        weights["_by_pt"] = tokens.hardness / np.where(total > 0, total, 1.0)
-    sums: dict[str, Floats] = {}
+        total = tokens.hardness.sum(1, keepdim=True)
+        weights["_by_pt"] = tokens.hardness / total.where(total > 0, 1.0)
+    sums: dict[str, Tensor] = {}
     for suffix, weight in weights.items():
-        for name, values in numbers.items():
-            mean = (weight * values).sum(1)
-            variance = (weight * (values - mean[:, None]) ** 2).sum(1)
-            sums |= {f"{name}.mean{suffix}": mean, f"{name}.width{suffix}": np.sqrt(variance)}
+        mean = (weight * numbers).sum(2)
+        width = (weight * (numbers - mean[..., None]) ** 2).sum(2).sqrt()
+        for place, name in enumerate(names):
+            sums |= {f"{name}.mean{suffix}": mean[place], f"{name}.width{suffix}": width[place]}
         for name, codes in tokens.classes.items():
             known = len(COLUMNS[name].classes)
             members = {f"{code}": codes == code for code in range(known)}
             members["other"] = (codes < 0) | (codes >= known)
             for code, member in members.items():
                 sums[f"{name}.share_{code}{suffix}"] = (weight * member).sum(1)
-    for name, values in numbers.items():
-        sums[f"{name}.least"] = np.min(values, axis=1, where=mask, initial=np.inf)
-        sums[f"{name}.largest"] = np.max(values, axis=1, where=mask, initial=-np.inf)
+    if mask.shape[1]:
+        least = numbers.masked_fill(~mask, torch.inf).amin(2)
+        largest = numbers.masked_fill(~mask, -torch.inf).amax(2)
+    else:
+        least = largest = numbers.new_zeros(numbers.shape[:2])
+    for place, name in enumerate(names):
+        sums |= {f"{name}.least": least[place], f"{name}.largest": largest[place]}
     if tokens.in_jet:
-        sums |= jet_shapes(tokens.hardness, numbers["delta_eta"], numbers["delta_phi"])
+        eta, phi = (numbers[names.index(name)] for name in ("delta_eta", "delta_phi"))
+        sums |= jet_shapes(tokens.hardness, eta, phi)
     return sums
 
 
 # ---- the shape of a jet -------------------------------------------------------------------------
 
 
-def jet_shapes(pt: Floats, eta: Floats, phi: Floats) -> dict[str, Floats]:
+def jet_shapes(pt: Tensor, eta: Tensor, phi: Tensor) -> dict[str, Tensor]:
     """Shapes of jets, each (events,).
 
     Parameters
@@ -203,34 +226,33 @@ def jet_shapes(pt: Floats, eta: Floats, phi: Floats) -> dict[str, Floats]:
     arXiv:1011.2268) with axes by k-means, and what the two subjets are. A jet without constituents
     has zero everywhere.
     """
+    if not pt.shape[1]:  # one slot, empty
+        pt, eta, phi = (nn.functional.pad(values, (0, 1)) for values in (pt, eta, phi))
     total = pt.sum(1)
-    z = pt / np.where(total > 0, total, 1.0)[:, None]
-    x = eta - (z * eta).sum(1, keepdims=True)
-    y = phi - (z * phi).sum(1, keepdims=True)
-    r = np.hypot(x, y)
+    z = pt / total.where(total > 0, 1.0)[:, None]
+    x = eta - (z * eta).sum(1, keepdim=True)
+    y = phi - (z * phi).sum(1, keepdim=True)
+    r = torch.hypot(x, y)
     # Eigenvalues of the pT-weighted covariance of the directions.
     xx, yy, xy = (z * x * x).sum(1), (z * y * y).sum(1), (z * x * y).sum(1)
-    half, root = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    major, minor = half + root, np.maximum(half - root, 0.0)
-    running = np.cumsum(z, axis=1)
+    half, root = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
+    major, minor = half + root, (half - root).clamp(min=0)
+    running = z.cumsum(1)
     last = z.shape[1] - 1
     return {
         "pt": total,
         "mass": _mass(pt, eta, phi),
         **{f"angularity_{power:g}": (z * r**power).sum(1) for power in _ANGULARITIES},
-        "major_axis": np.sqrt(major),
-        "minor_axis": np.sqrt(minor),
+        "major_axis": major.sqrt(),
+        "minor_axis": minor.sqrt(),
         "planar_flow": _ratio(4 * major * minor, (major + minor) ** 2),
-        "farthest": np.max(np.where(z > 0, r, 0.0), axis=1, initial=0.0),
+        "farthest": r.masked_fill(z <= 0, 0).amax(1),
         **{f"share_within_{cone:g}": (z * (r < cone)).sum(1) for cone in _CONES},
-        "dispersion": np.sqrt((z**2).sum(1)),
-        "entropy": -(z * np.log(np.where(z > 0, z, 1.0))).sum(1),
+        "dispersion": (z**2).sum(1).sqrt(),
+        "entropy": -torch.xlogy(z, z).sum(1),
+        **{f"share_of_{n}": running[:, min(n - 1, last)] for n in _LEADING_SHARES},
         **{
-            f"share_of_{n}": running[:, min(n - 1, last)] if last >= 0 else np.zeros(len(z))
-            for n in _LEADING_SHARES
-        },
-        **{
-            f"number_below_{share:g}": ((running < share) & (z > 0)).sum(1).astype(float)
+            f"number_below_{share:g}": ((running < share) & (z > 0)).sum(1).double()
             for share in _SHARES
         },
         **_correlators(z[:, :_CORRELATED], x[:, :_CORRELATED], y[:, :_CORRELATED]),
@@ -238,22 +260,25 @@ def jet_shapes(pt: Floats, eta: Floats, phi: Floats) -> dict[str, Floats]:
     }
 
 
-def _mass(pt: Floats, eta: Floats, phi: Floats) -> Floats:
+def _mass(pt: Tensor, eta: Tensor, phi: Tensor) -> Tensor:
     # A constituent beyond |eta| = 10 is no measurement, and would overflow.
-    along = np.clip(eta, -10, 10)
-    energy = (pt * np.cosh(along)).sum(1)
-    parts = (pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(along))
-    momentum = sum(part.sum(1) ** 2 for part in parts)
-    return np.sqrt(np.maximum(energy**2 - momentum, 0.0))
+    along = eta.clamp(-10, 10)
+    energy = (pt * along.cosh()).sum(-1)
+    parts = (pt * phi.cos(), pt * phi.sin(), pt * along.sinh())
+    momentum = sum(part.sum(-1) ** 2 for part in parts)
+    square = energy**2 - momentum
+    # Of one constituent the difference is rounding.
+    return square.where(square > 1e-12 * energy**2, 0.0).sqrt()
 
 
-def _correlators(z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
-    distance = np.sqrt(_square_distances(x, y, x.T, y.T)).transpose(1, 0, 2)
-    pairs = z[:, :, None] * z[:, None]
-    two = {power: (pairs * distance**power).sum((1, 2)) / 2 for power in _ANGULARITIES}
-    # sum_ijk z_i z_j z_k r_ij r_jk r_ki is the trace of the cube of sqrt(z_i z_j) r_ij.
-    root = np.sqrt(pairs) * distance
-    three = ((root @ root) * root).sum((1, 2)) / 6
+def _correlators(z: Tensor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    places = torch.stack([x, y], 2)
+    distance = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+    row, column = z[:, None], z[:, :, None]
+    two = {power: (row @ distance**power @ column).flatten() / 2 for power in _ANGULARITIES}
+    # sum_ijk z_i z_j z_k r_ij r_jk r_ki is the trace of the cube of z_i r_ij.
+    weighted = column * distance
+    three = ((weighted @ weighted) * weighted.mT).sum((1, 2)) / 6
     return {
         **{f"correlator_{power:g}": value for power, value in two.items()},
         "correlator_3": three,
@@ -262,57 +287,63 @@ def _correlators(z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
     }
 
 
-def _subjets(pt: Floats, z: Floats, x: Floats, y: Floats) -> dict[str, Floats]:
-    out: dict[str, Floats] = {}
-    tau_before = (z * np.hypot(x, y)).sum(1)
+def _subjets(pt: Tensor, z: Tensor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    out: dict[str, Tensor] = {}
+    tau_before = (z * torch.hypot(x, y)).sum(1)
     for axes in range(2, _MOST_SUBJETS + 1):
         centres = _subjet_axes(z, x, y, axes)
         squares = _square_distances(x, y, *centres)
-        tau = (z * np.sqrt(squares.min(0))).sum(1)
+        smallest, nearest = squares.min(0)
+        tau = _rounded((z * smallest.sqrt()).sum(1))
         out[f"tau_{axes}"] = tau
         out[f"tau_{axes}{axes - 1}"] = _ratio(tau, tau_before)
         tau_before = tau
         if axes == 2:
             # What the two subjets are, the harder one first.
-            nearest = squares.argmin(0)
-            members = np.stack([nearest == 0, nearest == 1])
+            members = torch.stack([nearest == 0, nearest == 1])
             shares = (z * members).sum(2)
-            order = np.argsort(-shares, axis=0, kind="stable")
-            masses = np.stack([_mass(pt * member, x, y) for member in members])
-            numbers = (members & (z > 0)).sum(2).astype(float)
+            order = shares.argsort(dim=0, descending=True, stable=True)
+            masses = _mass(pt * members, x, y)
+            numbers = (members & (z > 0)).sum(2).double()
             for name, values in (("share", shares), ("mass", masses), ("number", numbers)):
-                for rank, ranked in enumerate(np.take_along_axis(values, order, 0)):
+                for rank, ranked in enumerate(values.gather(0, order)):
                     out[f"subjet_{name}_{rank + 1}"] = ranked
-            out["subjet_distance"] = np.hypot(*(centre[1] - centre[0] for centre in centres))
+            out["subjet_distance"] = torch.hypot(*(centre[1] - centre[0] for centre in centres))
     return out
 
 
-def _subjet_axes(z: Floats, x: Floats, y: Floats, axes: int) -> tuple[Floats, Floats]:
+def _subjet_axes(z: Tensor, x: Tensor, y: Tensor, axes: int) -> tuple[Tensor, Tensor]:
     """Axes of the subjets, each (axes, events): k-means, from constituents hard and far apart."""
-    if not z.shape[1]:
-        return np.zeros((axes, len(z))), np.zeros((axes, len(z)))
-    event = np.arange(len(z))
-    picked = np.argmax(z, axis=1)[None]
+
+    def at(picked: Tensor) -> tuple[Tensor, Tensor]:
+        return x.gather(1, picked.T).T, y.gather(1, picked.T).T
+
+    picked = z.argmax(1)[None]
     for _ in range(1, axes):
-        squares = _square_distances(x, y, x[event, picked], y[event, picked])
         # pT^2 distance^2 is as good as pT distance to find the largest.
-        picked = np.vstack([picked, np.argmax(z**2 * squares.min(0), axis=1)])
-    centre_x, centre_y = x[event, picked], y[event, picked]
+        far = z**2 * _square_distances(x, y, *at(picked)).amin(0)
+        picked = torch.cat([picked, far.argmax(1)[None]])
+    centre_x, centre_y = at(picked)
     for _ in range(_KMEANS_STEPS):
-        nearest = _square_distances(x, y, centre_x, centre_y).argmin(0)
-        for axis in range(axes):
-            share = z * (nearest == axis)
-            weight = share.sum(1)
-            for centre, values in ((centre_x, x), (centre_y, y)):
-                # An axis without constituents stays where it is.
-                np.divide((share * values).sum(1), weight, out=centre[axis], where=weight > 0)
+        nearest = _square_distances(x, y, centre_x, centre_y).min(0).indices
+        share = z * (nearest == torch.arange(axes, device=z.device)[:, None, None])
+        weight = share.sum(2)
+        # An axis without constituents stays where it is.
+        centre_x, centre_y = (
+            torch.where(weight > 0, (share * of).sum(2) / weight, before)
+            for of, before in ((x, centre_x), (y, centre_y))
+        )
     return centre_x, centre_y
 
 
-def _square_distances(x: Floats, y: Floats, centre_x: Floats, centre_y: Floats) -> Floats:
+def _square_distances(x: Tensor, y: Tensor, centre_x: Tensor, centre_y: Tensor) -> Tensor:
     """(axes, events, constituents)."""
     return (x - centre_x[:, :, None]) ** 2 + (y - centre_y[:, :, None]) ** 2
 
 
-def _ratio(top: Floats, bottom: Floats) -> Floats:
-    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+def _rounded(values: Tensor) -> Tensor:
+    return values.masked_fill(values.abs() < _ROUNDING, 0)
+
+
+def _ratio(top: Tensor, bottom: Tensor) -> Tensor:
+    return torch.where(bottom > 0, top / bottom, 0.0)

@@ -95,13 +95,13 @@ class Trial:
             whole = own if card.data.max_events is None else open_data(card)
         else:
             test = whole = _foreign(data, own, card)
-        bundle = load_bundle(folder.model, choose_device(device))
-        beside = Beside.load(folder.model)
+        where = choose_device(device)
+        bundle, beside = load_bundle(folder.model, where), Beside.load(folder.model, where)
         if beside is None:
             # A run from before there were combinations.
             trees = Trees.load(folder.trees)
             combination = fit_combination(bundle.network, trees, own)
-            beside = Beside(trees, own.schema.streams, combination)
+            beside = Beside(trees, own.schema.streams, combination, where)
             beside.save(folder.model)
         named = "" if data is None else str(data)
         return Trial(folder, card, bundle, beside, own, test, whole, named)

@@ -321,7 +321,8 @@ def fit_combination(
     Neither was trained on them; that they chose epoch and number of trees matters little. None, and a
     line says why, where they do not allow it.
     """
-    validation, beside = dataset.validation, Beside(trees, dataset.schema.streams)
+    device = next(network.parameters()).device
+    validation, beside = dataset.validation, Beside(trees, dataset.schema.streams, device=device)
     rows = []
     try:
         validation.require_classes()
