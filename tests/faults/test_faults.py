@@ -118,8 +118,8 @@ def test_each_operation_may_fail_or_be_the_last(inputs, tmp_path, name, kills):
         operation = disk.done[at] if at < len(disk.done) else "none"
         if not kills and (code, said.count("error: "), said.count("--debug")) != (1, 1, 0):
             wrong.append((at, operation, code, said))
-        if not kills and target.exists() and strays(target):
-            wrong.append((at, operation, strays(target)))
+        if not kills and target.exists() and strays(target, operation):
+            wrong.append((at, operation, strays(target, operation)))
         if results(name, target) not in known:
             wrong.append((at, operation, "lost", list(results(name, target))))
         with Disk(target).watched():

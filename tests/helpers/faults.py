@@ -160,6 +160,10 @@ def kept(folder):
     return found
 
 
-def strays(folder):
-    """Files that only a writer at work has."""
-    return [path for path in folder.rglob("*") if is_draft(path) or path.name == ".lock"]
+def strays(folder, failed=None):
+    """Files that only a writer at work has, but for one whose removal is the operation that failed."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if (is_draft(path) or path.name == ".lock") and ("unlink", str(path)) != failed
+    ]
