@@ -10,6 +10,8 @@ from helpers.commands import run
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
 # Several test processes share the cores; more threads in each would only fight for them.
 torch.set_num_threads(1)
+# Those of LightGBM would spin while they wait, and take many times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture

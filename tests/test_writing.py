@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from helpers.faults import Disk
 from manyscale.checksums import changed_files
 from manyscale.errors import RunError
 from manyscale.writing import is_draft, whole, write_whole
@@ -48,6 +50,27 @@ def test_where_it_fails_nothing_is_left(tmp_path):
     with pytest.raises(RunError, match=r"folder: No space left"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_folder_stays_until_the_new_one_is_there(tmp_path):
+    def write(content):
+        with whole(tmp_path / "folder") as draft:
+            draft.mkdir()
+            (draft / "a").write_text(content, encoding="utf-8")
+
+    def replace(at=None):
+        """Say what was done, and what then stands there, where the operation of that number fails."""
+        write("older")
+        disk = Disk(tmp_path, at)
+        with disk.watched(), suppress(RunError):
+            write("new")
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+        return disk.done, (tmp_path / "folder" / "a").read_text(encoding="utf-8")
+
+    done, _ = replace()
+    found = [replace(at)[1] for at in range(len(done))]
+    placed = [name for name, _ in done].index("replace") + 1  # the older one is put aside before
+    assert found == ["older"] * (placed + 1) + ["new"] * (len(done) - placed - 1)
 
 
 def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):

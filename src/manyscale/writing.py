@@ -83,22 +83,29 @@ def whole(path: Path) -> Iterator[Path]:
         As `disk_errors`.
     """
     machine = f"{zlib.crc32(platform.node().encode()):08x}"
-    draft = path.with_name(f".{path.name}.{machine}-{os.getpid()}{_DRAFT}")
+    draft, before = (
+        path.with_name(f".{path.name}.{kind}{machine}-{os.getpid()}{_DRAFT}")
+        for kind in ("", "before.")
+    )
     made = [folder for folder in path.parents if not folder.exists()]
     with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for left in path.parent.glob(f".{glob.escape(path.name)}.*-*{_DRAFT}"):
-                if left == draft or _is_left(left, machine):
+                if left in (draft, before) or _is_left(left, machine):
                     remove(left)
             yield draft
             for written in [*draft.rglob("*"), draft]:
                 _to_disk(written)
-            if draft.is_dir():
-                remove(path)  # a folder takes the place of an empty one alone
+            if draft.is_dir() and os.path.lexists(path):
+                path.replace(before)  # a folder takes the place of an empty one alone
             draft.replace(path)
             _to_disk(path.parent)
+            remove(before)
         except BaseException:
+            if before.exists() and not path.exists():
+                before.replace(path)
+            remove(before)
             remove(draft)
             with suppress(OSError):
                 for folder in made:

@@ -8,6 +8,7 @@ from helpers.toys import SCHEMA, toy_events
 from manyscale import cli
 from manyscale.data.manifest import merge
 from manyscale.data.parquet import write_events
+from manyscale.schema import Process
 
 
 class Done:
@@ -51,6 +52,29 @@ def toy_dataset(folder, events=240):
         for process, count in zip(SCHEMA.processes, counts, strict=True)
     )
     return write_parts(folder, SCHEMA.model_copy(update={"processes": processes}), packed)
+
+
+# The cross sections give some hundred background events.
+PROCESSES = (
+    Process(name="hh_1000", label="signal", cross_section=1e-4, k_factor=2.0),
+    Process(name="hh_1500", label="signal", cross_section=5e-5),
+    Process(name="qcd", label="background", cross_section=1e-3),
+)
+
+
+def three_processes(folder, seed=11, events=1000):
+    """Write a dataset of two signals and a background."""
+    packed = toy_events(seed, events=events, learnable=True)
+    rng = np.random.default_rng(1000 + seed)  # not that of the labels
+    process = np.where(packed.label == 1, rng.integers(0, 2, events), 2)
+    schema = SCHEMA.model_copy(update={"processes": PROCESSES})
+    for place, of in enumerate(PROCESSES):
+        chosen = packed.take(np.flatnonzero(process == place))
+        chosen.process[:] = place
+        book = of.model_copy(update={"generated": len(chosen), "sum_weights": float(len(chosen))})
+        write_events(folder, f"{of.name}-000000", chosen, schema, book, f"toys {of.name}")
+    merge(folder)
+    return folder
 
 
 CARD = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.commands import run
+from helpers.commands import PROCESSES, run, three_processes
 from helpers.toys import SCHEMA, toy_events
 from manyscale.card import card_text, load_card, parse_card
 from manyscale.data.manifest import merge
@@ -21,32 +21,11 @@ from manyscale.runs import limits as limits_module
 from manyscale.runs.evaluate import Trial, evaluate_run, predict_trial, scale
 from manyscale.runs.limits import limits_run, variations
 from manyscale.runs.train import train_run, whole_run
-from manyscale.schema import COLUMNS, Process
+from manyscale.schema import COLUMNS
 
 pytest.importorskip("pyhf")
 
-# The cross sections give some hundred background events.
-PROCESSES = (
-    Process(name="hh_1000", label="signal", cross_section=1e-4, k_factor=2.0),
-    Process(name="hh_1500", label="signal", cross_section=5e-5),
-    Process(name="qcd", label="background", cross_section=1e-3),
-)
 LUMINOSITY = 300.0
-
-
-def three_processes(folder, seed=11, events=1000):
-    """Write a dataset of two signals and a background."""
-    packed = toy_events(seed, events=events, learnable=True)
-    rng = np.random.default_rng(1000 + seed)  # not that of the labels
-    process = np.where(packed.label == 1, rng.integers(0, 2, events), 2)
-    schema = SCHEMA.model_copy(update={"processes": PROCESSES})
-    for place, of in enumerate(PROCESSES):
-        chosen = packed.take(np.flatnonzero(process == place))
-        chosen.process[:] = place
-        book = of.model_copy(update={"generated": len(chosen), "sum_weights": float(len(chosen))})
-        write_events(folder, f"{of.name}-000000", chosen, schema, book, f"toys {of.name}")
-    merge(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

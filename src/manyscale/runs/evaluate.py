@@ -41,7 +41,7 @@ from manyscale.runs.train import fit_combination
 from manyscale.settings import read_json
 from manyscale.statistics.metrics import auc_difference, evaluate
 
-__all__ = ["PLOTS", "Prediction", "Trial", "drop_plot", "evaluate_run", "predict_trial", "scale"]
+__all__ = ["PLOTS", "Prediction", "Trial", "evaluate_run", "predict_trial", "scale"]
 
 #: The plots of an evaluation, and what stands beside them.
 PLOTS = (
@@ -321,8 +321,7 @@ def evaluate_run(
     processes = [process.name for process in test.schema.processes]
     tested = Scores.of(events, prediction.scores, "test", processes, labelled=True)
     write_scores(folder.scores, [Scores({**tested.columns, **physical})])
-    for name in PLOTS:
-        drop_plot(folder, name)
+    folder.drop_plots(*PLOTS)
     describe_model(folder, network, metrics)
     # After the scores: a run with metrics.json is evaluated.
     metrics.write(folder.metrics)
@@ -389,9 +388,3 @@ def _sculpting(
         return {"sculpting_missing": f"{unknown}: {error}."}
     scores = {name: values[chosen] for name, values in prediction.scores.items()}
     return {"sculpting": sculpt(sample, scores, seed=trial.card.seed)}
-
-
-def drop_plot(folder: RunFolder, name: str) -> None:
-    """Take away the files of a plot of an earlier evaluation, which this one may not draw again."""
-    for path in folder.plots.glob(f"{name}.*"):
-        path.unlink()

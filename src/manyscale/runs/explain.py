@@ -52,7 +52,7 @@ from manyscale.reporting import explanation_plots as plots
 from manyscale.reporting.explanation_plots import Curve, Share
 from manyscale.reporting.figure import Drawn
 from manyscale.reporting.look import look
-from manyscale.runs.evaluate import Trial, drop_plot
+from manyscale.runs.evaluate import Trial
 from manyscale.settings import Record, write_json
 
 __all__ = ["add_up", "chosen_events", "event_display", "explain_run"]
@@ -127,22 +127,18 @@ def explain_run(
             f"{_MOST_DISPLAYED} are the most: --display {_MOST_DISPLAYED}. All events count in the "
             f"maps (--events), and `manyscale predict` writes the score of each"
         )
-    with look(trial.card.evaluation.plots):
-        return _explain(trial, events, deep, display)
+    anew = trial.folder.anew(trial.folder.explanation, *_PLOTS)
+    with look(trial.card.evaluation.plots), anew as folder:
+        explanation = _explain(trial, folder, events, deep, display)
+    trial.folder.log(f"explained on {sum(explanation.events.values())} events")
+    return explanation
 
 
-def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
-    """Do all studies and draw them; see `explain_run`."""
+def _explain(trial: Trial, folder: Path, events: int, deep: int, display: int) -> Explanation:
+    """Do all studies and draw them into a folder; see `explain_run`."""
     # Maps are many, and made of fewer events than the images of the evaluation: half the pixels.
     images = trial.card.evaluation.images
     images = images.model_copy(update={"bins": images.bins // 2 | 1})
-    folder = trial.folder.explanation
-    folder.mkdir(exist_ok=True)
-    # Written last: without it the report tells nothing of an explanation that was interrupted.
-    (folder / "summary.json").unlink(missing_ok=True)
-    for plot in _PLOTS:
-        drop_plot(trial.folder, plot)
-
     seconds: dict[str, float] = {}
     begun = time.perf_counter()
     network = trial.bundle.network
@@ -181,7 +177,7 @@ def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
         *_attention_figures(attention, uneven, images),
         *_importance_figures(attention, importance, images),
     ):
-        drawn.save(trial.folder.plots, name)
+        drawn.save(folder / "plots", name)
 
     few = trial.test.restricted(max_events=max(1, deep // 2))
     deep_events = _as_seen(network, few, few.events())
@@ -193,7 +189,7 @@ def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
         LOG.info("%s: %d events in %.1f s", name.replace("_", " "), len(deep_events), took)
         rows = found.plain() if isinstance(found, Record) else [row.plain() for row in found]
         write_json(folder / f"{name}.json", rows)
-        drawn.save(trial.folder.plots, name)
+        drawn.save(folder / "plots", name)
         if isinstance(found, PermutationImportance):
             streams = _stream_rows(attention, importance, found)
         begun = time.perf_counter()
@@ -209,7 +205,6 @@ def _explain(trial: Trial, events: int, deep: int, display: int) -> Explanation:
         streams=streams,
     )
     explanation.write(folder / "summary.json")
-    trial.folder.log(f"explained on {len(sample)} events")
     return explanation
 
 

@@ -21,7 +21,7 @@ from manyscale.events.work import usable_cores
 from manyscale.progress import LOG
 from manyscale.settings import read_json, write_json
 from manyscale.training.checkpoint import saved
-from manyscale.writing import is_draft, remove, write_whole
+from manyscale.writing import is_draft, remove, whole, write_whole
 
 __all__ = ["RunFolder"]
 
@@ -148,10 +148,10 @@ class RunFolder:
             except OSError as error:  # some disks of clusters know no locks
                 LOG.warning("%s cannot be locked (%s): see to it that one process alone writes it",
                             self.root, error.strerror)  # fmt: skip
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}")
-            lock.flush()
             try:
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}")
+                lock.flush()
                 yield
             finally:
                 path.unlink(missing_ok=True)
@@ -196,6 +196,37 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self.history, text.getvalue())
+
+    def drop_plots(self, *names: str) -> None:
+        """Take away the files of plots, named as in a shell, of an earlier time."""
+        for name in names:
+            for path in self.plots.glob(f"{name}.*"):
+                path.unlink()
+
+    @contextmanager
+    def anew(self, folder: Path, *plots: str) -> Iterator[Path]:
+        """Make a folder of results and its plots anew; those of before stay until all are there.
+
+        Parameters
+        ----------
+        folder
+            Where the results stand in the run.
+        plots
+            Names of its plots, as in a shell: those of before are taken away.
+
+        Yields
+        ------
+        The folder to write into; its plots into `plots` in it.
+        """
+        self.plots.mkdir(exist_ok=True)
+        with whole(folder) as draft:
+            (draft / "plots").mkdir(parents=True)
+            yield draft
+        # What follows needs no room on the disk.
+        self.drop_plots(*plots)
+        for path in (folder / "plots").iterdir():
+            path.replace(self.plots / path.name)
+        (folder / "plots").rmdir()
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt."""

@@ -37,7 +37,7 @@ from manyscale.evaluation.yields import PHYSICAL, ScaledEvents
 from manyscale.progress import LOG, progress_bar
 from manyscale.reporting import physics_plots
 from manyscale.reporting.look import look
-from manyscale.runs.evaluate import Prediction, Trial, drop_plot, predict_trial, scale
+from manyscale.runs.evaluate import Prediction, Trial, predict_trial, scale
 from manyscale.runs.folder import RunFolder
 from manyscale.settings import write_json
 from manyscale.statistics.exclusion import CONFIDENCE
@@ -169,16 +169,11 @@ def limits_run(
         counting=counting,
         notices=tuple(notices),
     )
-    # Only here, so that what is refused leaves an earlier result as it was.
-    target = folder.root / "limits"
-    target.mkdir(exist_ok=True)
-    for path in target.glob("*.json"):
-        path.unlink()
-    for file, space_content in workspaces.items():
-        write_json(target / file, space_content)
-    content.write(target / "limits.json")
-    with look(card.evaluation.plots):
-        _plot(folder, templates, content)
+    with folder.anew(folder.root / "limits", "limit_*") as target, look(card.evaluation.plots):
+        for file, space_content in workspaces.items():
+            write_json(target / file, space_content)
+        content.write(target / "limits.json")
+        _plot(target / "plots", templates, content)
     folder.log(f"limits at {luminosity:g} fb^-1, {len(signals)} signals")
     return content
 
@@ -278,17 +273,15 @@ def _counting(scaled: ScaledEvents, scores: NDArray[np.floating], signal: Hypoth
     )
 
 
-def _plot(folder: RunFolder, templates: dict[str, ClassifierTemplates], limits: Limits) -> None:
+def _plot(folder: Path, templates: dict[str, ClassifierTemplates], limits: Limits) -> None:
     """Draw templates, and limits against mass; without masses, those of the classifiers together."""
-    for path in folder.plots.glob("limit_*.svg"):
-        drop_plot(folder, path.stem)
     rows = {name: one.hypotheses for name, one in limits.classifiers.items()}
     for name, found in rows.items():
         drawn = physics_plots.score_templates(templates[name], found, limits.luminosity)
-        drawn.save(folder.plots, f"limit_templates_{name}")
+        drawn.save(folder, f"limit_templates_{name}")
         if found[0].mass is not None:
             drawn = physics_plots.brazil(name, found, limits.luminosity)
-            drawn.save(folder.plots, f"limit_brazil_{name}")
+            drawn.save(folder, f"limit_brazil_{name}")
     if rows["network"][0].mass is None:
         together = {name: found[0] for name, found in rows.items()}
-        physics_plots.classifier_limits(together, limits.luminosity).save(folder.plots, "limit_mu")
+        physics_plots.classifier_limits(together, limits.luminosity).save(folder, "limit_mu")

@@ -282,7 +282,8 @@ def _train_claimed(  # noqa: C901, PLR0912, PLR0915 - from data to model folder,
             trees = Trees.fit(learned, watched, names, seed=card.seed, threads=0)
         beside = Beside(trees, dataset.schema.streams, fit_combination(network, trees, dataset))
         beside.save(draft)
-    folder.write_card(card_text(card, "manyscale card, as run"))
+    if longer:  # else it stands there, and a draft that a killed process leaves would stay
+        folder.write_card(card_text(card, "manyscale card, as run"))
 
 
 def _notices(network: MultiScaleClassifier, card: Card) -> list[str]:
