@@ -119,6 +119,13 @@ def test_no_summary_depends_on_the_events_beside_it(monkeypatch):
     np.testing.assert_allclose(parts, whole, rtol=3e-7, atol=0)
 
 
+def test_all_is_worked_out_on_the_device():
+    """On torch's device that has no data, and mixes with no other: only reading the result fails."""
+    events = events_of(jet=(4, random_jets(3, 20, 25)), data=(2, [[(1, 5)]] * 20))
+    with pytest.raises(NotImplementedError, match="no data"):
+        summaries(events.streams, extractors(jet=JET, data=("f0", "f1")), "meta")
+
+
 def test_one_event_of_very_many_tokens_is_cut_to_the_hardest():
     generator = np.random.default_rng(4)
     many = np.stack(

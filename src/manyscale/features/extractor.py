@@ -110,7 +110,7 @@ class FeatureExtractor(nn.Module):
         classes = [compute(columns).long() for compute in self._class_recipes]
         nothing = (*(numbers or classes)[0].shape, 0)
         return (
-            torch.stack(numbers, -1) if numbers else self.mean.new_zeros(nothing),
+            torch.stack(numbers, -1) if numbers else classes[0].new_zeros(nothing).float(),
             torch.stack(classes, -1) if classes else numbers[0].long().new_zeros(nothing),
         )
 
