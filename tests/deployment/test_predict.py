@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.networks import network_of
+from helpers.networks import KINDS, network_of
 from helpers.toys import toy_events
 from manyscale.deployment import predict
 from manyscale.errors import CardError
@@ -54,3 +54,13 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         predict.choose_device("cuda")
     with pytest.raises(CardError, match="no device 'gpu'"):
         predict.choose_device("gpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_device_is_not_asked_for_anything_before_the_end(kind):
+    """On torch's device without data, which mixes with no other and can tell nothing."""
+    network = network_of(kind).to("meta")
+    streams = {name: toy_events(1).streams[name] for name in network.settings.streams}
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta") as asked:
+        predict.score(network, streams)
+    assert asked.traceback[-1].name == "_per_event"

@@ -122,8 +122,9 @@ def test_no_summary_depends_on_the_events_beside_it(monkeypatch):
 def test_all_is_worked_out_on_the_device():
     """On torch's device that has no data, and mixes with no other: only reading the result fails."""
     events = events_of(jet=(4, random_jets(3, 20, 25)), data=(2, [[(1, 5)]] * 20))
-    with pytest.raises(NotImplementedError, match="no data"):
+    with pytest.raises(NotImplementedError, match="no data") as asked:
         summaries(events.streams, extractors(jet=JET, data=("f0", "f1")), "meta")
+    assert asked.traceback[-1].name == "summaries"
 
 
 def test_one_event_of_very_many_tokens_is_cut_to_the_hardest():
