@@ -13,7 +13,7 @@ from helpers.symmetries import (
 from helpers.toys import SCHEMA, toy_events
 from manyscale.deployment.predict import class_probabilities
 from manyscale.errors import CardError
-from manyscale.features.columns import to_torch
+from manyscale.features.columns import StreamBatch, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import FusionSettings, StreamSettings
 from manyscale.model.layout import Buckets
@@ -183,3 +183,13 @@ def test_streams_and_encoders_may_be_called_as_torch_calls_its_own(name):
     network = MultiScaleClassifier(settings, schema)
     batch = to_torch({name: toy_events(1).streams["jet1"]}, np.arange(4))
     assert network(batch).shape == (4, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_and_backward_ask_the_device_for_nothing(kind):
+    """On torch's device without data, which mixes with no other and can tell nothing."""
+    network = network_of(kind).to("meta").train()
+    streams = toy_events(1).streams
+    batch = {name: StreamBatch.of(streams[name], "meta") for name in network.settings.streams}
+    network(batch).sum().backward()
+    assert all(weight.grad.device.type == "meta" for weight in network.parameters())
