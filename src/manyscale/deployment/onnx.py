@@ -222,7 +222,12 @@ def _exported(bundle: Bundle) -> "onnx.ModelProto":
 
 
 def _in_pieces(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Let a model score its events some at a time, the shortest first; scores stay in their order."""
+    """Let a model score its events some at a time, in pieces of similar length in each stream.
+
+    Events are divided into groups by their length in the longest stream, and sorted by their length in
+    all streams within each: by that alone, two jets of a piece would be padded half as much again as
+    they hold. Scores stay in the order of the events.
+    """
     import onnx  # noqa: PLC0415 - an extra
 
     node, array = onnx.helper.make_node, onnx.numpy_helper.from_array
@@ -265,14 +270,31 @@ def _in_pieces(model: "onnx.ModelProto") -> "onnx.ModelProto":
             node("Abs", [name], [f"{name}/size"]),
             node("ReduceMax", [f"{name}/size", "columns"], [f"{name}/largest"], keepdims=0),
             node("Sign", [f"{name}/largest"], [f"{name}/real"]),
-            node("ReduceSum", [f"{name}/real", "tokens"], [f"{name}/length"], keepdims=0),
+            node("ReduceSum", [f"{name}/real", "tokens"], [f"{name}/length_of_each"], keepdims=0),
+            node("Unsqueeze", [f"{name}/length_of_each", "streams"], [f"{name}/length"]),
         ]
     whole = onnx.helper.make_graph(
         [
             *lengths,
-            node("Sum", [f"{name}/length" for name in streams], ["length"]),
+            node("Concat", [f"{name}/length" for name in streams], ["stacked"], axis=0),
+            node("Cast", ["stacked"], ["lengths"], to=types.INT64),
+            node("ReduceSum", ["lengths", "streams"], ["length"], keepdims=0),
+            node("ReduceSum", ["lengths", "events_of"], ["tokens_of"], keepdims=0),
+            node("ArgMax", ["tokens_of"], ["longest"], keepdims=0),
+            node("Gather", ["lengths", "longest"], ["of_longest"]),
             node("Shape", ["length"], ["events"]),
-            node("TopK", ["length", "events"], ["sorted", "order"], largest=0),
+            # As many groups as pieces in each, about.
+            node("Div", ["events", "most"], ["pieces"]),
+            node("Cast", ["pieces"], ["pieces_float"], to=types.FLOAT),
+            node("Sqrt", ["pieces_float"], ["root"]),
+            node("Cast", ["root"], ["groups"], to=types.INT64),
+            node("TopK", ["of_longest", "events"], ["sorted_longest", "by_longest"], largest=0),
+            node("TopK", ["by_longest", "events"], ["sorted_by_longest", "rank"], largest=0),
+            node("Mul", ["rank", "groups"], ["rank_groups"]),
+            node("Div", ["rank_groups", "events"], ["group"]),
+            node("Mul", ["group", "more_than_any_length"], ["group_first"]),
+            node("Add", ["group_first", "length"], ["key"]),
+            node("TopK", ["key", "events"], ["sorted", "order"], largest=0),
             node("Add", ["events", "most_but_one"], ["rounded_up"]),
             node("Div", ["rounded_up", "most"], ["turns_of_one"]),
             node("Squeeze", ["turns_of_one"], ["turns"]),
@@ -286,6 +308,9 @@ def _in_pieces(model: "onnx.ModelProto") -> "onnx.ModelProto":
         initializer=[
             array(np.array([2]), "columns"),
             array(np.array([1]), "tokens"),
+            array(np.array([0]), "streams"),
+            array(np.array([1]), "events_of"),
+            array(np.array([1 << 32]), "more_than_any_length"),
             array(np.array([_PIECE]), "most"),
             array(np.array([_PIECE - 1]), "most_but_one"),
             array(np.array(True), "true"),

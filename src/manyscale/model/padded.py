@@ -72,11 +72,14 @@ def real_first(stream: StreamSchema, values: Tensor, most: int) -> Tensor:
     kept = real & (rank < most)
     order = torch.argsort(torch.where(kept, place, tokens + place), dim=1)
     # Not known when the graph is made.
-    longest = kept.sum(1).max().clamp(min=1).item()
+    counts = kept.sum(1)
+    longest = counts.max().clamp(min=1).item()
     torch._check(longest >= 1)  # noqa: SLF001 - for torch.export
     torch._check(longest <= tokens)  # noqa: SLF001
-    values = torch.where(kept[:, :, None], values, 0)
-    return values.gather(1, order[:, :, None].expand(events, tokens, columns))[:, :longest]
+    # Whole tokens are fetched, and only those that stay.
+    first = tokens * torch.arange(events, device=values.device)
+    found = values.flatten(0, 1)[(first[:, None] + order)[:, :longest]]
+    return torch.where((place < counts[:, None])[:, :longest, None], found, 0)
 
 
 def _real(stream: StreamSchema, values: Tensor) -> Tensor:
