@@ -211,6 +211,10 @@ def binary_list(folder):
     expand([str(folder / "files.txt")])
 
 
+def no_pattern(folder):
+    expand([f"{folder}/a**.npz"])
+
+
 def cut_scores(folder):
     path = folder / "test.parquet"
     pq.write_table(pa.table({"score": np.ones(100)}), path)
@@ -377,6 +381,7 @@ CASES = {
     "files of two formats": two_formats,
     "a list of files that is no text": binary_list,
     "a list with a name longer than any": long_name,
+    "a pattern that is none": no_pattern,
     "scores cut short": cut_scores,
     "scores with a column whose name is no text": unnamed_scores,
     "history.csv with a cell without end": endless_cell,

@@ -62,7 +62,7 @@ def real_first(stream: StreamSchema, values: Tensor, most: int) -> Tensor:
     pt = stream.all_columns.index("pt") if "pt" in stream.all_columns else None
     # So that there is a token, whether real or not.
     values = nn.functional.pad(values, (0, 0, 0, 1))
-    events, tokens, columns = values.shape
+    events, tokens = values.shape[:2]
     real = _real(stream, values)
     weight = torch.zeros_like(values[:, :, 0]) if pt is None else values[:, :, pt]
     place = torch.arange(tokens, device=values.device).expand(events, tokens)

@@ -114,7 +114,10 @@ def _glob(path: str) -> list[str]:
         return [path]
     place = Path(path)
     # The folder part of a pattern may be one, too.
-    found = sorted(map(str, Path(place.anchor or ".").glob(path.removeprefix(place.anchor))))
+    try:
+        found = sorted(map(str, Path(place.anchor or ".").glob(path.removeprefix(place.anchor))))
+    except ValueError as error:
+        raise DataError(f"{path} is no pattern of files: {error}") from error
     if not found:
         raise DataError(f"no file matches {path}")
     return found
