@@ -35,8 +35,9 @@ _ANGULARITIES = (0.5, 1.0, 2.0)
 _CORRELATED = 30
 _MOST_SUBJETS = 3
 _KMEANS_STEPS = 3
-# What is smaller is rounding, which hangs on how events were put together: it counts as zero.
-_ROUNDING = 1e-9
+# What is smaller than that of what it is made of is rounding, which hangs on how events were put
+# together: it counts as zero.
+_ROUNDING = 1e-12
 
 
 class _Padded(NamedTuple):
@@ -101,7 +102,7 @@ def summaries(
             row = _summarise(_padded(tokens, extractor))
             parts.append(torch.stack([column.float() for column in row.values()], 1))
         back = on_device(np.argsort(order), device)
-        found.append(_rounded(torch.cat(parts).index_select(0, back)))
+        found.append(torch.cat(parts).index_select(0, back))
         names += [f"{name}.{summary}" for summary in row]
     return torch.cat(found, 1).cpu().numpy(), tuple(names)
 
@@ -179,10 +180,17 @@ def _sums(tokens: _Padded) -> dict[str, Tensor]:
     if tokens.has_hardness:
         total = tokens.hardness.sum(1, keepdim=True)
         weights["_by_pt"] = tokens.hardness / total.where(total > 0, 1.0)
+    if mask.shape[1]:
+        least = numbers.masked_fill(~mask, torch.inf).amin(2)
+        largest = numbers.masked_fill(~mask, -torch.inf).amax(2)
+    else:
+        least = largest = numbers.new_zeros(numbers.shape[:2])
+    size = torch.maximum(least.abs(), largest.abs())
     sums: dict[str, Tensor] = {}
     for suffix, weight in weights.items():
         mean = (weight * numbers).sum(2)
         width = (weight * (numbers - mean[..., None]) ** 2).sum(2).sqrt()
+        mean, width = _rounded(mean, size), _rounded(width, size)
         for place, name in enumerate(names):
             sums |= {f"{name}.mean{suffix}": mean[place], f"{name}.width{suffix}": width[place]}
         for name, codes in tokens.classes.items():
@@ -191,11 +199,6 @@ def _sums(tokens: _Padded) -> dict[str, Tensor]:
             members["other"] = (codes < 0) | (codes >= known)
             for code, member in members.items():
                 sums[f"{name}.share_{code}{suffix}"] = (weight * member).sum(1)
-    if mask.shape[1]:
-        least = numbers.masked_fill(~mask, torch.inf).amin(2)
-        largest = numbers.masked_fill(~mask, -torch.inf).amax(2)
-    else:
-        least = largest = numbers.new_zeros(numbers.shape[:2])
     for place, name in enumerate(names):
         sums |= {f"{name}.least": least[place], f"{name}.largest": largest[place]}
     if tokens.in_jet:
@@ -236,7 +239,7 @@ def jet_shapes(pt: Tensor, eta: Tensor, phi: Tensor) -> dict[str, Tensor]:
     # Eigenvalues of the pT-weighted covariance of the directions.
     xx, yy, xy = (z * x * x).sum(1), (z * y * y).sum(1), (z * x * y).sum(1)
     half, root = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
-    major, minor = half + root, (half - root).clamp(min=0)
+    major, minor = half + root, _rounded(half - root, half).clamp(min=0)
     running = z.cumsum(1)
     last = z.shape[1] - 1
     return {
@@ -266,9 +269,7 @@ def _mass(pt: Tensor, eta: Tensor, phi: Tensor) -> Tensor:
     energy = (pt * along.cosh()).sum(-1)
     parts = (pt * phi.cos(), pt * phi.sin(), pt * along.sinh())
     momentum = sum(part.sum(-1) ** 2 for part in parts)
-    square = energy**2 - momentum
-    # Of one constituent the difference is rounding.
-    return square.where(square > 1e-12 * energy**2, 0.0).sqrt()
+    return _rounded(energy**2 - momentum, energy**2).clamp(min=0).sqrt()
 
 
 def _correlators(z: Tensor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -294,7 +295,7 @@ def _subjets(pt: Tensor, z: Tensor, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         centres = _subjet_axes(z, x, y, axes)
         squares = _square_distances(x, y, *centres)
         smallest, nearest = squares.min(0)
-        tau = _rounded((z * smallest.sqrt()).sum(1))
+        tau = _rounded((z * smallest.sqrt()).sum(1), 1.0)
         out[f"tau_{axes}"] = tau
         out[f"tau_{axes}{axes - 1}"] = _ratio(tau, tau_before)
         tau_before = tau
@@ -341,8 +342,8 @@ def _square_distances(x: Tensor, y: Tensor, centre_x: Tensor, centre_y: Tensor) 
     return (x - centre_x[:, :, None]) ** 2 + (y - centre_y[:, :, None]) ** 2
 
 
-def _rounded(values: Tensor) -> Tensor:
-    return values.masked_fill(values.abs() < _ROUNDING, 0)
+def _rounded(values: Tensor, size: Tensor | float) -> Tensor:
+    return values.masked_fill(values.abs() < _ROUNDING * size, 0)
 
 
 def _ratio(top: Tensor, bottom: Tensor) -> Tensor:
