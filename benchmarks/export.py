@@ -1,7 +1,7 @@
 """ONNX against the network: largest difference of a probability, and rates on one core.
 
-    manyscale generate data/hh4b --help       # how to make a dataset of 16,000 events or more
-    python benchmarks/export.py data/hh4b     # some ten minutes
+    manyscale generate --set generate.events=10000 --out data/hh4b    # of each class
+    python benchmarks/export.py data/hh4b                             # some ten minutes
 
 To reach: at most 1e-5 on 10,000 events of each preset, and not slower than torch. Networks of 1,500 events a class
 and three epochs; rates of CPU time, the fastest of five turns, on 2,000 events at once.

@@ -12,7 +12,7 @@ from manyscale.data.dataset import Dataset
 from manyscale.data.feeds import ahead
 from manyscale.data.packing import PackedEvents
 from manyscale.errors import CardError, DataError
-from manyscale.events.ragged import PackedStream
+from manyscale.events.ragged import PackedStream, cut_batches
 from manyscale.features.columns import StreamBatch, on_device, to_torch
 from manyscale.model.classifier import MultiScaleClassifier
 from manyscale.model.layers import without_onednn
@@ -133,8 +133,7 @@ def batches(
     lengths = np.sum([stream.counts + 1 for stream in streams.values()], axis=0)
     by_length = device.type in _SORTED
     order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(lengths))
-    batch = np.cumsum(lengths[order]) // rows
-    for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+    for chosen in cut_batches(order, lengths, rows):
         if not len(chosen):
             continue
         if by_length:

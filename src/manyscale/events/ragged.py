@@ -17,6 +17,7 @@ __all__ = [
     "Integers",
     "PackedStream",
     "SelectedEvents",
+    "cut_batches",
     "pair_up",
     "ragged_rows",
 ]
@@ -37,6 +38,18 @@ def ragged_rows(starts: Integers, counts: Integers) -> NDArray[np.int64]:
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(np.asarray(starts) - (ends - counts), counts)
+
+
+def cut_batches(order: NDArray[np.int64], lengths: Integers, size: int) -> list[NDArray[np.int64]]:
+    """Cut events, in the order given, into batches of about `size` tokens; of no event one empty batch.
+
+    Examples
+    --------
+    >>> cut_batches(np.array([2, 0, 1]), np.array([3, 3, 1]), 4)
+    [array([2]), array([0, 1])]
+    """
+    batch = np.cumsum(lengths[order]) // size
+    return np.split(order, np.flatnonzero(np.diff(batch)) + 1)
 
 
 def pair_up(event: Integers, counts: Integers) -> tuple[Integers, Integers]:

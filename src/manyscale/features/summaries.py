@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from manyscale.events.ragged import PackedStream
-from manyscale.features.columns import Segments, StreamBatch, on_device, to_torch
+from manyscale.events.ragged import PackedStream, cut_batches
+from manyscale.features.columns import Segments, StreamBatch, on_device
 from manyscale.features.extractor import FeatureExtractor
 from manyscale.schema import COLUMNS
 
@@ -41,7 +41,10 @@ _ROUNDING = 1e-12
 
 
 class _Padded(NamedTuple):
-    """One stream of some events, at most _MOST_TOKENS tokens each, the hardest first in a jet."""
+    """One stream of some events, at most _MOST_TOKENS tokens each, the hardest first in a jet.
+
+    There is one slot at least, for a token or none.
+    """
 
     # (events, tokens): whether there is such a token.
     mask: Tensor
@@ -95,10 +98,9 @@ def summaries(
         stream = streams[name]
         # Events of similar length together: less padding.
         order = np.argsort(stream.counts, kind="stable")
-        batch = np.cumsum(stream.counts[order] + 1) // slots
         parts = []
-        for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
-            tokens = to_torch({name: stream}, chosen, device)[name]
+        for chosen in cut_batches(order, stream.counts + 1, slots):
+            tokens = StreamBatch.of(stream.take(chosen), device)
             row = _summarise(_padded(tokens, extractor))
             parts.append(torch.stack([column.float() for column in row.values()], 1))
         back = on_device(np.argsort(order), device)
@@ -110,7 +112,7 @@ def summaries(
 def _padded(tokens: StreamBatch, extractor: FeatureExtractor) -> _Padded:
     numbers, classes = extractor.raw(tokens)
     counts, names = tokens.counts, extractor.numbers
-    longest = int(tokens.host_counts.max(initial=0))
+    longest = int(tokens.host_counts.max(initial=1))
     of = Segments.of(counts, len(numbers))
     index = torch.arange(len(numbers), device=counts.device) - of.spread(counts.cumsum(0) - counts)
     slot = of.event * longest + index
@@ -119,7 +121,7 @@ def _padded(tokens: StreamBatch, extractor: FeatureExtractor) -> _Padded:
         out = values.new_zeros(values.shape[1], len(counts) * longest)
         return out.index_copy_(1, slot, values.T).view(len(out), len(counts), longest)
 
-    mask = spread(torch.ones_like(index, dtype=torch.bool)[:, None])[0]
+    mask = torch.arange(longest, device=counts.device) < counts[:, None]
     padded, codes = spread(numbers.double()), spread(classes)
     hardness = padded.new_zeros(mask.shape)
     measure = next((name for name in _HARDNESS if name in names), None)
@@ -180,11 +182,8 @@ def _sums(tokens: _Padded) -> dict[str, Tensor]:
     if tokens.has_hardness:
         total = tokens.hardness.sum(1, keepdim=True)
         weights["_by_pt"] = tokens.hardness / total.where(total > 0, 1.0)
-    if mask.shape[1]:
-        least = numbers.masked_fill(~mask, torch.inf).amin(2)
-        largest = numbers.masked_fill(~mask, -torch.inf).amax(2)
-    else:
-        least = largest = numbers.new_zeros(numbers.shape[:2])
+    least = numbers.masked_fill(~mask, torch.inf).amin(2)
+    largest = numbers.masked_fill(~mask, -torch.inf).amax(2)
     size = torch.maximum(least.abs(), largest.abs())
     sums: dict[str, Tensor] = {}
     for suffix, weight in weights.items():
